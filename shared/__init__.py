@@ -1,0 +1,1 @@
+"""What both wings share: recipe, data, plan, checkpoints, evaluation, reports. Imports no framework."""

@@ -1,0 +1,194 @@
+"""What the parent asks of a framework's process (Job), what comes back (Result), and what a wing must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from shared import zoo
+from shared.plan import Batch
+from shared.recipe import Framework, Recipe, Shots
+
+Part = Literal["features", "head", "all"]
+Array = NDArray[Any]
+Network = TypeVar("Network")
+#: Seconds; what a phase includes is told in docs/comparison.md.
+PHASES = ("start", "build", "features", "training", "inference")
+
+
+class Cell(BaseModel):
+    """One run: one subset, one seed, pretrained or not.
+
+    Attributes:
+        id: name of its folder below the job's.
+        plan: file of its plan, relative to the job's folder.
+        save_model: whether the trained model is kept in the framework's own format.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    pretrained: bool
+    shots: Shots
+    seed: int
+    plan: str
+    save_model: bool = False
+
+
+class Job(BaseModel):
+    """What one process does. Written as ``job.json`` into the job's folder, where the results go too.
+
+    Attributes:
+        kind: "compare" runs cells; "download" fetches the framework's own ImageNet weights; "import" turns the file
+            ``checkpoint`` (in the framework's own format) into a neutral one. Both write ``weights.safetensors``.
+        images: uint8 array (N, S, S, 3) as .npy, opened as a memory map.
+        labels: int64 array (N,) as .npy.
+        classes: their names, in label order.
+        checkpoint: neutral checkpoint for the pretrained cells.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["compare", "download", "import"]
+    recipe: Recipe
+    threads: int
+    classes: tuple[str, ...] = ()
+    images: Path | None = None
+    labels: Path | None = None
+    checkpoint: Path | None = None
+    cells: tuple[Cell, ...] = ()
+
+
+class CellResult(BaseModel):
+    """What a worker says about one finished cell; its ``logits.npy`` and ``losses.npy`` lie beside it.
+
+    Attributes:
+        phases: seconds by phase; what several cells share (start, build, features) is given in full to each of them.
+        peak_memory_bytes: largest resident memory of the process so far.
+        weights_digest: SHA-256 of all weights before the first training step; equal in both wings.
+        images_per_second: through the backbone, in the phase that is dominated by it.
+        model: file of the kept model, relative to the cell's folder.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    phases: dict[str, float]
+    peak_memory_bytes: int
+    weights_digest: str
+    images_per_second: float
+    model: str | None = None
+
+
+class WorkerResult(BaseModel):
+    """What a worker says about itself when it is done, in ``result.json``.
+
+    Attributes:
+        versions: of the framework and what belongs to it.
+        device: what the arithmetic ran on.
+        phases: seconds by phase, over all cells, each counted once.
+        cpu_seconds: processor time of the process, all threads.
+        wall_seconds: from the process's start to its last result.
+        involuntary_context_switches: how often it lost a core to somebody else.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    versions: dict[str, str]
+    device: str
+    phases: dict[str, float]
+    cpu_seconds: float
+    wall_seconds: float
+    involuntary_context_switches: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A classifier to build: backbone, pooling if the head wants it, head.
+
+    Attributes:
+        image_size: side of the square input in pixels.
+        batch_norm: epsilon and momentum of every normalisation in the backbone.
+    """
+
+    pair: zoo.Pair
+    semantics: zoo.Semantics
+    batch_norm: zoo.BatchNorm
+    preprocessing: zoo.Preprocessing
+    image_size: int
+    head: Literal["linear", "mlp", "conv"]
+    head_units: int
+    classes: int
+
+
+class Implementation(Protocol[Network]):
+    """What a wing offers. ``Network`` is the wing's own type; the caller only hands it on.
+
+    ``part`` chooses what of a network is meant: "features" (uint8 images to the head's input), "head" (the head's input
+    to logits) or "all" (uint8 images to logits). Features and feature maps are (N, C) and (N, H, W, C) on both sides.
+    """
+
+    framework: Framework
+
+    def configure(self, threads: int, precision: str, device: str) -> None:
+        """Set threads, floating-point type and device, once, before anything is built."""
+
+    def environment(self) -> tuple[dict[str, str], str]:
+        """Versions by package, and the device in words."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+
+    def build(self, spec: ModelSpec) -> Network:
+        """A network whose weights are still to be loaded."""
+
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """Neutral name and shape (torch's layout) of every parameter and running statistic."""
+
+    def load(self, network: Network, arrays: Mapping[str, Array]) -> None:
+        """Set the named parameters; all others stay as they are."""
+
+    def dump(self, network: Network) -> dict[str, Array]:
+        """All parameters and running statistics by neutral name, in torch's layout."""
+
+    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+        """Outputs for each batch of inputs, in inference mode."""
+
+    def train(
+        self,
+        network: Network,
+        part: Part,
+        trainable: frozenset[str],
+        batch_norm_trains: bool,
+        recipe: Recipe,
+        batches: Iterable[Batch],
+        on_step: Callable[[], None],
+    ) -> list[float]:
+        """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
+
+    def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+        """Keep the network in the framework's own format, as ``path`` with the fitting suffix."""
+
+    def download(self, pair: zoo.Pair) -> dict[str, Array]:
+        """The framework's own ImageNet weights with their classifier, by neutral name.
+
+        Raises:
+            OSError: they cannot be fetched.
+        """
+
+    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> dict[str, Array]:
+        """The arrays of a checkpoint in the framework's own format, by neutral name, without running code from it.
+
+        Raises:
+            BadInput: the file is damaged or holds something else.
+        """
+
+
+AnyImplementation = Implementation[Any]

@@ -1,0 +1,113 @@
+"""Starts a framework's worker process, follows its progress, and says what went wrong if it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shared.contract import Job, WorkerResult
+from shared.errors import BAD_INPUT, BadInput, WorkerFailed
+from shared.recipe import Framework
+from shared.worker import SPAWNED_AT
+
+ROOT = Path(__file__).resolve().parent.parent
+WINGS: dict[Framework, str] = {"tensorflow": "tf_impl", "torch": "torch_impl"}
+#: Called with an event's name and its details.
+Listener = Callable[[str, dict[str, Any]], None]
+
+#: glibc gives freed memory back to the system after every large tensor and faults it in again for the next one, which
+#: costs a torch process most of its time and a TensorFlow process little. Both workers keep their memory instead.
+#: Other C libraries ignore these names.
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": str(2**26)}
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of a worker: the parent's, with one allocator behaviour and one thread count for both frameworks."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        **ALLOCATOR,
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        SPAWNED_AT: repr(time.time()),
+    }
+
+
+def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda event, details: None) -> WorkerResult:
+    """Run a job in a process of its own and wait for it.
+
+    Args:
+        framework: whose wing.
+        job: what to do; written into the folder as ``job.json``.
+        folder: receives the results.
+        listen: hears every event of the worker, progress among them.
+
+    Raises:
+        BadInput: the worker found something wrong with what it was given.
+        WorkerFailed: it ended in any other way. What it had finished by then lies in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    log = folder / "worker.log"
+    complaint = None
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", WINGS[framework], str(folder.resolve())],
+            cwd=ROOT,
+            env=environment(job.threads),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        assert process.stdout is not None
+        listen("started", {"pid": process.pid})
+        try:
+            for line in process.stdout:
+                event = _parsed(line)
+                if event is None:
+                    continue
+                name = event.pop("event")
+                if name == "bad_input":
+                    complaint = event["message"]
+                listen(name, event)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if status == BAD_INPUT and complaint is not None:
+        raise BadInput(complaint)
+    if status != 0:
+        raise WorkerFailed(_obituary(framework, status), framework, _last_words(log))
+    return WorkerResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """An event, or None for a line that a framework printed before the worker could redirect it."""
+    try:
+        event = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _obituary(framework: Framework, status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        guess = "; it may have run out of memory, lower the batch size" if name == "SIGKILL" else ""
+        return f"the {framework} worker was killed by {name}{guess}."
+    return f"the {framework} worker failed with exit status {status}."
+
+
+def _last_words(log: Path, lines: int = 12) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,244 @@
+"""The recipe: everything a person chooses. Read from TOML, overridden from the command line, frozen afterwards."""
+
+from __future__ import annotations
+
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from shared import zoo
+from shared.errors import BadInput, did_you_mean
+
+Framework = Literal["tensorflow", "torch"]
+Shots = int | Literal["all"]
+WEIGHT_ORIGINS = ("torchvision", "keras", "random")
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
+
+class Recipe(BaseModel):
+    """One transfer-learning recipe. Every field is a key of the TOML file and an option of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: str = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
+
+    # Data
+    data: str = Field("flowers", description="a built-in data set, or a folder of images (class/image, or train/ and test/)")
+    shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
+    seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
+    first_seed: int = Field(0, ge=0, description="the first seed; the others follow it")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="part of each class held out when shots is all and the folder has no test set"
+    )
+    skip_unreadable: bool = Field(False, description="go on without the image files that cannot be read")
+
+    # Model
+    backbone: str = Field("MobileNetV2", description="architecture, in Keras's or torchvision's spelling")
+    weights: str = Field("torchvision", description="torchvision, keras, random, or a checkpoint file")
+    strategy: Literal["linear_probe", "finetune", "scratch"] = Field(
+        "linear_probe", description="train the head only, the last stages too, or everything from random weights"
+    )
+    finetune_stages: int | Literal["all"] = Field(1, description="how many of the last stages finetune trains, or all")
+    freeze_batch_norm: bool = Field(True, description="finetune: keep batch normalisation in inference mode, unchanged")
+    head: Literal["linear", "mlp", "conv"] = Field("linear", description="classifier on top of the backbone")
+    head_units: int = Field(256, ge=1, description="width of the hidden layer of the mlp and conv heads")
+
+    # Preprocessing and augmentation
+    image_size: int | None = Field(None, ge=32, description="side of the input in pixels (default: the backbone's own)")
+    resize: int | None = Field(
+        None, ge=32, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
+    )
+    preprocessing: Literal["auto", "imagenet", "caffe", "symmetric"] = Field(
+        "auto", description="how pixels become inputs (auto: as the checkpoint was trained)"
+    )
+    flip: bool = Field(False, description="augment training images with horizontal flips, drawn in the plan")
+    crop: bool = Field(False, description="augment training images with crops, drawn in the plan")
+
+    # Training
+    loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="training loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over all classes (cross_entropy)")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("adam", description="optimizer, with torch's meaning on both sides")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of adam's first moment")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of adam's second moment")
+    epsilon: float = Field(1e-8, gt=0, description="adam's epsilon, added after bias correction")
+    weight_decay: float = Field(0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate schedule")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up before the cosine")
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="training images a step")
+
+    # Comparison
+    precision: Literal["float32", "float64"] = Field("float32", description="floating-point type of all arithmetic")
+    frameworks: tuple[Framework, ...] = Field(("tensorflow", "torch"), description="which wings run")
+    control: bool = Field(True, description="also run the recipe on an untrained backbone")
+    margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")
+    inference_batch_size: int = Field(32, ge=1, description="images a batch when nothing trains")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where the framework sees one")
+    threads: int | None = Field(None, ge=1, description="threads of each framework (default: the cores it may use)")
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _one_number_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | str) else value
+
+    @field_validator("shots")
+    @classmethod
+    def _shots_are_counts(cls, value: tuple[Shots, ...]) -> tuple[Shots, ...]:
+        if not value:
+            raise ValueError("give at least one number of images a class, or all")
+        if any(isinstance(k, int) and k < 1 for k in value):
+            raise ValueError("a number of images a class is at least 1")
+        return tuple(sorted(set(value), key=lambda k: float("inf") if k == "all" else float(k)))
+
+    @field_validator("frameworks", mode="before")
+    @classmethod
+    def _one_framework_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("frameworks")
+    @classmethod
+    def _each_framework_once(cls, value: tuple[Framework, ...]) -> tuple[Framework, ...]:
+        if not value:
+            raise ValueError("name at least one of tensorflow, torch")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("finetune_stages")
+    @classmethod
+    def _stages_are_counts(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give 1 or more stages, or all")
+        return value
+
+    @field_validator("backbone")
+    @classmethod
+    def _canonical_backbone(cls, value: str) -> str:
+        return zoo.find(value).name
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Recipe:
+        if self.loss == "mse" and self.label_smoothing:
+            raise ValueError("label_smoothing belongs to loss cross_entropy; leave it 0 with mse")
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than image_size {self.size}; give at least {self.size}")
+        if self.size < self.pair.smallest_image:
+            raise ValueError(f"image_size {self.size} is too small for {self.backbone}; give {self.pair.smallest_image}")
+        if self.strategy != "scratch" and self.weights == "random" and self.control:
+            raise ValueError("weights random is the control itself; add --no-control (control = false)")
+        if isinstance(self.finetune_stages, int) and self.finetune_stages > len(self.pair.stages):
+            raise ValueError(
+                f"finetune_stages {self.finetune_stages} is more than the {len(self.pair.stages)} stages of "
+                f"{self.backbone}; give fewer, or all"
+            )
+        return self
+
+    @property
+    def pair(self) -> zoo.Pair:
+        """The architecture, as both libraries have it."""
+        return zoo.find(self.backbone)
+
+    @property
+    def size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.image_size or self.pair.image_size
+
+    @property
+    def resize_to(self) -> int:
+        """Shorter side in pixels to which an image is resized before it is cropped."""
+        return self.resize or round(self.size * 256 / 224)
+
+    @property
+    def seed_list(self) -> range:
+        """The seeds, in order."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
+def field_names() -> list[str]:
+    """The recipe's keys, in order."""
+    return list(Recipe.model_fields)
+
+
+def read(source: str | None, overrides: dict[str, Any]) -> Recipe:
+    """Read a recipe from a TOML file and apply the command line's values on top.
+
+    Args:
+        source: a path, the name of a file in ``recipes/`` (with or without ``.toml``), or None for the defaults.
+        overrides: recipe keys and their values; None means not given.
+
+    Raises:
+        BadInput: the file is missing or is not TOML, or a key or a value is not valid.
+    """
+    values: dict[str, Any] = {}
+    where = "the command line"
+    if source is not None:
+        path = _find(source)
+        where = str(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
+        values.setdefault("name", path.stem)
+    return validated({**values, **{key: value for key, value in overrides.items() if value is not None}}, where)
+
+
+def validated(values: dict[str, Any], where: str) -> Recipe:
+    """A recipe from plain values, or one sentence about the first thing that is wrong with them.
+
+    Args:
+        values: recipe keys and values.
+        where: where they come from, for the message.
+
+    Raises:
+        BadInput: naming the key, the value and the nearest valid one.
+    """
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise BadInput(f"{where}: unknown recipe key {key!r}; {did_you_mean(key, field_names())}")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise BadInput(_sentence(error, where)) from None
+
+
+def _find(source: str) -> Path:
+    for path in (Path(source), RECIPES / source, RECIPES / f"{source}.toml"):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    raise BadInput(f"there is no command and no recipe file {source!r}; {did_you_mean(Path(source).stem, known)}")
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    details = error.errors()[0]
+    if not details["loc"]:
+        return f"{where}: {_reason(details)}."
+    key = str(details["loc"][0])
+    choices = literal_choices(key)
+    value = details["input"]
+    if details["type"] == "literal_error" and isinstance(value, str) and choices:
+        return f"{where}: {key} = {value!r} is not known; {did_you_mean(value, choices)}"
+    return f"{where}: {key} = {value!r} is not valid: {_reason(details)}."
+
+
+def _reason(details: Any) -> str:
+    reason = str(details["msg"]).removeprefix("Value error, ")
+    return (reason[:1].lower() + reason[1:]).rstrip(".")
+
+
+def literal_choices(key: str) -> list[str]:
+    """The words a recipe key accepts, or an empty list if it does not take words from a fixed list."""
+    found: list[str] = []
+
+    def collect(annotation: Any) -> None:
+        if typing.get_origin(annotation) is Literal:
+            found.extend(str(choice) for choice in typing.get_args(annotation))
+        else:
+            for part in typing.get_args(annotation):
+                collect(part)
+
+    collect(Recipe.model_fields[key].annotation)
+    return found

@@ -1,0 +1,22 @@
+"""The architectures that Keras Applications and torchvision both have, described without either framework."""
+
+from __future__ import annotations
+
+from shared.errors import BadInput, did_you_mean, normalised
+from shared.zoo.pair import HEAD, PREPROCESSING, BatchNorm, Pair, Preprocessing, Semantics
+from shared.zoo.pairs import PAIRS
+
+__all__ = ["HEAD", "PAIRS", "PREPROCESSING", "BatchNorm", "Pair", "Preprocessing", "Semantics", "find"]
+
+
+def find(name: str) -> Pair:
+    """The pair of a name in Keras's or torchvision's spelling, whatever its case.
+
+    Raises:
+        BadInput: no pair has this name.
+    """
+    wanted = normalised(name)
+    for pair in PAIRS:
+        if wanted in (normalised(pair.name), normalised(pair.torchvision_name)):
+            return pair
+    raise BadInput(f"unknown backbone {name!r}; {did_you_mean(name, [pair.name for pair in PAIRS])}")

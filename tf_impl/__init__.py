@@ -1,0 +1,98 @@
+"""Wing 1: Keras Applications on TensorFlow. Read it side by side with ``torch_impl``: same files, same functions."""
+
+from __future__ import annotations
+
+import os
+
+# Before TensorFlow is imported: Keras's backend, and no start-up notices of its C++ part.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import keras
+import tensorflow as tf
+
+from shared.contract import Array, ModelSpec, Part
+from shared.plan import Batch
+from shared.recipe import Framework, Recipe
+from shared.zoo import Pair
+from tf_impl import backbone, inference, training, weights
+from tf_impl.network import Network
+
+
+class Implementation:
+    """Fulfils ``shared.contract.Implementation`` for TensorFlow."""
+
+    framework: Framework = "tensorflow"
+
+    def configure(self, threads: int, precision: str, device: str) -> None:
+        """Set threads, floating-point type and device, once, before anything is built."""
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        for gpu in tf.config.get_visible_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        # float32 means float32: TF32 would keep only 10 bits of the mantissa on recent GPUs.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        keras.config.set_floatx(precision)
+        keras.config.set_image_data_format("channels_last")
+
+    def environment(self) -> tuple[dict[str, str], str]:
+        """Versions by package, and the device in words."""
+        gpus = tf.config.get_visible_devices("GPU")
+        device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+        return {"tensorflow": tf.__version__, "keras": keras.__version__, "h5py": h5py.__version__}, str(device)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if tf.config.get_visible_devices("GPU"):
+            tf.test.experimental.sync_devices()
+
+    def build(self, spec: ModelSpec) -> Network:
+        """A network whose weights are still to be loaded."""
+        return Network(spec)
+
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """Neutral name and shape (torch's layout) of every parameter and running statistic."""
+        return weights.shapes(network)
+
+    def load(self, network: Network, arrays: Mapping[str, Array]) -> None:
+        """Set the named parameters; all others stay as they are."""
+        weights.load(network, arrays)
+
+    def dump(self, network: Network) -> dict[str, Array]:
+        """All parameters and running statistics by neutral name, in torch's layout."""
+        return weights.dump(network)
+
+    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+        """Outputs for each batch of inputs, in inference mode."""
+        return inference.infer(network, part, batches)
+
+    def train(
+        self,
+        network: Network,
+        part: Part,
+        trainable: frozenset[str],
+        batch_norm_trains: bool,
+        recipe: Recipe,
+        batches: Iterable[Batch],
+        on_step: Callable[[], None],
+    ) -> list[float]:
+        """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
+        return training.train(network, part, trainable, batch_norm_trains, recipe, batches, on_step)
+
+    def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+        """Keep the network as a ``.keras`` file of stock layers, which loads without this project."""
+        return weights.save(network, path, metadata)
+
+    def download(self, pair: Pair) -> dict[str, Array]:
+        """Keras's own ImageNet weights with their classifier, by neutral name."""
+        return weights.download(pair, backbone.stock(pair, pair.image_size, classifier=True, imagenet=True))
+
+    def read_checkpoint(self, path: Path, pair: Pair) -> dict[str, Array]:
+        """The arrays of a Keras HDF5 weights file, by neutral name, without running code from it."""
+        return weights.read_checkpoint(path, pair)

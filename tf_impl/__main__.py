@@ -1,0 +1,6 @@
+"""The process that the launcher starts: ``python -m tf_impl JOB_FOLDER``."""
+
+from shared.worker import main
+from tf_impl import Implementation
+
+raise SystemExit(main(Implementation()))

@@ -1,0 +1,123 @@
+"""The stock architectures of keras.applications, adapted to the semantics that a checkpoint was trained under.
+
+Keras cannot edit a functional model in place, so each adaptation clones the stock model: ``configure`` may change a
+layer's configuration, ``connect`` may put a layer in front of it. The result consists of stock layers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+from shared.contract import ModelSpec
+from shared.zoo import Pair
+
+Config = dict[str, Any]
+
+
+def stock(pair: Pair, image_size: int, classifier: bool = False, imagenet: bool = False) -> keras.Model:
+    """The model as keras.applications builds it, for square RGB images; by default without weights and classifier."""
+    # Layers without names of their own are numbered per process; start at zero, so that the numbers mean something.
+    keras.utils.clear_session(free_memory=False)
+    builder = getattr(keras.applications, pair.name)
+    return builder(
+        weights="imagenet" if imagenet else None,
+        include_top=classifier,
+        input_shape=(image_size, image_size, 3),
+        **({"classifier_activation": None} if classifier else {}),
+    )
+
+
+def build(spec: ModelSpec) -> keras.Model:
+    """Images (N, S, S, 3), preprocessed, to the last feature map (N, H, W, C), under the checkpoint's semantics."""
+    model = stock(spec.pair, spec.image_size)
+    configure, connect = _unchanged, _call
+    if spec.semantics == "torchvision":
+        configure, connect = _TORCHVISION.get(spec.pair.family, (_unchanged, _call))
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = configure(layer, layer.get_config())
+        if isinstance(layer, layers.BatchNormalization):
+            # torch weighs the new value, Keras the old one.
+            config |= {"epsilon": spec.batch_norm.epsilon, "momentum": 1 - spec.batch_norm.momentum}
+        # The stock model was built in Keras's default type when it was configured, which is the recipe's precision.
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(model, clone_function=clone, call_function=connect)
+
+
+def _unchanged(layer: keras.Layer, config: Config) -> Config:
+    return config
+
+
+def _call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    return layer(*args, **kwargs)
+
+
+def _pad_symmetrically(layer: keras.Layer, config: Config) -> Config:
+    """At stride 2 Keras pads bottom and right first; torch pads all sides alike, whatever the image's size."""
+    if isinstance(layer, layers.ZeroPadding2D):
+        # Stands before a strided depthwise convolution: ((0, 1), (0, 1)) for even sizes becomes ((1, 1), (1, 1)).
+        most = max(max(side) for side in config["padding"])
+        return config | {"padding": ((most, most), (most, most))}
+    if _is_convolution(layer) and max(config["strides"]) > 1 and config["padding"] == "same":
+        return config | {"padding": "valid"}
+    return config
+
+
+def _insert_padding(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    """Put the padding in front of a convolution that ``_pad_symmetrically`` or ``_resnet`` made "valid"."""
+    if not _is_convolution(layer) or max(layer.strides) == 1 or max(layer.kernel_size) == 1:
+        return layer(*args, **kwargs)
+    (inputs,) = args
+    # The stock model may have a padding layer in front already.
+    if not isinstance(inputs._keras_history.operation, layers.ZeroPadding2D):
+        inputs = layers.ZeroPadding2D(layer.kernel_size[0] // 2, name=f"{layer.name}_pad")(inputs)
+    return layer(inputs, **kwargs)
+
+
+def _is_convolution(layer: keras.Layer) -> bool:
+    return isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
+
+
+def _resnet(layer: keras.Layer, config: Config) -> Config:
+    """torchvision's ResNet halves the image in the 3x3 convolution ("v1.5"), Keras in the 1x1 before it."""
+    if not _is_convolution(layer):
+        return config
+    name = config["name"]
+    if name.endswith("_block1_1_conv"):
+        config |= {"strides": (1, 1)}
+    if name.endswith("_block1_2_conv") and not name.startswith("conv2"):
+        config |= {"strides": (2, 2), "padding": "valid"}
+    # The normalisation behind each convolution has a shift, so torchvision leaves the biases out.
+    return config | {"use_bias": False}
+
+
+def _inception_v3(layer: keras.Layer, config: Config) -> Config:
+    """torchvision's normalisation has a scale, and its average pooling counts the padded zeros."""
+    if isinstance(layer, layers.BatchNormalization):
+        return config | {"scale": True}
+    if isinstance(layer, layers.AveragePooling2D):
+        return config | {"padding": "valid"}
+    return config
+
+
+def _insert_zeros(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    """Zeros around the input of an average pooling, where they count; "same" would leave them out of the mean."""
+    if isinstance(layer, layers.AveragePooling2D):
+        return layer(layers.ZeroPadding2D(1, name=f"{layer.name}_pad")(*args), **kwargs)
+    return layer(*args, **kwargs)
+
+
+Configure = Callable[[keras.Layer, Config], Config]
+Connect = Callable[..., Any]
+
+#: By family: what it takes to give the stock Keras model torchvision's semantics. Not listed: nothing.
+_TORCHVISION: dict[str, tuple[Configure, Connect]] = {
+    "MobileNetV2": (_pad_symmetrically, _insert_padding),
+    "ResNet": (_resnet, _insert_padding),
+    "InceptionV3": (_inception_v3, _insert_zeros),
+}

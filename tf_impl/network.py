@@ -1,0 +1,48 @@
+"""A backbone and a head, connected; and the preprocessing in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from shared.contract import ModelSpec, Part
+from shared.zoo import Preprocessing
+from tf_impl import backbone, head
+
+
+class Network:
+    """The parts of a classifier as Keras models that share their layers.
+
+    Attributes:
+        models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
+        functions: compiled functions, kept so that a second seed does not trace them again.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        features = backbone.build(spec)
+        if head.pooled(spec.head):
+            # Named after what it does, as in keras.applications with pooling="avg".
+            output = layers.GlobalAveragePooling2D(name="avg_pool")(features.output)
+            features = keras.Model(features.input, output, name=features.name)
+        classifier = head.build(spec.head, features.output.shape[1:], spec.head_units, spec.classes)
+        whole = keras.Model(features.input, classifier(features.output), name="classifier")
+        self.models: dict[Part, keras.Model] = {"features": features, "head": classifier, "all": whole}
+        self.functions: dict[Any, Callable[..., Any]] = {}
+
+    def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
+        """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""
+        dtype = keras.config.floatx()
+        return tf.cast(inputs, dtype) if part == "head" else normalise(inputs, self.spec.preprocessing, dtype)
+
+
+def normalise(images: tf.Tensor, preprocessing: Preprocessing, dtype: str) -> tf.Tensor:
+    """uint8 RGB images (N, H, W, 3) to network inputs (N, H, W, 3). The order of operations is the contract's."""
+    x = tf.cast(images, dtype)
+    if preprocessing.channels == "BGR":
+        x = tf.reverse(x, axis=[-1])
+    return (x / preprocessing.divide_by - tf.constant(preprocessing.mean, dtype)) / tf.constant(preprocessing.std, dtype)

@@ -1,0 +1,113 @@
+"""Neutral checkpoint to Keras variables, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+from shared import zoo
+from shared.checkpoint import PARAMETER_NAMES, from_keras_layout, to_keras_layout
+from shared.contract import Array
+from shared.errors import BadInput
+from tf_impl.network import Network
+
+
+def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, keras.Layer, keras.Variable]]:
+    """Every variable of a model: its neutral name, Keras's word for its kind, its layer and itself.
+
+    Raises:
+        KeyError: a layer holds variables but has no neutral name.
+    """
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, keras.Model):
+            continue
+        for variable in layer.variables:
+            module = layer.name if layer.name.startswith(zoo.HEAD) else pair.neutral_module(layer.name)
+            if module is None:
+                raise KeyError(f"layer {layer.name} has no neutral name")
+            yield f"{module}.{PARAMETER_NAMES[variable.name]}", variable.name, layer, variable
+
+
+def shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Neutral name and shape (torch's layout) of every parameter and running statistic."""
+    return {name: tuple(array.shape) for name, array in dump(network).items()}
+
+
+def dump(network: Network) -> dict[str, Array]:
+    """All parameters and running statistics by neutral name, in torch's layout."""
+    return _dump(network.models["all"], network.spec.pair)
+
+
+def _dump(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
+    return {
+        name: from_keras_layout(kind, variable.numpy(), isinstance(layer, layers.DepthwiseConv2D))
+        for name, kind, layer, variable in parameters(model, pair)
+    }
+
+
+def load(network: Network, arrays: Mapping[str, Array]) -> None:
+    """Set the named parameters; all others stay as they are."""
+    for name, kind, _, variable in parameters(network.models["all"], network.spec.pair):
+        if name in arrays:
+            variable.assign(to_keras_layout(kind, arrays[name], variable.shape).astype(variable.dtype))
+
+
+def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Keep the network as a ``.keras`` file of stock layers; what it is stands beside it in a ``.json`` file."""
+    target = path.with_suffix(".keras")
+    network.models["all"].save(target)
+    path.with_suffix(".json").write_text(json.dumps(dict(metadata), indent=1), encoding="utf-8")
+    return target
+
+
+def download(pair: zoo.Pair, model: keras.Model) -> dict[str, Array]:
+    """The arrays of a stock model, by neutral name. VGG's first dense layer is reordered for torch's flattening."""
+    return _in_torch_flattening(_dump(model, pair), pair)
+
+
+def _in_torch_flattening(arrays: dict[str, Array], pair: zoo.Pair) -> dict[str, Array]:
+    """Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places."""
+    name = "classifier.0.weight"
+    if pair.family == "VGG" and name in arrays:
+        outputs, inputs = arrays[name].shape
+        side = round((inputs / pair.channels) ** 0.5)
+        kernel = arrays[name].reshape(outputs, side, side, pair.channels)
+        arrays[name] = kernel.transpose(0, 3, 1, 2).reshape(outputs, inputs)
+    return arrays
+
+
+def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
+    """The arrays of a legacy Keras HDF5 weights file, by neutral name.
+
+    Only data sets are read: nothing in the file is turned into code.
+
+    Raises:
+        BadInput: the file is damaged, or a weight has no place in the architecture.
+    """
+    arrays: dict[str, Array] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        parts = [part for part in name.split("/") if part]
+        kind = parts[-1].partition(":")[0]
+        module = pair.neutral_module(parts[-2])
+        if module is None or kind not in PARAMETER_NAMES:
+            raise BadInput(f"{path}: weight {name} has no place in {pair.name}; use another checkpoint.")
+        depthwise = kind == "depthwise_kernel"
+        kind = "kernel" if depthwise else kind
+        arrays[f"{module}.{PARAMETER_NAMES[kind]}"] = from_keras_layout(kind, np.asarray(item), depthwise)
+
+    try:
+        with h5py.File(path) as file:
+            root = file["model_weights"] if "model_weights" in file else file
+            root.visititems(visit)
+    except OSError as error:
+        raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None
+    return _in_torch_flattening(arrays, pair)

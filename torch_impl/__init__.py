@@ -1,0 +1,87 @@
+"""Wing 2: torchvision on PyTorch. Read it side by side with ``tf_impl``: same files, same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+
+from shared.contract import Array, ModelSpec, Part
+from shared.plan import Batch
+from shared.recipe import Framework, Recipe
+from shared.zoo import Pair
+from torch_impl import inference, training, weights
+from torch_impl.network import Network
+
+
+class Implementation:
+    """Fulfils ``shared.contract.Implementation`` for PyTorch."""
+
+    framework: Framework = "torch"
+
+    def configure(self, threads: int, precision: str, device: str) -> None:
+        """Set threads, floating-point type and device, once, before anything is built."""
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(1)
+        self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
+        # float32 means float32: TF32 would keep only 10 bits of the mantissa on recent GPUs.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.set_default_dtype(getattr(torch, precision))
+
+    def environment(self) -> tuple[dict[str, str], str]:
+        """Versions by package, and the device in words."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return {"torch": torch.__version__, "torchvision": torchvision.__version__}, device
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def build(self, spec: ModelSpec) -> Network:
+        """A network whose weights are still to be loaded."""
+        return Network(spec, self.device)
+
+    def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """Neutral name and shape (torch's layout) of every parameter and running statistic."""
+        return weights.shapes(network)
+
+    def load(self, network: Network, arrays: Mapping[str, Array]) -> None:
+        """Set the named parameters; all others stay as they are."""
+        weights.load(network, arrays)
+
+    def dump(self, network: Network) -> dict[str, Array]:
+        """All parameters and running statistics by neutral name, in torch's layout."""
+        return weights.dump(network)
+
+    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+        """Outputs for each batch of inputs, in inference mode."""
+        return inference.infer(network, part, batches)
+
+    def train(
+        self,
+        network: Network,
+        part: Part,
+        trainable: frozenset[str],
+        batch_norm_trains: bool,
+        recipe: Recipe,
+        batches: Iterable[Batch],
+        on_step: Callable[[], None],
+    ) -> list[float]:
+        """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
+        return training.train(network, part, trainable, batch_norm_trains, recipe, batches, on_step)
+
+    def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+        """Keep the network as a state_dict in safetensors; ``torch_impl.weights.restore`` builds it again."""
+        return weights.save(network, path, metadata)
+
+    def download(self, pair: Pair) -> dict[str, Array]:
+        """torchvision's own ImageNet weights with their classifier, by neutral name."""
+        return weights.download(pair)
+
+    def read_checkpoint(self, path: Path, pair: Pair) -> dict[str, Array]:
+        """The arrays of a torchvision state_dict (.pth), by neutral name, without running code from it."""
+        return weights.read_checkpoint(path, pair)

@@ -1,0 +1,153 @@
+"""The stock architectures of torchvision.models, adapted to the semantics that a checkpoint was trained under.
+
+torch modules can be edited in place, so each adaptation changes the stock model: an attribute, a convolution, or a hook
+in front of one. Parameter names stay torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shared.contract import ModelSpec
+from shared.zoo import Pair
+
+
+def stock(pair: Pair, classifier: bool = False) -> nn.Module:
+    """The model as torchvision builds it, with undefined weights; by default without its classifier."""
+    # InceptionV3 alone asks for more: no auxiliary head, which Keras lacks, and no drawing of weights.
+    options = {"aux_logits": False, "init_weights": False} if pair.family == "InceptionV3" else {}
+    # On the meta device nothing is drawn: all weights come from a checkpoint or from the plan.
+    with torch.device("meta"):
+        model = torchvision.models.get_model(pair.torchvision_name, weights=None, **options)
+    if not classifier:
+        for name in pair.classifier:
+            setattr(model, name, nn.Identity())
+    return model.to_empty(device="cpu")
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Images (N, 3, S, S), preprocessed, to the last feature map (N, C, H, W), under the checkpoint's semantics."""
+    model = stock(spec.pair)
+    if spec.semantics == "keras":
+        _KERAS.get(spec.pair.family, _unchanged)(model)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = spec.batch_norm.epsilon
+            module.momentum = spec.batch_norm.momentum
+            assert module.num_batches_tracked is not None
+            module.num_batches_tracked.zero_()
+    return _FEATURE_MAP[spec.pair.family](model)
+
+
+class FeatureMap(nn.Module):
+    """A stock model up to its last feature map, with the stock model's parameter names."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._forward = forward
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) to (N, C, H, W)."""
+        return self._forward(self.model, images)
+
+
+def _features_only(model: Any, x: Tensor) -> Tensor:
+    return model.features(x)
+
+
+def _resnet_features(model: Any, x: Tensor) -> Tensor:
+    """torchvision.models.ResNet.forward without its last three lines: pooling, flattening, classifier."""
+    x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
+    return model.layer4(model.layer3(model.layer2(model.layer1(x))))
+
+
+def _inception_v3_features(model: nn.Module, x: Tensor) -> Tensor:
+    """The children in order are the forward pass, up to Mixed_7c; transform_input belongs to the preprocessing."""
+    for name, child in model.named_children():
+        x = child(x)
+        if name == "Mixed_7c":
+            break
+    return x
+
+
+_FEATURE_MAP: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "MobileNetV2": lambda model: FeatureMap(model, _features_only),
+    "VGG": lambda model: FeatureMap(model, _features_only),
+    "ResNet": lambda model: FeatureMap(model, _resnet_features),
+    "InceptionV3": lambda model: FeatureMap(model, _inception_v3_features),
+}
+
+
+def _unchanged(model: nn.Module) -> None:
+    pass
+
+
+def pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
+    """A hook that pads as TensorFlow's "same" does: what is missing for ceil(size/stride) outputs, more of it at the end."""
+    (x,) = inputs
+    padding: list[int] = []
+    # F.pad counts the sides from the last dimension to the first.
+    for size, kernel, stride in zip(reversed(x.shape[2:]), reversed(module.kernel_size), reversed(module.stride), strict=True):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        padding += [total // 2, total - total // 2]
+    return F.pad(x, padding)
+
+
+def _pad_same_where_strided(model: nn.Module) -> None:
+    """At stride 2 Keras pads bottom and right first; torch pads all sides alike, whatever the image's size."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.stride != (1, 1) and module.kernel_size != (1, 1):
+            module.padding = (0, 0)
+            module.register_forward_pre_hook(pad_same)
+
+
+def _resnet(model: nn.Module) -> None:
+    """Keras's ResNet halves the image in the first 1x1 convolution of a stage, and its convolutions have biases."""
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        module.bias = nn.Parameter(torch.empty(module.out_channels))
+        if name in ("layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"):
+            module.stride = (2, 2)
+        if name in ("layer2.0.conv2", "layer3.0.conv2", "layer4.0.conv2"):
+            module.stride = (1, 1)
+
+
+def exclude_padding(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """A hook behind a 3x3 average pooling with padding 1: turns the mean over nine cells into one over the real ones.
+
+    At the border of the image only 6, in its corners only 4 of the nine cells are real.
+    """
+    (x,) = inputs
+    rows, columns = (torch.full((size,), 3.0, dtype=x.dtype, device=x.device) for size in x.shape[2:])
+    for counts in (rows, columns):
+        counts[0] -= 1
+        counts[-1] -= 1
+    return x * (9 / (rows[:, None] * columns[None, :]))
+
+
+def _inception_v3(model: nn.Module) -> None:
+    """Keras's normalisation has no scale, and its average pooling leaves the padded zeros out of the mean."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # A constant, no parameter: Keras's layers have none, so checkpoints have none.
+            del module.weight
+            module.register_buffer("weight", torch.ones(module.num_features), persistent=False)
+        if name.endswith("branch_pool"):
+            # The pooling is a function call inside the stock forward pass; what follows it is this module.
+            module.register_forward_pre_hook(exclude_padding)
+
+
+#: By family: what it takes to give the stock torchvision model Keras's semantics. Not listed: nothing.
+_KERAS: dict[str, Callable[[nn.Module], None]] = {
+    "MobileNetV2": _pad_same_where_strided,
+    "ResNet": _resnet,
+    "InceptionV3": _inception_v3,
+}

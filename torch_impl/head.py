@@ -1,0 +1,25 @@
+"""The classifiers on top of a backbone: linear, one hidden layer, convolutional."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import nn
+
+
+def pooled(kind: Literal["linear", "mlp", "conv"]) -> bool:
+    """Whether the head works on globally averaged features (N, C), not on the feature map (N, C, H, W)."""
+    return kind != "conv"
+
+
+def build(kind: Literal["linear", "mlp", "conv"], channels: int, units: int, classes: int) -> nn.Module:
+    """The head's input with so many channels to logits (N, classes)."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if kind == "mlp":
+        parts |= {"hidden": nn.Linear(channels, units), "relu": nn.ReLU()}
+    if kind == "conv":
+        parts |= {"conv": nn.Conv2d(channels, units, 3, padding=1), "relu": nn.ReLU()}
+        parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    parts["output"] = nn.Linear(channels if kind == "linear" else units, classes)
+    return nn.Sequential(parts)

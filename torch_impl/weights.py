@@ -1,0 +1,117 @@
+"""Neutral checkpoint to torch parameters, and back."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor
+
+from shared import zoo
+from shared.contract import Array
+from shared.errors import BadInput
+from torch_impl.network import Network
+
+#: Seconds after which a network that does not answer counts as blocked.
+PATIENCE = 5.0
+
+
+def parameters(network: Network) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and running statistic with its neutral name."""
+    for prefix, module in (("", network.features), (zoo.HEAD, network.head)):
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            # Keras does not count the batches that a normalisation has seen, and nothing here depends on it.
+            if not name.endswith("num_batches_tracked"):
+                yield prefix + name.removeprefix("0.model."), tensor
+
+
+def shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Neutral name and shape (torch's layout) of every parameter and running statistic."""
+    return {name: tuple(tensor.shape) for name, tensor in parameters(network)}
+
+
+def dump(network: Network) -> dict[str, Array]:
+    """All parameters and running statistics by neutral name, in torch's layout."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in parameters(network)}
+
+
+def load(network: Network, arrays: Mapping[str, Array]) -> None:
+    """Set the named parameters; all others stay as they are."""
+    with torch.no_grad():
+        for name, tensor in parameters(network):
+            if name in arrays:
+                tensor.copy_(torch.from_numpy(arrays[name]))
+
+
+def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Keep the network as a state_dict in safetensors; what it is stands in the file's header."""
+    target = path.with_suffix(".safetensors")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters(network)}
+    safetensors.torch.save_file(tensors, target, metadata=dict(metadata))
+    return target
+
+
+def download(pair: zoo.Pair) -> dict[str, Array]:
+    """torchvision's own ImageNet weights (the first version it published) with their classifier, by neutral name.
+
+    Raises:
+        OSError: they cannot be fetched.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        chosen = torchvision.models.get_model_weights(pair.torchvision_name)["IMAGENET1K_V1"]
+        state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    finally:
+        socket.setdefaulttimeout(before)
+    return _arrays(state)
+
+
+def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Plain arrays without the counters and without the auxiliary head that only torchvision's InceptionV3 has."""
+    return {
+        name: tensor.numpy()
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked") and not name.startswith("AuxLogits.")
+    }
+
+
+def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
+    """The arrays of a torchvision state_dict, by neutral name. ``weights_only`` keeps the file from running code.
+
+    Raises:
+        BadInput: the file is damaged, or holds anything but a state_dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path} is not a state_dict that can be read safely ({reason}); use another file.") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadInput(f"{path} holds something else than a state_dict of tensors; use another file.")
+    return _arrays(state)
+
+
+def restore(path: Path) -> tuple[Network, list[str]]:
+    """A network as ``save`` kept it, and the names of its classes."""
+    import json
+
+    from shared.checkpoint import Metadata
+    from shared.recipe import Recipe
+    from shared.worker import model_spec
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    classes = json.loads(header["classes"])
+    metadata = Metadata.model_validate_json(header["checkpoint"]) if "checkpoint" in header else None
+    spec = model_spec(Recipe.model_validate_json(header["recipe"]), metadata, len(classes))
+    network = Network(spec, torch.device("cpu"))
+    load(network, {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()})
+    return network, classes
+
+
