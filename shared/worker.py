@@ -82,7 +82,10 @@ def _fetch_weights(implementation: AnyImplementation, job: Job, folder: Path) ->
     pair = job.recipe.pair
     origin: zoo.Semantics = "torchvision" if implementation.framework == "torch" else "keras"
     if job.kind == "download":
-        arrays = implementation.download(pair)
+        try:
+            arrays = implementation.download(pair)
+        except OSError as error:
+            raise BadInput(f"{implementation.framework} cannot download them: {error}") from None
         source = f"{origin} {pair.name}, ImageNet"
     else:
         assert job.checkpoint is not None

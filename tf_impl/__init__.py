@@ -19,7 +19,7 @@ from shared.contract import Array, ModelSpec, Part
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
-from tf_impl import backbone, inference, training, weights
+from tf_impl import inference, training, weights
 from tf_impl.network import Network
 
 
@@ -91,7 +91,7 @@ class Implementation:
 
     def download(self, pair: Pair) -> dict[str, Array]:
         """Keras's own ImageNet weights with their classifier, by neutral name."""
-        return weights.download(pair, backbone.stock(pair, pair.image_size, classifier=True, imagenet=True))
+        return weights.download(pair)
 
     def read_checkpoint(self, path: Path, pair: Pair) -> dict[str, Array]:
         """The arrays of a Keras HDF5 weights file, by neutral name, without running code from it."""

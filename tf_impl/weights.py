@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from shared import zoo
 from shared.checkpoint import PARAMETER_NAMES, from_keras_layout, to_keras_layout
 from shared.contract import Array
 from shared.errors import BadInput
+from tf_impl import backbone
 from tf_impl.network import Network
+
+#: Seconds after which a network that does not answer counts as blocked.
+PATIENCE = 5.0
 
 
 def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, keras.Layer, keras.Variable]]:
@@ -66,8 +71,21 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
     return target
 
 
-def download(pair: zoo.Pair, model: keras.Model) -> dict[str, Array]:
-    """The arrays of a stock model, by neutral name. VGG's first dense layer is reordered for torch's flattening."""
+def download(pair: zoo.Pair) -> dict[str, Array]:
+    """Keras's own ImageNet weights with their classifier, by neutral name.
+
+    Raises:
+        OSError: they cannot be fetched.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        model = backbone.stock(pair, pair.image_size, classifier=True, imagenet=True)
+    except Exception as error:
+        # keras.utils.get_file raises a plain Exception for whatever goes wrong on the way.
+        raise OSError(str(error).splitlines()[0]) from error
+    finally:
+        socket.setdefaulttimeout(before)
     return _in_torch_flattening(_dump(model, pair), pair)
 
 

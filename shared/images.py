@@ -1,0 +1,86 @@
+"""Image files to pixels: whatever a file holds comes out as upright 8-bit RGB, resized and cropped."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from shared.plan import center
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+class Unreadable(Exception):
+    """An image file that cannot be decoded; the message is the reason in a few words."""
+
+
+def read(path: Path, resize: int, size: int) -> NDArray[np.uint8]:
+    """Decode a file, resize its shorter side and cut out the centre.
+
+    Bilinear with antialiasing, as torchvision's Resize does with PIL images: the longer side is rounded down.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP, GIF (its first frame) or TIFF.
+        resize: shorter side after resizing, in pixels.
+        size: side of the square that is cut out, in pixels.
+
+    Returns:
+        RGB pixels (size, size, 3).
+
+    Raises:
+        Unreadable: the file is damaged, truncated, or no image.
+    """
+    image = decode(path)
+    width, height = image.size
+    if width <= height:
+        scaled = (resize, int(resize * height / width))
+    else:
+        scaled = (int(resize * width / height), resize)
+    image = image.resize(scaled, Image.Resampling.BILINEAR)
+    left, top = center(scaled[0], size), center(scaled[1], size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def decode(path: Path) -> Image.Image:
+    """The file as an upright 8-bit RGB image; transparent parts show white.
+
+    Raises:
+        Unreadable: the file is damaged, truncated, or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A file that claims a huge size is refused (an error), one that is merely large is read.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                file.load()
+                return to_rgb(ImageOps.exif_transpose(file))
+    except UnidentifiedImageError:
+        raise Unreadable("not an image") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to 8-bit RGB. Pillow itself would clip 16-bit grey at 255 and show what lies under transparent pixels."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB")
+
+
+def _to_eight_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey values of more than 8 bits. Integers are taken as 16-bit if any exceeds 255, floats as 0..1 if none exceeds 1."""
+    values = pixels.astype(np.float64)
+    most = values.max(initial=0)
+    if pixels.dtype == np.uint16 or (pixels.dtype.kind in "iu" and most > 255):
+        values = values / 257
+    elif pixels.dtype.kind == "f" and most <= 1:
+        values = values * 255
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,99 @@
+"""The result of a comparison as a documented, versioned document: ``comparison.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.contract import WorkerResult
+from shared.recipe import Framework, Recipe, Shots
+
+SCHEMA_VERSION = 1
+Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(_Document):
+    """One framework, one seed, one number of shots, with or without pretrained weights."""
+
+    framework: Framework
+    strategy: str
+    pretrained: bool = Field(description="false: the control on an untrained backbone, or strategy scratch")
+    shots: Shots = Field(description="training images a class, or all")
+    seed: int
+    training_images: int
+    test_images: int
+    accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
+    macro_f1: float
+    macro_recall: float
+    log_loss: float | None = Field(description="nats; null if logits are not finite")
+    confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
+    phases: dict[str, float] = Field(
+        description="seconds; what several runs share (start, build, features) is given in full to each of them"
+    )
+    images_per_second: float = Field(description="through the backbone in inference mode")
+    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
+    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
+    losses: list[float | None] = Field(description="training loss of every step; null if not finite")
+    logits: str = Field(description="file of the test logits, relative to this document")
+
+
+class Agreement(_Document):
+    """How far the frameworks agree over the runs that both have done."""
+
+    predictions_compared: int
+    predictions_identical: int
+    max_abs_logit_difference: float | None = Field(description="null if infinite, or nothing was compared")
+    max_abs_loss_difference: float | None
+    initial_weights_identical: bool
+    accuracy_difference: float | None = Field(description="tensorflow minus torch, mean over runs")
+    accuracy_difference_interval: tuple[float, float] | None = Field(description="95 % confidence interval, or null")
+
+
+class Environment(_Document):
+    """What the comparison ran on."""
+
+    versions: dict[str, str]
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    threads: int
+    allocator: dict[str, str] = Field(description="environment variables of the C library's allocator, set for all workers")
+    devices: dict[Framework, str]
+    load_average_before: float | None = Field(description="over the last minute, before the workers started")
+
+
+class Comparison(_Document):
+    """All of ``comparison.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    created: str = Field(description="ISO 8601, UTC")
+    recipe: Recipe
+    environment: Environment
+    classes: list[str]
+    images: int
+    skipped_files: list[str]
+    checkpoint: dict[str, str | float | None] | None = Field(description="what the pretrained weights say about themselves")
+    workers: dict[Framework, WorkerResult] = Field(description="each process as a whole, every phase counted once")
+    runs: list[Run]
+    agreement: Agreement
+    control_agreement: Agreement | None
+    transfer_gain: dict[Framework, float] = Field(description="mean accuracy with pretrained weights minus the control's")
+    verdict: Verdict
+    verdict_sentence: str
+
+    def save(self, path: Path) -> None:
+        """Write the document."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def schema() -> str:
+    """The JSON schema of the document, as kept in ``docs/comparison.schema.json``."""
+    return json.dumps(Comparison.model_json_schema(mode="serialization"), indent=1, ensure_ascii=False) + "\n"

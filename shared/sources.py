@@ -1,0 +1,116 @@
+"""Where weights come from: the cache, the framework's own download, a package registry, or the user's file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import safetensors
+import safetensors.numpy
+
+from shared import checkpoint, fetch, launch, zoo
+from shared.cache import Cache
+from shared.contract import Job
+from shared.errors import BadInput
+from shared.recipe import Framework, Recipe
+
+#: Which framework reads which origin's files and downloads its weights.
+HOME: dict[zoo.Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
+
+
+def resolve(
+    recipe: Recipe, cache: Cache, threads: int, progress: fetch.Progress = lambda what, done, total: None
+) -> Path | None:
+    """The neutral checkpoint that a recipe's ``weights`` mean, or None for random weights.
+
+    Raises:
+        BadInput: the weights cannot be had or read, or belong to another architecture.
+    """
+    if recipe.weights == "random" or recipe.strategy == "scratch":
+        return None
+    if recipe.weights in ("torchvision", "keras"):
+        path = _origin(recipe, "torchvision" if recipe.weights == "torchvision" else "keras", cache, threads, progress)
+    else:
+        path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads)
+    found = checkpoint.read_metadata(path).backbone
+    if found != recipe.backbone:
+        raise BadInput(f"{path} holds weights of {found}, not of {recipe.backbone}; give --backbone {found}.")
+    return path
+
+
+def _origin(
+    recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, progress: fetch.Progress
+) -> Path:
+    """ImageNet weights of a library: from the cache, else its own download, else a registry."""
+    name = f"{recipe.backbone}-{origin}"
+    target = cache.folder("weights") / f"{name}.safetensors"
+    with cache.lock(f"weights-{name}"):
+        if target.is_file():
+            return target
+        progress(f"looking for {name} weights", 0, 0)
+        try:
+            _in_worker(Job(kind="download", recipe=recipe, threads=threads), HOME[origin], target, cache)
+            return target
+        except BadInput as error:
+            refusal = error
+        if name == fetch.MOBILENET_V2_TORCHVISION.name:
+            file = fetch.fetch(fetch.MOBILENET_V2_TORCHVISION, cache, progress) / fetch.MOBILENET_V2_TORCHVISION.members[0]
+            job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=file)
+            _in_worker(job, HOME[origin], target, cache)
+        elif name == fetch.RESNET50_KERAS.name:
+            manifest = fetch.fetch(fetch.RESNET50_KERAS, cache, progress) / "package" / "ResNet50" / "model.json"
+            checkpoint.save(target, *checkpoint.read_tfjs(manifest, recipe.pair))
+        else:
+            raise BadInput(
+                f"{origin}'s ImageNet weights of {recipe.backbone} are not in the cache and cannot be downloaded "
+                f"({refusal}); connect to the network once, or give --weights FILE or --weights random."
+            ) from None
+    return target
+
+
+def _file(recipe: Recipe, path: Path, cache: Cache, threads: int) -> Path:
+    """The user's own file: a neutral checkpoint as it is, anything else converted once into the cache."""
+    if not path.is_file():
+        raise BadInput(f"--weights {path}: there is no such file; give torchvision, keras, random or an existing file.")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors" and _is_neutral(path):
+        return path
+    readers: dict[str, Framework] = {".pth": "torch", ".pt": "torch", ".h5": "tensorflow", ".hdf5": "tensorflow"}
+    if suffix not in (*readers, ".safetensors"):
+        raise BadInput(f"--weights {path}: unknown kind of file; give .safetensors, {', '.join(readers)}.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    target = cache.folder("weights") / f"{recipe.backbone}-{digest}.safetensors"
+    with cache.lock(f"weights-{digest}"):
+        if target.is_file():
+            return target
+        if suffix == ".safetensors":
+            arrays = {
+                name: array
+                for name, array in safetensors.numpy.load_file(path).items()
+                if not name.endswith("num_batches_tracked")
+            }
+            metadata = checkpoint.Metadata(backbone=recipe.backbone, semantics="torchvision", source=path.name)
+            checkpoint.save(target, arrays, metadata)
+        else:
+            job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
+            _in_worker(job, readers[suffix], target, cache)
+    return target
+
+
+def _is_neutral(path: Path) -> bool:
+    """Whether a safetensors file is a neutral checkpoint; otherwise it is taken for a torchvision state_dict."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == checkpoint.FORMAT
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"--weights {path} is damaged ({error}); fetch it again.") from None
+
+
+def _in_worker(job: Job, framework: Framework, target: Path, cache: Cache) -> None:
+    """Let a framework's process bring weights into the neutral format."""
+    with tempfile.TemporaryDirectory(dir=cache.folder("weights"), prefix=".importing-") as folder:
+        launch.run(framework, job, Path(folder))
+        shutil.move(Path(folder) / "weights.safetensors", target)

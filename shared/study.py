@@ -1,0 +1,330 @@
+"""What to run: strategies x shots x seeds x frameworks; and what came of it, put together as one comparison."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import platform
+import shutil
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from shared import checkpoint, dataset, evaluation, launch, plan, sources, statistics, timing
+from shared.cache import Cache
+from shared.contract import Cell, CellResult, Job, WorkerResult
+from shared.errors import BadInput, WorkerFailed
+from shared.fetch import Progress
+from shared.recipe import Framework, Recipe, Shots
+from shared.report.comparison import Agreement, Comparison, Environment, Run, Verdict
+
+
+class Study:
+    """One recipe carried out by its frameworks, one after the other, over the same files.
+
+    Attributes:
+        folder: receives ``comparison.json``, ``recipe.toml``, ``logits/`` and ``models/``.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Cache, folder: Path, progress: Progress) -> None:
+        self.recipe, self.cache, self.folder, self.progress = recipe, cache, folder, progress
+        self.threads = recipe.threads or timing.available_cores()
+        self.workers: dict[Framework, WorkerResult] = {}
+        self.runs: list[Run] = []
+
+    def compare(self) -> Comparison:
+        """Run everything and write the results.
+
+        Raises:
+            BadInput: the recipe cannot be carried out with what was given.
+            WorkerFailed: a framework's process ended early; what was finished by then has been written.
+        """
+        make_output_folder(self.folder)
+        recipe, load = self.recipe, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        data = dataset.load(recipe.data, self.cache, self.progress)
+        stored = recipe.resize_to if recipe.crop else recipe.size
+        data, pixels = dataset.pixels(
+            data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress
+        )
+        plans = {
+            (shots, seed): plan.draw(recipe, data.labels, data.is_test, list(data.classes), seed, shots)
+            for shots in recipe.shots
+            for seed in recipe.seed_list
+        }
+        weights = sources.resolve(recipe, self.cache, self.threads, self.progress)
+        self.data, self.load, self.weights = data, load, weights
+        (self.folder / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
+        try:
+            for framework in recipe.frameworks:
+                self._run(framework, data, pixels, plans, weights)
+        except (WorkerFailed, KeyboardInterrupt):
+            self._assemble().save(self.folder / "comparison.json")
+            raise
+        comparison = self._assemble()
+        comparison.save(self.folder / "comparison.json")
+        return comparison
+
+    def _cells(self) -> list[Cell]:
+        """Pretrained cells, then the control; the first seed with the most images keeps its model."""
+        recipe = self.recipe
+        kinds = [self._pretrained]
+        if self._has_control:
+            kinds.append(False)
+        return [
+            Cell(
+                id=f"{'pretrained' if pretrained else 'untrained'}-shots{shots}-seed{seed}",
+                pretrained=pretrained,
+                shots=shots,
+                seed=seed,
+                plan=f"plan-shots{shots}-seed{seed}.npz",
+                save_model=pretrained == self._pretrained and seed == recipe.first_seed and shots == recipe.shots[-1],
+            )
+            for pretrained in kinds
+            for shots in recipe.shots
+            for seed in recipe.seed_list
+        ]
+
+    @property
+    def _pretrained(self) -> bool:
+        """Whether the recipe itself (not its control) starts from pretrained weights."""
+        return self.weights is not None
+
+    @property
+    def _has_control(self) -> bool:
+        return self.recipe.control and self._pretrained
+
+    def _run(
+        self,
+        framework: Framework,
+        data: dataset.Dataset,
+        pixels: Path,
+        plans: dict[tuple[Shots, int], plan.Plan],
+        weights: Path | None,
+    ) -> None:
+        """One framework's process. Its finished cells are collected even if it fails."""
+        work = self.folder / ".work" / framework
+        work.mkdir(parents=True, exist_ok=True)
+        np.save(work / "labels.npy", data.labels)
+        cells = self._cells()
+        for cell in cells:
+            plans[cell.shots, cell.seed].save(work / cell.plan)
+        job = Job(
+            kind="compare",
+            recipe=self.recipe,
+            threads=self.threads,
+            classes=data.classes,
+            images=pixels,
+            labels=(work / "labels.npy").absolute(),
+            checkpoint=weights.absolute() if weights else None,
+            cells=tuple(cells),
+        )
+        try:
+            self.workers[framework] = launch.run(framework, job, work, self._listener(framework, len(cells)))
+        except WorkerFailed:
+            shutil.copyfile(work / "worker.log", self.folder / f"{framework}-worker.log")
+            raise
+        finally:
+            for cell in cells:
+                if (work / cell.id / "cell.json").is_file():
+                    self._collect(framework, cell, work / cell.id, plans[cell.shots, cell.seed], data)
+            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+
+    def _listener(self, framework: Framework, total: int) -> launch.Listener:
+        """Turns a worker's events into progress."""
+        finished = 0
+
+        def listen(event: str, details: dict[str, Any]) -> None:
+            nonlocal finished
+            if event == "started":
+                self.progress(f"{framework}: starting", 0, 0)
+            elif event == "cell":
+                finished += 1
+            elif event == "progress":
+                self.progress(f"{framework} {finished + 1}/{total}: {details['phase']}", details["done"], details["total"])
+
+        return listen
+
+    def _collect(self, framework: Framework, cell: Cell, folder: Path, drawn: plan.Plan, data: dataset.Dataset) -> None:
+        """Judge one finished cell and keep its logits and model."""
+        logits_folder, models = self.folder / "logits", self.folder / "models"
+        logits_folder.mkdir(exist_ok=True)
+        result = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
+        logits = np.load(folder / "logits.npy", allow_pickle=False)
+        losses = np.load(folder / "losses.npy", allow_pickle=False)
+        kept = logits_folder / f"{framework}-{cell.id}.npy"
+        shutil.move(folder / "logits.npy", kept)
+        if result.model is not None:
+            models.mkdir(exist_ok=True)
+            for file in folder.glob("model.*"):
+                shutil.move(file, models / f"{framework}{file.suffix}")
+        self.runs.append(
+            Run(
+                framework=framework,
+                strategy=self.recipe.strategy,
+                pretrained=cell.pretrained,
+                shots=cell.shots,
+                seed=cell.seed,
+                training_images=len(drawn.train),
+                test_images=len(drawn.test),
+                **asdict(evaluation.evaluate(logits, data.labels[drawn.test])),
+                phases=result.phases,
+                images_per_second=result.images_per_second,
+                peak_memory_bytes=result.peak_memory_bytes,
+                weights_digest=result.weights_digest,
+                losses=[float(loss) if math.isfinite(loss) else None for loss in losses],
+                logits=str(kept.relative_to(self.folder)),
+            )
+        )
+        self.test_labels = getattr(self, "test_labels", {}) | {(cell.shots, cell.seed): data.labels[drawn.test]}
+
+    def _assemble(self) -> Comparison:
+        """Everything that is finished, as one document."""
+        metadata = checkpoint.read_metadata(self.weights).model_dump() if self.weights else None
+        main = [run for run in self.runs if run.pretrained == self._pretrained]
+        control = [run for run in self.runs if run.pretrained != self._pretrained]
+        agreement, differences = self._agreement(main)
+        verdict, sentence = judge(self.recipe, agreement, differences)
+        return Comparison(
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            recipe=self.recipe,
+            environment=self._environment(),
+            classes=list(self.data.classes),
+            images=len(self.data),
+            skipped_files=list(self.data.skipped),
+            checkpoint=metadata,
+            workers=self.workers,
+            runs=self.runs,
+            agreement=agreement,
+            control_agreement=self._agreement(control)[0] if control else None,
+            transfer_gain=_gain(main, control),
+            verdict=verdict,
+            verdict_sentence=sentence,
+        )
+
+    def _environment(self) -> Environment:
+        versions = {name: version for worker in self.workers.values() for name, version in worker.versions.items()}
+        return Environment(
+            versions=versions | {"numpy": np.__version__},
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cpu=cpu_name(),
+            cores=timing.available_cores(),
+            threads=self.threads,
+            allocator=launch.ALLOCATOR,
+            devices={framework: worker.device for framework, worker in self.workers.items()},
+            load_average_before=self.load,
+        )
+
+    def _agreement(self, runs: list[Run]) -> tuple[Agreement, np.ndarray[Any, Any]]:
+        """How far the frameworks agree over some runs, and the paired accuracy differences that the verdict rests on.
+
+        With several seeds a difference is one seed's, averaged over its numbers of shots; with one seed, one image's.
+        """
+        by_key: dict[tuple[Shots, int], dict[Framework, Run]] = {}
+        for run in runs:
+            by_key.setdefault((run.shots, run.seed), {})[run.framework] = run
+        compared = identical = 0
+        logit_difference, loss_difference, same_weights = 0.0, 0.0, True
+        by_seed: dict[int, list[float]] = {}
+        by_image: list[np.ndarray[Any, Any]] = []
+        for (shots, seed), pair in by_key.items():
+            if len(pair) < 2:
+                continue
+            labels = self.test_labels[shots, seed]
+            tensorflow, torch = (
+                np.load(self.folder / pair[name].logits, allow_pickle=False) for name in ("tensorflow", "torch")
+            )
+            ours, theirs = evaluation.predictions(tensorflow), evaluation.predictions(torch)
+            compared += len(labels)
+            identical += int((ours == theirs).sum())
+            logit_difference = max(logit_difference, evaluation.largest_difference(tensorflow, torch))
+            curves = (np.array(pair[name].losses, dtype=np.float64) for name in ("tensorflow", "torch"))
+            loss_difference = max(loss_difference, evaluation.largest_difference(*curves))
+            same_weights &= pair["tensorflow"].weights_digest == pair["torch"].weights_digest
+            by_image.append((ours == labels).astype(float) - (theirs == labels))
+            by_seed.setdefault(seed, []).append(float(by_image[-1].mean()))
+        differences = np.array([np.mean(values) for values in by_seed.values()])
+        if len(by_seed) == 1:
+            differences = np.concatenate(by_image)
+        summary = statistics.paired_difference(differences, self.recipe.margin) if compared else None
+        finite = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
+        agreement = Agreement(
+            predictions_compared=compared,
+            predictions_identical=identical,
+            max_abs_logit_difference=logit_difference if compared and math.isfinite(logit_difference) else None,
+            max_abs_loss_difference=loss_difference if compared and math.isfinite(loss_difference) else None,
+            initial_weights_identical=same_weights and compared > 0,
+            accuracy_difference=summary.mean if summary else None,
+            accuracy_difference_interval=summary.interval if summary and finite else None,
+        )
+        return agreement, differences
+
+
+def judge(recipe: Recipe, agreement: Agreement, differences: np.ndarray[Any, Any]) -> tuple[Verdict, str]:
+    """The verdict and its sentence.
+
+    Args:
+        recipe: its margin says what counts as equivalent.
+        agreement: over the recipe's own runs, not its control's.
+        differences: paired accuracy differences, tensorflow minus torch.
+    """
+    compared, identical = agreement.predictions_compared, agreement.predictions_identical
+    if not compared:
+        return "not compared", "Not compared: there are no runs that both frameworks have finished."
+    logits = agreement.max_abs_logit_difference
+    how_close = f"largest logit difference {logits:.1e}" if logits is not None else "logits are not all finite"
+    if identical == compared:
+        return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
+    found = statistics.paired_difference(differences, recipe.margin)
+    low, high = (100 * bound for bound in found.equivalence_interval)
+    numbers = (
+        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch (90% interval {low:+.2f} to {high:+.2f}; "
+        f"margin {100 * recipe.margin:g}), and {identical} of {compared} test predictions are the same ({how_close})."
+    )
+    return found.outcome, f"{found.outcome.capitalize()}: {numbers}"
+
+
+def _gain(main: list[Run], control: list[Run]) -> dict[Framework, float]:
+    gains: dict[Framework, float] = {}
+    for framework in dict.fromkeys(run.framework for run in control):
+        means = [np.mean([run.accuracy for run in runs if run.framework == framework]) for runs in (main, control)]
+        gains[framework] = float(means[0] - means[1])
+    return gains
+
+
+def as_toml(recipe: Recipe) -> str:
+    """The recipe as a file that ``compare.py`` reads again."""
+    return tomli_w.dumps({key: value for key, value in recipe.model_dump(mode="json").items() if value is not None})
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make sure that results can be written before anything is computed.
+
+    Raises:
+        BadInput: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadInput(f"the output folder {folder} cannot be written ({reason}); choose another --output-dir.") from None
+
+
+def cpu_name() -> str:
+    """The processor in words."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        return names[0] if names else platform.processor()
+    except OSError:
+        return platform.processor()
+
+
