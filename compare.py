@@ -68,6 +68,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that says in one sentence what is wrong."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise the message as BadInput, which is printed like all other mistakes."""
         raise BadInput(f"{message}; see --help.")
 
 
@@ -86,16 +87,21 @@ def build_parser() -> Parser:
         for key in keys:
             _add_option(group, key)
     files = parser.add_argument_group("files")
-    files.add_argument("--output-dir", type=Path, metavar="DIR", help="where results go (default: results/<time>-<name>/)")
-    files.add_argument("--cache-dir", metavar="DIR", help=f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)")
+    files.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where results go (default: results/<time>-<name>/)"
+    )
+    kept = f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)"
+    files.add_argument("--cache-dir", metavar="DIR", help=kept)
     return parser
 
 
 def _add_option(group: argparse._ArgumentGroup, key: str) -> None:
-    """One field of the recipe as an option. Values are checked by the recipe, not here, so that messages are the same."""
+    """One field of the recipe as an option. The recipe checks values, so a file and an option get the same words."""
     field = Recipe.model_fields[key]
     option = "--" + key.replace("_", "-")
-    described = f"{field.description} (default: {_shown(field.default)})" if field.default is not None else field.description
+    described = str(field.description)
+    if field.default is not None:
+        described += f" (default: {_shown(field.default)})"
     choices = literal_choices(key)
     if isinstance(field.default, bool):
         group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=described)
@@ -151,4 +157,3 @@ def compare(arguments: list[str], errors: Console) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-

@@ -35,7 +35,9 @@ class Cache:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = error.strerror or error
-            raise BadInput(f"the cache folder {path} cannot be written ({reason}); set --cache-dir or {VARIABLE}.") from None
+            raise BadInput(
+                f"the cache folder {path} cannot be written ({reason}); set --cache-dir or {VARIABLE}."
+            ) from None
         return path
 
     def lock(self, name: str) -> FileLock:

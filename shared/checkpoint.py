@@ -1,4 +1,4 @@
-"""The neutral checkpoint: a safetensors file in torchvision's names and layout, plus the semantics it was trained under.
+"""The neutral checkpoint: a safetensors file in torchvision's names and layout, and the semantics it was trained under.
 
 Reading never executes anything: safetensors, JSON and raw float32 buffers only.
 """
@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
 
 import numpy as np
 import safetensors
@@ -60,7 +59,9 @@ def read_metadata(path: Path) -> Metadata:
         BadInput: the file is missing, damaged, or not a neutral checkpoint.
     """
     if not path.is_file():
-        raise BadInput(f"there is no checkpoint {path}; give torchvision, keras, random or an existing file to --weights.")
+        raise BadInput(
+            f"there is no checkpoint {path}; give torchvision, keras, random or an existing file to --weights."
+        )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -120,7 +121,7 @@ def digest(arrays: Arrays) -> str:
 
 
 def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = False) -> NDArray[np.generic]:
-    """A Keras array in torch's layout: kernels HWIO to OIHW, depthwise HWCM to (C*M)1HW, dense (in, out) to (out, in)."""
+    """A Keras array in torch's layout: HWIO kernels to OIHW, depthwise HWCM to (C*M)1HW, dense (in, out) transposed."""
     if kind != "kernel":
         return array
     if array.ndim == 2:
@@ -132,7 +133,7 @@ def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = F
 
 
 def to_keras_layout(kind: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """The inverse of ``from_keras_layout``; ``shape`` is the Keras variable's, which tells depthwise from other kernels."""
+    """The inverse of ``from_keras_layout``. The Keras variable's ``shape`` tells depthwise from other kernels."""
     if kind != "kernel":
         return array
     if array.ndim == 2:
@@ -184,7 +185,9 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
             layer, _, kind = entry["name"].rpartition("/")
             module = pair.neutral_module(layer)
             if module is None or kind not in PARAMETER_NAMES:
-                raise BadInput(f"{manifest}: weight {entry['name']} has no place in {pair.name}; use another checkpoint.")
+                raise BadInput(
+                    f"{manifest}: weight {entry['name']} has no place in {pair.name}; use another checkpoint."
+                )
             depthwise = kind == "depthwise_kernel"
             neutral = f"{module}.{PARAMETER_NAMES[kind]}"
             arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, array, depthwise).astype(np.float32)
@@ -194,10 +197,11 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
     layers = topology.get("model_config", topology)["config"]["layers"]
     epsilons = {layer["config"]["epsilon"] for layer in layers if layer["class_name"] == "BatchNormalization"}
     if len(epsilons) > 1:
-        raise BadInput(f"{manifest}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint.")
+        raise BadInput(
+            f"{manifest}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint."
+        )
     epsilon = epsilons.pop() if epsilons else None
-    semantics = cast(Literal["keras"], "keras")
-    return arrays, Metadata(backbone=pair.name, semantics=semantics, batch_norm_epsilon=epsilon, source=manifest.name)
+    return arrays, Metadata(backbone=pair.name, semantics="keras", batch_norm_epsilon=epsilon, source=manifest.name)
 
 
 def _some(names: list[str], most: int = 5) -> str:

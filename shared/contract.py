@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 

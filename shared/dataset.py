@@ -182,9 +182,10 @@ def pixels(
             notes.unlink()
             listed = "\n".join(f"  {path}: {reason}" for path, reason in unreadable.items())
             one = len(unreadable) == 1
+            pronoun = "it" if one else "them"
             raise BadInput(
-                f"{len(unreadable)} image {'file' if one else 'files'} in {dataset.name} cannot be read; mend or remove "
-                f"{'it' if one else 'them'}, or go on without {'it' if one else 'them'} with --skip-unreadable:\n{listed}"
+                f"{len(unreadable)} image file{'' if one else 's'} in {dataset.name} cannot be read; mend or remove "
+                f"{pronoun}, or go on without {pronoun} with --skip-unreadable:\n{listed}"
             )
     keep = np.array([str(path.relative_to(dataset.root)) not in unreadable for path in dataset.paths])
     return (
@@ -222,7 +223,9 @@ def _decode_all(dataset: Dataset, resize: int, size: int, target: Path, progress
     row = 0
     # Pillow decodes and resizes outside of Python's lock, so threads are enough.
     with ThreadPoolExecutor(timing.available_cores()) as pool:
-        for done, (path, result) in enumerate(zip(dataset.paths, pool.map(decoded, dataset.paths), strict=True), start=1):
+        for done, (path, result) in enumerate(
+            zip(dataset.paths, pool.map(decoded, dataset.paths), strict=True), start=1
+        ):
             if isinstance(result, images.Unreadable):
                 unreadable[str(path.relative_to(dataset.root))] = str(result)
             else:

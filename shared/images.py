@@ -36,10 +36,8 @@ def read(path: Path, resize: int, size: int) -> NDArray[np.uint8]:
     """
     image = decode(path)
     width, height = image.size
-    if width <= height:
-        scaled = (resize, int(resize * height / width))
-    else:
-        scaled = (int(resize * width / height), resize)
+    shorter = min(width, height)
+    scaled = (int(resize * width / shorter), int(resize * height / shorter))
     image = image.resize(scaled, Image.Resampling.BILINEAR)
     left, top = center(scaled[0], size), center(scaled[1], size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
@@ -65,7 +63,7 @@ def decode(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to 8-bit RGB. Pillow itself would clip 16-bit grey at 255 and show what lies under transparent pixels."""
+    """Any mode to 8-bit RGB. Pillow alone would clip 16-bit grey at 255 and show what lies under transparent pixels."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
@@ -76,7 +74,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits. Integers are taken as 16-bit if any exceeds 255, floats as 0..1 if none exceeds 1."""
+    """Grey of more than 8 bits. Integers count as 16-bit if any exceeds 255, floats as 0..1 if none exceeds 1."""
     values = pixels.astype(np.float64)
     most = values.max(initial=0)
     if pixels.dtype == np.uint16 or (pixels.dtype.kind in "iu" and most > 255):

@@ -29,7 +29,7 @@ ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0", "MAL
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: the parent's, with one allocator behaviour and one thread count for both frameworks."""
+    """A worker's environment: the parent's, with the same allocator behaviour and thread count for both frameworks."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,

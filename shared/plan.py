@@ -58,7 +58,12 @@ class Plan:
 
 
 def split(
-    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str], seed: int, shots: Shots
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which images train and which test.
 
@@ -111,7 +116,12 @@ def split(
 
 
 def draw(
-    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str], seed: int, shots: Shots
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
 ) -> Plan:
     """The plan of one run. Arguments and errors as in ``split``."""
     train, test = split(recipe, labels, is_test, classes, seed, shots)
@@ -161,7 +171,7 @@ class Batch:
 def training_batches(
     plan: Plan, batch_size: int, inputs: NDArray[np.generic], labels: NDArray[np.int64], size: int | None
 ) -> Iterator[Batch]:
-    """The batches of all epochs, in the plan's order, with the plan's flips and crops. The last of an epoch may be small.
+    """The batches of all epochs in the plan's order, with its flips and crops. The last batch of an epoch may be small.
 
     Args:
         plan: of this run.

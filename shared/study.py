@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import shutil
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ class Study:
         self.threads = recipe.threads or timing.available_cores()
         self.workers: dict[Framework, WorkerResult] = {}
         self.runs: list[Run] = []
+        self.test_labels: dict[tuple[Shots, int], np.ndarray[Any, Any]] = {}
 
     def compare(self) -> Comparison:
         """Run everything and write the results.
@@ -48,9 +48,7 @@ class Study:
         recipe, load = self.recipe, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         data = dataset.load(recipe.data, self.cache, self.progress)
         stored = recipe.resize_to if recipe.crop else recipe.size
-        data, pixels = dataset.pixels(
-            data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress
-        )
+        data, pixels = dataset.pixels(data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress)
         plans = {
             (shots, seed): plan.draw(recipe, data.labels, data.is_test, list(data.classes), seed, shots)
             for shots in recipe.shots
@@ -145,7 +143,9 @@ class Study:
             elif event == "cell":
                 finished += 1
             elif event == "progress":
-                self.progress(f"{framework} {finished + 1}/{total}: {details['phase']}", details["done"], details["total"])
+                self.progress(
+                    f"{framework} {finished + 1}/{total}: {details['phase']}", details["done"], details["total"]
+                )
 
         return listen
 
@@ -180,7 +180,7 @@ class Study:
                 logits=str(kept.relative_to(self.folder)),
             )
         )
-        self.test_labels = getattr(self, "test_labels", {}) | {(cell.shots, cell.seed): data.labels[drawn.test]}
+        self.test_labels[cell.shots, cell.seed] = data.labels[drawn.test]
 
     def _assemble(self) -> Comparison:
         """Everything that is finished, as one document."""
@@ -283,17 +283,27 @@ def judge(recipe: Recipe, agreement: Agreement, differences: np.ndarray[Any, Any
     found = statistics.paired_difference(differences, recipe.margin)
     low, high = (100 * bound for bound in found.equivalence_interval)
     numbers = (
-        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch (90% interval {low:+.2f} to {high:+.2f}; "
-        f"margin {100 * recipe.margin:g}), and {identical} of {compared} test predictions are the same ({how_close})."
+        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch "
+        f"(90% interval {low:+.2f} to {high:+.2f}, margin {100 * recipe.margin:g}), "
+        f"and {identical} of {compared} test predictions are the same ({how_close})."
     )
     return found.outcome, f"{found.outcome.capitalize()}: {numbers}"
 
 
-def _gain(main: list[Run], control: list[Run]) -> dict[Framework, float]:
-    gains: dict[Framework, float] = {}
-    for framework in dict.fromkeys(run.framework for run in control):
-        means = [np.mean([run.accuracy for run in runs if run.framework == framework]) for runs in (main, control)]
-        gains[framework] = float(means[0] - means[1])
+def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, float]]:
+    """Mean accuracy of the recipe minus its control's, by framework and number of shots, where both are there."""
+
+    def means(runs: list[Run]) -> dict[tuple[Framework, str], float]:
+        keys = {(run.framework, str(run.shots)) for run in runs}
+        return {
+            key: float(np.mean([run.accuracy for run in runs if (run.framework, str(run.shots)) == key]))
+            for key in keys
+        }
+
+    with_transfer, without = means(main), means(control)
+    gains: dict[Framework, dict[str, float]] = {}
+    for framework, shots in sorted(with_transfer.keys() & without.keys()):
+        gains.setdefault(framework, {})[shots] = with_transfer[framework, shots] - without[framework, shots]
     return gains
 
 
@@ -315,16 +325,17 @@ def make_output_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise BadInput(f"the output folder {folder} cannot be written ({reason}); choose another --output-dir.") from None
+        raise BadInput(
+            f"the output folder {folder} cannot be written ({reason}); choose another --output-dir."
+        ) from None
 
 
 def cpu_name() -> str:
     """The processor in words."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        return names[0] if names else platform.processor()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-
-
+        lines = []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -136,7 +136,13 @@ class Comparison:
         self, implementation: AnyImplementation, job: Job, folder: Path, events: Events, phases: timing.Phases
     ) -> None:
         assert job.images is not None and job.labels is not None
-        self.implementation, self.job, self.folder, self.events, self.phases = implementation, job, folder, events, phases
+        self.implementation, self.job, self.folder, self.events, self.phases = (
+            implementation,
+            job,
+            folder,
+            events,
+            phases,
+        )
         self.recipe = job.recipe
         self.images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self.labels = np.load(job.labels, allow_pickle=False)
@@ -144,7 +150,7 @@ class Comparison:
         self.pretrained: dict[str, Array] = {}
 
     def run(self) -> None:
-        """Build the network once, then do every cell. Features of a frozen backbone are computed once for all of them."""
+        """Build the network once, then do every cell; a frozen backbone computes its features once for all of them."""
         metadata = None
         with self.phases.measure("build") as building:
             if self.job.checkpoint is not None:
@@ -204,7 +210,7 @@ class Comparison:
                 logits = self._outputs("head", features, on_features.test, cell)
             phases = {"features": extraction.seconds, "training": training, "inference": inference.seconds}
             self._finish(cell, logits, losses, phases, loading, rate, digest)
-        path = Path(features.filename)
+        path = self.folder / "features.npy"
         del features
         path.unlink()
 

@@ -13,7 +13,9 @@ def pooled(kind: Literal["linear", "mlp", "conv"]) -> bool:
     return kind != "conv"
 
 
-def build(kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int) -> keras.Model:
+def build(
+    kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int
+) -> keras.Model:
     """The head's input, without the batch dimension in ``input_shape``, to logits (N, classes)."""
     inputs = x = keras.Input(input_shape)
     if kind == "mlp":

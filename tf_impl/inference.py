@@ -19,12 +19,12 @@ def infer(network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Ar
         batches: of any size, also of different sizes.
     """
     for batch in batches:
-        forward = network.functions.get(("infer", part)) or _compile(network, part, batch)
+        forward = network.forwards.get(part) or _compile(network, part, batch)
         yield forward(tf.convert_to_tensor(batch)).numpy()
 
 
 def _compile(network: Network, part: Part, example: Array) -> tf.types.experimental.PolymorphicFunction:
-    """A graph of preprocessing and forward pass. The batch size stays open, so that a small last batch is not retraced."""
+    """A graph of preprocessing and forward pass. Its batch size stays open: a small last batch is not traced again."""
     model = network.models[part]
     signature = [tf.TensorSpec((None, *example.shape[1:]), example.dtype)]
 
@@ -32,5 +32,5 @@ def _compile(network: Network, part: Part, example: Array) -> tf.types.experimen
     def forward(inputs: tf.Tensor) -> tf.Tensor:
         return model(network.prepare(part, inputs), training=False)
 
-    network.functions["infer", part] = forward
+    network.forwards[part] = forward
     return forward

@@ -19,7 +19,8 @@ class Network:
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
-        functions: compiled functions, kept so that a second seed does not trace them again.
+        forwards: compiled forward passes by part.
+        trainers: training steps by part. Both are kept so that a second seed does not trace them again.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -32,7 +33,8 @@ class Network:
         classifier = head.build(spec.head, features.output.shape[1:], spec.head_units, spec.classes)
         whole = keras.Model(features.input, classifier(features.output), name="classifier")
         self.models: dict[Part, keras.Model] = {"features": features, "head": classifier, "all": whole}
-        self.functions: dict[Any, Callable[..., Any]] = {}
+        self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
+        self.trainers: dict[Part, Any] = {}
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""
@@ -45,4 +47,6 @@ def normalise(images: tf.Tensor, preprocessing: Preprocessing, dtype: str) -> tf
     x = tf.cast(images, dtype)
     if preprocessing.channels == "BGR":
         x = tf.reverse(x, axis=[-1])
-    return (x / preprocessing.divide_by - tf.constant(preprocessing.mean, dtype)) / tf.constant(preprocessing.std, dtype)
+    return (x / preprocessing.divide_by - tf.constant(preprocessing.mean, dtype)) / tf.constant(
+        preprocessing.std, dtype
+    )

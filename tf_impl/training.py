@@ -27,6 +27,7 @@ class SGD(keras.optimizers.SGD):
     """
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its velocity."""
         learning_rate = ops.cast(learning_rate, variable.dtype)
         velocity = gradient
         if self.momentum:
@@ -44,10 +45,11 @@ class Adam(keras.optimizers.Adam):
     """
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its two moments."""
         learning_rate = ops.cast(learning_rate, variable.dtype)
         step = ops.cast(self.iterations + 1, variable.dtype)
-        # Python floats take the variable's type. Keras's own step casts them with ops.cast, which goes by way of float32
-        # and makes 0.9 into 0.89999998 even where everything else is float64.
+        # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
+        # makes 0.9 into 0.89999998 even where everything else is float64.
         beta1, beta2 = self.beta_1, self.beta_2
         m = self._momentums[self._get_variable_index(variable)]
         v = self._velocities[self._get_variable_index(variable)]
@@ -140,7 +142,7 @@ class Trainer:
 
 
 def _count_sample_variance(layer: layers.BatchNormalization, old: tf.Tensor, batch: tf.Tensor) -> None:
-    """Correct a running variance that Keras just updated: torch counts the unbiased batch variance, n/(n - 1) of Keras's.
+    """Correct a running variance that Keras just updated: torch counts the sample variance, n/(n - 1) of Keras's.
 
     Args:
         layer: whose ``moving_variance`` is ``momentum * old + (1 - momentum) * biased``.
@@ -176,10 +178,8 @@ def train(
     Returns:
         The loss of every step, before its update.
     """
-    key = ("train", part)
-    if key not in network.functions:
-        network.functions[key] = Trainer(network, part, trainable, batch_norm_trains, recipe)
-    trainer = network.functions[key]
+    trainer = network.trainers.get(part) or Trainer(network, part, trainable, batch_norm_trains, recipe)
+    network.trainers[part] = trainer
     trainer.reset()
     losses = []
     for batch in batches:

@@ -124,7 +124,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
 
     try:
         with h5py.File(path) as file:
-            root = file["model_weights"] if "model_weights" in file else file
+            root = file.get("model_weights", file)
             root.visititems(visit)
     except OSError as error:
         raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None

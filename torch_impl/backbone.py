@@ -90,11 +90,13 @@ def _unchanged(model: nn.Module) -> None:
 
 
 def pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
-    """A hook that pads as TensorFlow's "same" does: what is missing for ceil(size/stride) outputs, more of it at the end."""
+    """A hook that pads as TensorFlow's "same" does: so that ceil(size/stride) outputs fit, an odd pixel at the end."""
     (x,) = inputs
     padding: list[int] = []
     # F.pad counts the sides from the last dimension to the first.
-    for size, kernel, stride in zip(reversed(x.shape[2:]), reversed(module.kernel_size), reversed(module.stride), strict=True):
+    for size, kernel, stride in zip(
+        reversed(x.shape[2:]), reversed(module.kernel_size), reversed(module.stride), strict=True
+    ):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         padding += [total // 2, total - total // 2]
     return F.pad(x, padding)

@@ -25,7 +25,7 @@ class Network(nn.Module):
             self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
         self.head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
         # NHWC in memory, which oneDNN and tensor cores prefer; the meaning of the dimensions stays NCHW.
-        self.to(device, torch.get_default_dtype(), memory_format=torch.channels_last)
+        self.to(device, torch.get_default_dtype()).to(memory_format=torch.channels_last)
         self.eval()
         self.models: dict[Part, nn.Module] = {
             "features": self.features,
@@ -48,5 +48,7 @@ def normalise(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) 
     x = images.to(dtype)
     if preprocessing.channels == "BGR":
         x = x.flip(-1)
-    mean, std = (torch.tensor(values, dtype=dtype, device=x.device) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (
+        torch.tensor(values, dtype=dtype, device=x.device) for values in (preprocessing.mean, preprocessing.std)
+    )
     return ((x / preprocessing.divide_by - mean) / std).movedim(-1, 1)

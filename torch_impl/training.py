@@ -19,7 +19,7 @@ from torch_impl.network import Network
 from torch_impl.weights import parameters
 
 
-def build_optimizer(recipe: Recipe, variables: list[Tensor]) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, variables: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The recipe's optimizer. Its learning rate is set anew in every step."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
@@ -52,7 +52,7 @@ class Trainer:
         self.network, self.part = network, part
         self.model = network.models[part]
         self.loss = build_loss(recipe)
-        self.variables = []
+        self.variables: list[nn.Parameter] = []
         for name, tensor in parameters(network):
             if isinstance(tensor, nn.Parameter):
                 tensor.requires_grad_(name in trainable)

@@ -65,7 +65,9 @@ class Environment(_Document):
     cpu: str
     cores: int
     threads: int
-    allocator: dict[str, str] = Field(description="environment variables of the C library's allocator, set for all workers")
+    allocator: dict[str, str] = Field(
+        description="environment variables of the C library's allocator, set for all workers"
+    )
     devices: dict[Framework, str]
     load_average_before: float | None = Field(description="over the last minute, before the workers started")
 
@@ -80,12 +82,16 @@ class Comparison(_Document):
     classes: list[str]
     images: int
     skipped_files: list[str]
-    checkpoint: dict[str, str | float | None] | None = Field(description="what the pretrained weights say about themselves")
+    checkpoint: dict[str, str | float | None] | None = Field(
+        description="what the pretrained weights say about themselves"
+    )
     workers: dict[Framework, WorkerResult] = Field(description="each process as a whole, every phase counted once")
     runs: list[Run]
     agreement: Agreement
     control_agreement: Agreement | None
-    transfer_gain: dict[Framework, float] = Field(description="mean accuracy with pretrained weights minus the control's")
+    transfer_gain: dict[Framework, dict[str, float]] = Field(
+        description="mean accuracy minus the control's, by framework and number of shots"
+    )
     verdict: Verdict
     verdict_sentence: str
 

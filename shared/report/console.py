@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from shared.contract import PHASES
 from shared.fetch import Progress as Tell
+from shared.recipe import Framework, Shots
 from shared.report.comparison import Comparison, Run
 
 WIDTH = 80
+TITLES: dict[Framework, str] = {"tensorflow": "Keras on TensorFlow", "torch": "torchvision on PyTorch"}
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[Tell]:
-    """A function that shows how far the work is: a bar on a terminal, otherwise a line whenever something new begins."""
+    """A function that shows how far the work is: a bar on a terminal, else a line whenever something new begins."""
     if not console.is_terminal:
         yield _lines(console)
         return
@@ -64,10 +66,12 @@ def show(comparison: Comparison, console: Console) -> None:
     """Print the table, the agreement and the verdict."""
     recipe = comparison.recipe
     shots = ", ".join(str(k) for k in recipe.shots)
+    weights = f"{recipe.weights} weights" if comparison.checkpoint else "random weights"
     seeds = f"{recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
     console.print(
-        f"[bold]{recipe.backbone}[/], {recipe.weights} weights, {recipe.strategy}, {recipe.head} head, {recipe.size} px\n"
-        f"{comparison.images} images of {len(comparison.classes)} classes ({recipe.data}), shots {shots}, {seeds}",
+        f"[bold]{recipe.backbone}[/], {escape(weights)}, {recipe.strategy}, {recipe.head} head, {recipe.size} px\n"
+        f"{comparison.images} images of {len(comparison.classes)} classes ({escape(recipe.data)}), "
+        f"shots {shots}, {seeds}",
         highlight=False,
     )
     if comparison.skipped_files:
@@ -89,39 +93,40 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def _table(comparison: Comparison) -> Table:
     recipe = comparison.recipe
-    frameworks = [name for name in recipe.frameworks if name in comparison.workers]
+    names = [name for name in recipe.frameworks if name in comparison.workers]
     table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
     table.add_column("")
-    for name in frameworks:
-        table.add_column({"tensorflow": "Keras on TensorFlow", "torch": "torchvision on PyTorch"}[name], justify="right")
-
-    main_is_pretrained = any(run.pretrained for run in comparison.runs)
-
-    def chosen(name: str, shots: Any, control: bool) -> list[Run]:
-        return [
-            run
-            for run in comparison.runs
-            if run.framework == name and run.shots == shots and run.pretrained == (main_is_pretrained != control)
-        ]
-
-    def row(label: str, value: Callable[[str], str]) -> None:
-        table.add_row(label, *(value(name) for name in frameworks))
-
+    for name in names:
+        table.add_column(TITLES[name], justify="right")
     for shots in recipe.shots:
         amount = "all images" if shots == "all" else f"{shots} shot{'s' if shots != 1 else ''}"
-        row(f"Accuracy, {amount}", lambda name, k=shots: _spread(chosen(name, k, False), "accuracy"))
-        row("  macro F1", lambda name, k=shots: _spread(chosen(name, k, False), "macro_f1"))
-        row("  macro recall", lambda name, k=shots: _spread(chosen(name, k, False), "macro_recall"))
-        row("  log loss", lambda name, k=shots: _spread(chosen(name, k, False), "log_loss"))
-        if comparison.control_agreement is not None:
-            row("  without transfer", lambda name, k=shots: _spread(chosen(name, k, True), "accuracy"))
-            row("  gain from transfer", lambda name, k=shots: _gain(chosen(name, k, False), chosen(name, k, True)))
+        main = [_chosen(comparison, name, shots, control=False) for name in names]
+        control = [_chosen(comparison, name, shots, control=True) for name in names]
+        table.add_row(f"Accuracy, {amount}", *(_spread(runs, "accuracy") for runs in main))
+        table.add_row("  macro F1", *(_spread(runs, "macro_f1") for runs in main))
+        table.add_row("  macro recall", *(_spread(runs, "macro_recall") for runs in main))
+        table.add_row("  log loss", *(_spread(runs, "log_loss") for runs in main))
+        if any(control):
+            gains = [comparison.transfer_gain.get(name, {}).get(str(shots)) for name in names]
+            table.add_row("  accuracy without transfer", *(_spread(runs, "accuracy") for runs in control))
+            table.add_row(
+                "  gain from transfer", *("-" if gain is None else f"{100 * gain:+.1f} points" for gain in gains)
+            )
     table.add_section()
+    workers = [comparison.workers[name] for name in names]
     for phase in PHASES:
-        row(f"Seconds, {phase}", lambda name, p=phase: f"{comparison.workers[name].phases.get(p, 0.0):.2f}")
-    row("Images/s, inference", lambda name: _rate(comparison.runs, name))
-    row("Peak memory", lambda name: f"{comparison.workers[name].peak_memory_bytes / 2**20:.0f} MiB")
+        table.add_row(f"Seconds, {phase}", *(f"{worker.phases.get(phase, 0.0):.2f}" for worker in workers))
+    rates = [[run.images_per_second for run in comparison.runs if run.framework == name] for name in names]
+    table.add_row("Images/s, inference", *(f"{np.median(values):.0f}" if values else "-" for values in rates))
+    table.add_row("Peak memory", *(f"{worker.peak_memory_bytes / 2**20:.0f} MiB" for worker in workers))
     return table
+
+
+def _chosen(comparison: Comparison, framework: Framework, shots: Shots, control: bool) -> list[Run]:
+    """Runs of one column and row; the control's are those on an untrained backbone beside pretrained ones."""
+    pretrained = (comparison.checkpoint is not None) != control
+    runs = comparison.runs
+    return [run for run in runs if (run.framework, run.shots, run.pretrained) == (framework, shots, pretrained)]
 
 
 def _spread(runs: list[Run], metric: str) -> str:
@@ -130,18 +135,6 @@ def _spread(runs: list[Run], metric: str) -> str:
         return "-"
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
-
-
-def _gain(main: list[Run], control: list[Run]) -> str:
-    if not main or not control:
-        return "-"
-    gain = np.mean([run.accuracy for run in main]) - np.mean([run.accuracy for run in control])
-    return f"{100 * gain:+.1f} points"
-
-
-def _rate(runs: list[Run], framework: str) -> str:
-    rates = [run.images_per_second for run in runs if run.framework == framework]
-    return f"{np.median(rates):.0f}" if rates else "-"
 
 
 def _disturbances(comparison: Comparison) -> Iterator[str]:

@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: make compare, make test. Everything else is optional.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: compare test test-slow check format clean
+
+compare: $(INSTALLED)
+	$(BIN)/python compare.py
+
+test: check
+	$(BIN)/python -m pytest
+
+# The suites that take minutes, and those that fetch real weights and photographs.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or network"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,88 @@
+"""Small image folders and a short way to run the command. Nothing here or in any test imports a framework."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("circle", "square", "triangle")
+
+
+def write_images(folder: Path, counts: dict[str, int], side: int = 40, seed: int = 0) -> Path:
+    """Random blocky PNG pictures, ``counts`` of each class, below ``folder/class/``. Returns the folder."""
+    random = np.random.default_rng(seed)
+    for index, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            blocks = random.integers(0, 160, (side // 8, side // 8, 3)) + 40 * np.eye(3, dtype=int)[index % 3] * 2
+            pixels = blocks.repeat(8, 0).repeat(8, 1).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three classes with eight pictures each, without a test set of its own."""
+    return write_images(tmp_path_factory.mktemp("photos"), dict.fromkeys(CLASSES, 8))
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that starts empty and lasts for the session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the command left behind."""
+
+    status: int
+    output: str
+    errors: str
+    folder: Path
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "comparison.json").read_text(encoding="utf-8")))
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(tmp_path: Path, cache_dir: Path) -> Command:
+    """``command("--epochs", 3)`` runs compare.py in a process of its own, results and cache in temporary folders."""
+
+    def run(*arguments: object, environment: dict[str, str] | None = None) -> Outcome:
+        folder = tmp_path / "results"
+        given = [str(argument) for argument in arguments]
+        if "--output-dir" not in given:
+            given += ["--output-dir", str(folder)]
+        if "--cache-dir" not in given:
+            given += ["--cache-dir", str(cache_dir)]
+        finished = subprocess.run(
+            [sys.executable, str(ROOT / "compare.py"), *given],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | (environment or {}),
+            check=False,
+        )
+        return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+
+    return run
+
+
+#: Options of a run that needs no network and little time.
+SMALL = ("--weights", "random", "--no-control", "--image-size", 32, "--shots", 3, "--seeds", 1, "--epochs", 3)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import dataset
+from shared.cache import VARIABLE, Cache
+from shared.errors import BadInput
+from tests.conftest import CLASSES, write_images
+
+
+def test_a_folder_of_classes(photos: Path) -> None:
+    found = dataset.from_folder(photos)
+    assert found.classes == CLASSES
+    assert np.bincount(found.labels).tolist() == [8, 8, 8]
+    assert found.is_test is None
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "Test"])
+def test_a_folder_with_its_own_test_set(name: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 3, "b": 4})
+    write_images(tmp_path / name, {"a": 1, "b": 2})
+    found = dataset.from_folder(tmp_path)
+    assert found.is_test is not None
+    assert (len(found), int(found.is_test.sum())) == (10, 3)
+    assert all((name in path.parts) == own for path, own in zip(found.paths, found.is_test, strict=True))
+
+
+def test_test_is_preferred_to_validation(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("val", 1), ("test", 2)):
+        write_images(tmp_path / part, {"a": count, "b": count})
+    found = dataset.from_folder(tmp_path)
+    assert found.is_test is not None
+    assert int(found.is_test.sum()) == 4
+
+
+def test_other_files_are_no_images(photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photos, tmp_path / "copy")
+    (folder / "README.txt").write_text("notes")
+    (folder / "circle" / "notes.txt").write_text("notes")
+    (folder / ".hidden").mkdir()
+    (folder / "circle" / "deeper").mkdir()
+    shutil.copy(folder / "circle" / "00.png", folder / "circle" / "deeper" / "more.PNG")
+    assert np.bincount(dataset.from_folder(folder).labels).tolist() == [9, 8, 8]
+
+
+def test_pixels_are_decoded_once_and_again_after_a_change(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data", {"a": 2, "b": 2})
+    cache = Cache(tmp_path / "cache")
+    calls: list[int] = []
+
+    def decode() -> Path:
+        calls.clear()
+        return dataset.pixels(
+            dataset.from_folder(folder), 36, 32, cache, progress=lambda what, done, total: calls.append(done)
+        )[1]
+
+    first = decode()
+    assert calls == [1, 2, 3, 4]
+    assert np.load(first, mmap_mode="r").shape == (4, 32, 32, 3)
+    assert decode() == first
+    assert calls == []
+    write_images(folder, {"a": 2, "b": 2}, seed=1)
+    assert decode() != first
+    assert calls == [1, 2, 3, 4]
+
+
+def test_unreadable_files_are_listed_together_or_skipped(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data", {"a": 3, "b": 3})
+    (folder / "a" / "00.png").write_bytes((folder / "a" / "00.png").read_bytes()[:60])
+    (folder / "b" / "text.jpg").write_text("no picture")
+    cache, listed = Cache(tmp_path / "cache"), dataset.from_folder(folder)
+    with pytest.raises(BadInput, match=r"2 image files") as caught:
+        dataset.pixels(listed, 36, 32, cache)
+    assert "a/00.png" in str(caught.value)
+    assert "b/text.jpg: not an image" in str(caught.value)
+    kept, path = dataset.pixels(listed, 36, 32, cache, skip_unreadable=True)
+    assert kept.skipped == ("a/00.png", "b/text.jpg")
+    assert kept.labels.tolist() == [0, 0, 1, 1, 1]
+    # Rows follow the files that are left.
+    whole, whole_path = dataset.pixels(
+        dataset.from_folder(write_images(tmp_path / "good", {"a": 3, "b": 3})), 36, 32, cache
+    )
+    rows = [index for index, each in enumerate(whole.paths) if each.name != "00.png" or each.parent.name != "a"]
+    np.testing.assert_array_equal(np.load(path)[:5], np.load(whole_path)[rows])
+
+
+def test_the_cache_folder_comes_from_option_then_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "environment"))
+    assert Cache(tmp_path / "option").root == tmp_path / "option"
+    assert Cache().root == tmp_path / "environment"
+    monkeypatch.delenv(VARIABLE)
+    assert Cache().root.name == "transfer-parity"

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from shared import fetch
+from shared.cache import Cache
+from shared.errors import BadInput
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(zipped, ".whl"), (tarred, ".tgz")])
+def test_only_the_wanted_members_are_taken_out(pack, suffix: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    archive = pack(tmp_path / f"a{suffix}", {"setup.py": b"evil", "data/x.bin": b"x", "data/y.bin": b"y"})
+    fetch.extract(archive, tmp_path / "out", ("data/",))
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == ["x.bin", "y.bin"]
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(zipped, ".whl"), (tarred, ".tgz")])
+@pytest.mark.parametrize("name", ["data/../../outside", "/tmp/outside-of-the-folder"])
+def test_a_member_cannot_leave_the_folder(pack, suffix: str, name: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    archive = pack(tmp_path / f"a{suffix}", {name: b"evil"})
+    with pytest.raises(BadInput, match="outside of its folder"):
+        fetch.extract(archive, tmp_path / "deep" / "out", (name,))
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_links_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("data/link")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(entry)
+    with pytest.raises(BadInput, match="does not hold data/"):
+        fetch.extract(tmp_path / "a.tgz", tmp_path / "out", ("data/",))
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_bytes(b"PK nothing")
+    with pytest.raises(BadInput, match=r"a\.whl cannot be unpacked"):
+        fetch.extract(tmp_path / "a.whl", tmp_path / "out", ("x",))
+
+
+def asset(archive: Path, **changes: object) -> fetch.Asset:
+    values = {
+        "name": "sample",
+        "registry": "pypi",
+        "package": "sample",
+        "version": "1",
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+        "size": 1,
+        "members": ("data/x.bin",),
+        **changes,
+    }
+    return fetch.Asset(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheel that the registry "sends"."""
+    made = zipped(tmp_path / "sample-1-py3-none-any.whl", {"data/x.bin": b"x"})
+    monkeypatch.setattr(fetch, "_download", lambda asset, folder, progress: made)
+    return made
+
+
+def test_a_fetched_asset_is_found_again_without_the_network(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    folder = fetch.fetch(asset(archive), cache)
+    assert (folder / "data" / "x.bin").read_bytes() == b"x"
+    monkeypatch.setattr(fetch, "_download", lambda *arguments: pytest.fail("fetched twice"))
+    assert fetch.fetch(asset(archive), cache) == folder
+
+
+@pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"member_sha256": {"data/x.bin": "0" * 64}}])
+def test_a_wrong_checksum_leaves_nothing_behind(archive: Path, changes: dict[str, object], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(BadInput, match=r"has the SHA-256 .* instead of 0000000000000000"):
+        fetch.fetch(asset(archive, **changes), cache)
+    assert not (cache.root / "assets" / "sample").exists()
+    assert not list(cache.root.rglob("x.bin"))

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared import plan
+from shared.errors import BadInput
+from shared.recipe import Recipe
+
+LABELS = np.repeat(np.arange(3), 8)
+NAMES = ["a", "b", "c"]
+
+
+def drawn(seed: int = 0, shots: Any = 3, own_test: Any = None, **fields: Any) -> plan.Plan:
+    recipe = Recipe(
+        **{"shots": shots, "epochs": 4, "batch_size": 4, "image_size": 32, "flip": True, "crop": True, **fields}
+    )
+    return plan.draw(recipe, LABELS, own_test, NAMES, seed, recipe.shots[-1])
+
+
+def test_the_same_seed_gives_the_same_arrays() -> None:
+    for one, other in zip(dataclasses.astuple(drawn()), dataclasses.astuple(drawn()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_seed_gives_other_arrays() -> None:
+    one, other = drawn(0), drawn(1)
+    for name in ("train", "order", "flips", "crops"):
+        assert not np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_a_plan_does_not_change_with_numpys_global_seed() -> None:
+    np.random.seed(1)  # noqa: NPY002
+    one = drawn()
+    np.random.seed(2)  # noqa: NPY002
+    np.testing.assert_array_equal(one.order, drawn().order)
+
+
+def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
+    written = drawn()
+    written.save(tmp_path / "plan.npz")
+    read = plan.Plan.load(tmp_path / "plan.npz")
+    for one, other in zip(dataclasses.astuple(written), dataclasses.astuple(read), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shots_are_nested_and_balanced_and_share_a_test_set(seed: int) -> None:
+    recipe = Recipe(shots=(1, 2, 5), epochs=1)
+    subsets = [plan.split(recipe, LABELS, None, NAMES, seed, k) for k in recipe.shots]
+    for (small, _), (large, _) in zip(subsets, subsets[1:], strict=False):
+        assert set(small) < set(large)
+    for k, (train, test) in zip((1, 2, 5), subsets, strict=True):
+        assert np.bincount(LABELS[train]).tolist() == [k, k, k]
+        np.testing.assert_array_equal(test, subsets[-1][1])
+        assert not set(train) & set(test)
+    # What the largest number of shots does not draw is the test set.
+    assert len(subsets[-1][0]) + len(subsets[-1][1]) == len(LABELS)
+
+
+def test_the_same_images_are_drawn_whatever_the_other_shots_are() -> None:
+    alone = plan.split(Recipe(shots=2), LABELS, None, NAMES, 0, 2)[0]
+    among = plan.split(Recipe(shots=(2, 5)), LABELS, None, NAMES, 0, 2)[0]
+    np.testing.assert_array_equal(alone, among)
+
+
+def test_all_shots_hold_out_a_part_of_each_class() -> None:
+    train, test = plan.split(Recipe(shots="all", test_fraction=0.25), LABELS, None, NAMES, 0, "all")
+    assert np.bincount(LABELS[test]).tolist() == [2, 2, 2]
+    assert sorted([*train, *test]) == list(range(len(LABELS)))
+
+
+def test_a_folders_own_test_set_is_kept() -> None:
+    own_test = np.arange(len(LABELS)) % 2 == 1
+    train, test = plan.split(Recipe(shots="all"), LABELS, own_test, NAMES, 0, "all")
+    np.testing.assert_array_equal(test, np.flatnonzero(own_test))
+    np.testing.assert_array_equal(train, np.flatnonzero(~own_test))
+
+
+@pytest.mark.parametrize("shots", [8, 9])
+def test_a_class_with_too_few_images_is_named(shots: int) -> None:
+    with pytest.raises(
+        BadInput, match=rf"class 'a' has 8 images, but {shots} shots need {shots}, and at least one more"
+    ):
+        plan.split(Recipe(shots=shots), LABELS, None, NAMES, 0, shots)
+
+
+def test_every_epoch_sees_every_training_image_once() -> None:
+    made = drawn()
+    inputs = np.arange(len(LABELS), dtype=np.float32)[:, None]
+    batches = list(plan.training_batches(made, 4, inputs, LABELS, size=None))
+    assert [len(batch.labels) for batch in batches] == [4, 4, 1] * 4
+    for epoch in range(4):
+        seen = np.concatenate([batch.inputs[:, 0] for batch in batches[3 * epoch : 3 * epoch + 3]])
+        np.testing.assert_array_equal(np.sort(seen), made.train)
+    for batch in batches:
+        np.testing.assert_array_equal(batch.labels, LABELS[batch.inputs[:, 0].astype(int)])
+    assert [batch.learning_rate for batch in batches] == made.learning_rates.tolist()
+
+
+def test_crops_and_flips_are_those_of_the_plan() -> None:
+    images = np.arange(2 * 5 * 5 * 3, dtype=np.uint8).reshape(2, 5, 5, 3)
+    corners, mirrored = np.array([[0, 1], [2, 0]]), np.array([False, True])
+    made = plan.augmented(images, 3, corners, mirrored)
+    np.testing.assert_array_equal(made[0], images[0, 0:3, 1:4])
+    np.testing.assert_array_equal(made[1], images[1, 2:5, 0:3][:, ::-1])
+
+
+def test_crops_stay_inside_the_stored_image() -> None:
+    made = drawn(epochs=50)
+    # 32 px are cut from 37: the corner can be anywhere from 0 to 5, both included.
+    assert (made.crops.min(), made.crops.max()) == (0, 5)
+    assert 0.4 < made.flips.mean() < 0.6
+
+
+def test_schedules() -> None:
+    constant = plan.schedule(Recipe(epochs=3, learning_rate=0.5), 2)
+    np.testing.assert_array_equal(constant, [0.5] * 6)
+    cosine = plan.schedule(Recipe(epochs=5, learning_rate=1.0, schedule="cosine", warmup_epochs=1), 2)
+    np.testing.assert_allclose(cosine[:3], [0.5, 1.0, 1.0])
+    assert np.all(np.diff(cosine[2:]) < 0)
+    np.testing.assert_allclose(cosine[2 + 4], 0.5)
+
+
+def test_weights_depend_on_name_shape_and_seed_only() -> None:
+    shapes = {"a.weight": (4, 3, 3, 3), "b.weight": (5, 4), "n.weight": (4,), "n.running_var": (4,), "n.bias": (4,)}
+    together = plan.draw_weights(shapes, 0)
+    for name, shape in shapes.items():
+        np.testing.assert_array_equal(together[name], plan.draw_weights({name: shape}, 0)[name])
+    assert not np.array_equal(together["a.weight"], plan.draw_weights(shapes, 1)["a.weight"])
+    assert together["n.weight"].tolist() == together["n.running_var"].tolist() == [1.0] * 4
+    assert together["n.bias"].tolist() == [0.0] * 4
+
+
+def test_weights_have_the_stated_spread() -> None:
+    convolution = plan.draw_weights({"c.weight": (64, 32, 3, 3)}, 0)["c.weight"]
+    assert convolution.std() == pytest.approx(np.sqrt(2 / (32 * 9)), rel=0.02)
+    dense = plan.draw_weights({"d.weight": (300, 200)}, 0)["d.weight"]
+    assert np.abs(dense).max() == pytest.approx(np.sqrt(6 / 500), rel=0.01)
+    zeros = plan.draw_weights({"layer1.0.bn3.weight": (4,)}, 0, zero_scale=".bn3.weight")
+    assert zeros["layer1.0.bn3.weight"].tolist() == [0.0] * 4

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+import compare
+from shared import recipe as recipes
+from shared.errors import BadInput
+from shared.recipe import RECIPES, Recipe
+from shared.study import as_toml
+
+
+def test_defaults_are_the_default_run() -> None:
+    recipe = recipes.read(None, {})
+    assert (recipe.data, recipe.backbone, recipe.weights) == ("flowers", "MobileNetV2", "torchvision")
+    assert (recipe.strategy, recipe.shots, recipe.seeds, recipe.size, recipe.resize_to) == (
+        "linear_probe",
+        (5,),
+        5,
+        224,
+        256,
+    )
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Recipe().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    recipe = recipes.read(path.stem, {})
+    assert recipe.name == path.stem
+    written = tmp_path / "again.toml"
+    written.write_text(as_toml(recipe), encoding="utf-8")
+    assert recipes.read(str(written), {}) == recipe
+
+
+def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('epochs = 7\nshots = [1, "all", 5]\n', encoding="utf-8")
+    recipe = recipes.read(str(file), {"epochs": "9", "seeds": None})
+    assert (recipe.epochs, recipe.seeds, recipe.shots) == (9, 5, (1, 5, "all"))
+
+
+def test_every_field_is_an_option() -> None:
+    grouped = [key for keys in compare.GROUPS.values() for key in keys]
+    assert sorted(grouped) == sorted(recipes.field_names())
+
+
+@pytest.mark.parametrize("spelling", ["mobilenet_v2", "MobileNetV2", "mobilenetv2", "MOBILENET-V2"])
+def test_backbones_are_found_in_both_spellings(spelling: str) -> None:
+    assert Recipe(backbone=spelling).backbone == "MobileNetV2"
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"epoch": 3}, ("'epoch'", "did you mean 'epochs'")),
+        ({"optimizer": "adamm"}, ("optimizer", "'adamm'", "did you mean 'adam'")),
+        ({"backbone": "ResNet5"}, ("'ResNet5'", "did you mean 'ResNet50'")),
+        ({"epochs": 0}, ("epochs = 0", "greater than or equal to 1")),
+        ({"epochs": "many"}, ("epochs = 'many'", "integer")),
+        ({"shots": [0]}, ("shots", "at least 1")),
+        ({"shots": ["some"]}, ("shots", "some", "all")),
+        ({"frameworks": ["jax"]}, ("frameworks", "jax")),
+        ({"strategy": "finetune", "finetune_stages": 9}, ("finetune_stages 9", "5 stages")),
+        ({"loss": "mse", "label_smoothing": 0.1}, ("label_smoothing", "mse")),
+        ({"image_size": 96, "resize": 64}, ("resize 64", "image_size 96")),
+        ({"backbone": "InceptionV3", "image_size": 64}, ("image_size 64", "75")),
+        ({"weights": "random"}, ("random", "--no-control")),
+    ],
+)
+def test_a_wrong_key_or_value_gets_one_sentence(values: dict[str, Any], parts: tuple[str, ...]) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipes.validated(values, "mine.toml")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("epochs = = 3", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"broken\.toml is not a readable TOML recipe"):
+        recipes.read(str(file), {})
+
+
+def test_a_missing_file_suggests_a_recipe() -> None:
+    with pytest.raises(BadInput, match="did you mean 'flowers'"):
+        recipes.read("flower", {})
