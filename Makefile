@@ -31,3 +31,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# The documented form of comparison.json, from its model.
+.PHONY: schema
+schema: $(INSTALLED)
+	$(BIN)/python -c "from shared.report.comparison import schema; print(schema(), end='')" > docs/comparison.schema.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from shared import zoo
+from shared import checkpoint, zoo
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe, Shots
 
@@ -125,6 +126,40 @@ class ModelSpec:
     head: Literal["linear", "mlp", "conv"]
     head_units: int
     classes: int
+
+
+def model_spec(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: int) -> ModelSpec:
+    """The classifier that a recipe asks for, under the semantics of its checkpoint (torchvision's without one)."""
+    semantics: zoo.Semantics = metadata.semantics if metadata else "torchvision"
+    pair = recipe.pair
+    batch_norm = pair.batch_norm.get(semantics, zoo.BatchNorm())
+    if metadata and metadata.batch_norm_epsilon is not None:
+        batch_norm = zoo.BatchNorm(metadata.batch_norm_epsilon, batch_norm.momentum)
+    preprocessing = pair.preprocessing[semantics] if recipe.preprocessing == "auto" else recipe.preprocessing
+    return ModelSpec(
+        pair=pair,
+        semantics=semantics,
+        batch_norm=batch_norm,
+        preprocessing=zoo.PREPROCESSING[preprocessing],
+        image_size=recipe.size,
+        head=recipe.head,
+        head_units=recipe.head_units,
+        classes=classes,
+    )
+
+
+def describe(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: tuple[str, ...]) -> dict[str, str]:
+    """What a kept model must say about itself so that it can be built again."""
+    description = {"recipe": recipe.model_dump_json(), "classes": json.dumps(classes)}
+    return description | ({"checkpoint": metadata.model_dump_json()} if metadata else {})
+
+
+def described(description: Mapping[str, str]) -> tuple[ModelSpec, list[str]]:
+    """The model that ``describe`` described, and the names of its classes."""
+    classes = json.loads(description["classes"])
+    origin = description.get("checkpoint")
+    metadata = checkpoint.Metadata.model_validate_json(origin) if origin else None
+    return model_spec(Recipe.model_validate_json(description["recipe"]), metadata, len(classes)), classes
 
 
 class Implementation(Protocol[Network]):

@@ -170,7 +170,7 @@ Opener = Callable[[], IO[bytes] | None]
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[tuple[str, Opener]]]:
-    """The regular files of an archive, each as its name and a function that opens it; links and devices are left out."""
+    """The regular files of an archive, each as its name and a function that opens it; no links, no devices."""
     if archive.name.endswith((".tgz", ".tar.gz")):
         with tarfile.open(archive) as tar:
             yield ((item.name, partial(tar.extractfile, item)) for item in tar if item.isfile())

@@ -26,6 +26,9 @@ Listener = Callable[[str, dict[str, Any]], None]
 #: costs a torch process most of its time and a TensorFlow process little. Both workers keep their memory instead.
 #: Other C libraries ignore these names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": str(2**26)}
+#: A thread of OpenMP that waits for the others spins for a while by default. If another process wants the core, the
+#: thread that all wait for does not get it, and a step of torch takes ten times as long or more. Waiting threads sleep.
+OPENMP = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -34,6 +37,7 @@ def environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         **ALLOCATOR,
+        **OPENMP,
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
@@ -58,16 +62,19 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
     log = folder / "worker.log"
     complaint = None
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", WINGS[framework], str(folder.resolve())],
+    command = [sys.executable, "-m", WINGS[framework], str(folder.resolve())]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command,
             cwd=ROOT,
             env=environment(job.threads),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-        )
+        ) as process,
+    ):
         assert process.stdout is not None
         listen("started", {"pid": process.pid})
         try:
@@ -82,7 +89,6 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
             status = process.wait()
         except BaseException:
             process.kill()
-            process.wait()
             raise
     if status == BAD_INPUT and complaint is not None:
         raise BadInput(complaint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -123,9 +124,14 @@ def draw(
     seed: int,
     shots: Shots,
 ) -> Plan:
-    """The plan of one run. Arguments and errors as in ``split``."""
+    """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
     train, test = split(recipe, labels, is_test, classes, seed, shots)
     n, epochs = len(train), recipe.epochs
+    if recipe.batch_norm_trains and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
+        raise BadInput(
+            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and batch "
+            "normalisation cannot estimate a variance from one; choose another --batch-size."
+        )
     order = np.stack([generator(seed, "order", epoch).permutation(n) for epoch in range(epochs)])
     flips = np.zeros((0, n), dtype=bool)
     crops = np.zeros((0, n, 2), dtype=np.int64)
@@ -242,12 +248,13 @@ def draw_weights(
     Args:
         shapes: in torch's layout.
         seed: of the run.
-        zero_scale: end of the names of those scales that start at zero, so that a residual block starts as the identity
-            (Goyal et al., 2017, section 5.1). Without it the rounding error of one step grows tenfold in the next.
+        zero_scale: regular expression of those scales that start at zero, so that a residual block starts as the
+            identity (Goyal et al., 2017, section 5.1). Without it the rounding error of one step grows tenfold in the
+            next.
     """
     weights = {name: _draw_parameter(name, shape, seed) for name, shape in shapes.items()}
     if zero_scale is not None:
-        weights |= {name: np.zeros(shape) for name, shape in shapes.items() if name.endswith(zero_scale)}
+        weights |= {name: np.zeros(shape) for name, shape in shapes.items() if re.fullmatch(zero_scale, name)}
     return weights
 
 

@@ -158,6 +158,11 @@ class Recipe(BaseModel):
         return self.resize or round(self.size * 256 / 224)
 
     @property
+    def batch_norm_trains(self) -> bool:
+        """Whether normalisation uses and learns the statistics of the batch. If not, all of it stays as it is."""
+        return self.strategy == "scratch" or (self.strategy == "finetune" and not self.freeze_batch_norm)
+
+    @property
     def seed_list(self) -> range:
         """The seeds, in order."""
         return range(self.first_seed, self.first_seed + self.seeds)

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from shared import checkpoint, plan, timing, zoo
-from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, ModelSpec, Part, WorkerResult
+from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, Part, WorkerResult, describe, model_spec
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
-from shared.recipe import Recipe
 
 #: Set by the launcher: the time (``time.time()``) at which it started this process.
 SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
@@ -109,26 +108,6 @@ def _write_result(implementation: AnyImplementation, folder: Path, phases: timin
     (folder / "result.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
 
 
-def model_spec(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: int) -> ModelSpec:
-    """The classifier that a recipe asks for, under the semantics of its checkpoint (torchvision's without one)."""
-    semantics: zoo.Semantics = metadata.semantics if metadata else "torchvision"
-    pair = recipe.pair
-    batch_norm = pair.batch_norm.get(semantics, zoo.BatchNorm())
-    if metadata and metadata.batch_norm_epsilon is not None:
-        batch_norm = zoo.BatchNorm(metadata.batch_norm_epsilon, batch_norm.momentum)
-    preprocessing = pair.preprocessing[semantics] if recipe.preprocessing == "auto" else recipe.preprocessing
-    return ModelSpec(
-        pair=pair,
-        semantics=semantics,
-        batch_norm=batch_norm,
-        preprocessing=zoo.PREPROCESSING[preprocessing],
-        image_size=recipe.size,
-        head=recipe.head,
-        head_units=recipe.head_units,
-        classes=classes,
-    )
-
-
 class Comparison:
     """Works through the cells of a job: pretrained ones first, then those on untrained backbones."""
 
@@ -148,16 +127,16 @@ class Comparison:
         self.labels = np.load(job.labels, allow_pickle=False)
         self.plans = {cell.id: plan.Plan.load(folder / cell.plan) for cell in job.cells}
         self.pretrained: dict[str, Array] = {}
+        self.metadata: checkpoint.Metadata | None = None
 
     def run(self) -> None:
         """Build the network once, then do every cell; a frozen backbone computes its features once for all of them."""
-        metadata = None
         with self.phases.measure("build") as building:
             if self.job.checkpoint is not None:
-                self.pretrained, metadata = checkpoint.load(self.job.checkpoint)
+                self.pretrained, self.metadata = checkpoint.load(self.job.checkpoint)
                 pair = self.recipe.pair
                 self.pretrained = {name: a for name, a in self.pretrained.items() if not pair.in_classifier(name)}
-            self.network = self.implementation.build(model_spec(self.recipe, metadata, len(self.job.classes)))
+            self.network = self.implementation.build(model_spec(self.recipe, self.metadata, len(self.job.classes)))
             self.shapes = self.implementation.shapes(self.network)
         self.build_seconds = building.seconds
         self.head_shapes = {name: shape for name, shape in self.shapes.items() if name.startswith(zoo.HEAD)}
@@ -221,7 +200,7 @@ class Comparison:
         drawn = self.plans[cell.id]
         recipe = self.recipe
         batches = plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
-        losses, training = self._train(cell, "all", self._trainable(), self._batch_norm_trains(), batches)
+        losses, training = self._train(cell, "all", self._trainable(), recipe.batch_norm_trains, batches)
         with self.phases.measure("inference") as inference:
             logits = self._outputs("all", self.images, drawn.test, cell)
         phases = {"features": 0.0, "training": training, "inference": inference.seconds}
@@ -234,13 +213,9 @@ class Comparison:
         if recipe.strategy == "finetune" and recipe.finetune_stages != "all":
             first = len(pair.stages) - recipe.finetune_stages
         chosen = {name for name in self.backbone_shapes if (pair.stage_of(name) or 0) >= first}
-        if not self._batch_norm_trains():
+        if not self.recipe.batch_norm_trains:
             chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.shapes}
         return frozenset(chosen | self.head_shapes.keys())
-
-    def _batch_norm_trains(self) -> bool:
-        """Frozen normalisation means: the stored statistics are used and, like scale and shift, stay as they are."""
-        return self.recipe.strategy == "scratch" or not self.recipe.freeze_batch_norm
 
     def _train(
         self, cell: Cell, part: Part, trainable: frozenset[str], batch_norm_trains: bool, batches: Iterator[plan.Batch]
@@ -298,10 +273,8 @@ class Comparison:
         np.save(folder / "losses.npy", np.asarray(losses, dtype=np.float64))
         model = None
         if cell.save_model:
-            spec = {"recipe": self.recipe.model_dump_json(), "classes": json.dumps(self.job.classes)}
-            if self.job.checkpoint is not None:
-                spec["checkpoint"] = checkpoint.read_metadata(self.job.checkpoint).model_dump_json()
-            model = self.implementation.save(self.network, folder / "model", spec).name
+            description = describe(self.recipe, self.metadata, self.job.classes)
+            model = self.implementation.save(self.network, folder / "model", description).name
         result = CellResult(
             id=cell.id,
             phases={"start": self.phases.seconds["start"], "build": self.build_seconds + loading, **phases},

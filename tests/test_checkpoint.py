@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_layouts_there_and_back(kind: str, shape: tuple[int, ...], depthwise: bo
 
 def test_the_digest_sees_names_shapes_and_values() -> None:
     base = {"a": np.zeros(4), "b": np.ones(2)}
-    others = [
+    others: list[dict[str, np.ndarray[Any, Any]]] = [
         {"a": np.zeros(4), "c": np.ones(2)},
         {"a": np.zeros((2, 2)), "b": np.ones(2)},
         {"a": np.zeros(4), "b": np.array([1, 1 + 1e-15])},

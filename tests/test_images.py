@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def corners(path: Path) -> list[tuple[int, ...]]:
 EXPECTED = [RED, GREEN, BLUE, (128, 128, 128)]
 
 
-def close(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], tolerance: int) -> bool:
+def close(found: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]], tolerance: int) -> bool:
     return bool(np.abs(np.array(found) - np.array(expected)).max() <= tolerance)
 
 
@@ -150,7 +151,9 @@ def test_resizing_averages_and_does_not_skip(tmp_path: Path) -> None:
     stripes = np.zeros((128, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 200
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    assert np.abs(images.read(tmp_path / "stripes.png", 32, 32).astype(int) - 100).max() <= 3
+    pixels = images.read(tmp_path / "stripes.png", 32, 32)
+    # At the border the filter has one side only, and so one stripe more of one kind.
+    np.testing.assert_array_equal(pixels[:, 1:-1], 100)
 
 
 @pytest.mark.parametrize("kind", ["truncated", "text", "empty"])

@@ -14,7 +14,7 @@ from keras import layers
 
 from shared import zoo
 from shared.checkpoint import PARAMETER_NAMES, from_keras_layout, to_keras_layout
-from shared.contract import Array
+from shared.contract import Array, described
 from shared.errors import BadInput
 from tf_impl import backbone
 from tf_impl.network import Network
@@ -129,3 +129,11 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
     except OSError as error:
         raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None
     return _in_torch_flattening(arrays, pair)
+
+
+def restore(path: Path) -> tuple[Network, list[str]]:
+    """A network as ``save`` kept it, and the names of its classes."""
+    spec, classes = described(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    network = Network(spec)
+    network.models["all"].load_weights(path)
+    return network, classes

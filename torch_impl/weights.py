@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor
 
 from shared import zoo
-from shared.contract import Array
+from shared.contract import Array, described
 from shared.errors import BadInput
 from torch_impl.network import Network
 
@@ -99,17 +99,8 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
 
 def restore(path: Path) -> tuple[Network, list[str]]:
     """A network as ``save`` kept it, and the names of its classes."""
-    import json
-
-    from shared.checkpoint import Metadata
-    from shared.recipe import Recipe
-    from shared.worker import model_spec
-
     with safetensors.safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    classes = json.loads(header["classes"])
-    metadata = Metadata.model_validate_json(header["checkpoint"]) if "checkpoint" in header else None
-    spec = model_spec(Recipe.model_validate_json(header["recipe"]), metadata, len(classes))
+        spec, classes = described(file.metadata())
     network = Network(spec, torch.device("cpu"))
     load(network, {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()})
     return network, classes

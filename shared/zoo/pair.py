@@ -71,7 +71,7 @@ class Pair:
         preprocessing: key of PREPROCESSING by semantics.
         image_size: side in pixels of the images it was trained on.
         smallest_image: least side in pixels that both libraries accept.
-        zero_scale: how the names of the scales end that close a residual block; untrained, they are zero.
+        zero_scale: regular expression of the scales that close a residual block; untrained, they are zero.
     """
 
     name: str

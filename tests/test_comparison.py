@@ -1,0 +1,192 @@
+"""A whole run through the front door, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared import evaluation, plan
+from shared.recipe import Framework, Recipe
+from shared.report.comparison import Agreement, Comparison, schema
+from shared.study import judge
+from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome
+
+RUN_KEYS = {
+    *("framework", "strategy", "pretrained", "shots", "seed", "accuracy", "macro_f1", "macro_recall", "log_loss"),
+    *("confusion_matrix", "phases", "peak_memory_bytes"),
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Both frameworks on random weights, two seeds."""
+    folder = tmp_path_factory.mktemp("outcome")
+    arguments = ("--data", photos, *SMALL, "--seeds", 2, "--cache-dir", cache_dir, "--output-dir", folder)
+    finished = subprocess.run(
+        [sys.executable, "compare.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+
+
+def test_the_run_succeeds_within_eighty_columns(outcome: Outcome) -> None:
+    assert outcome.status == 0, outcome.errors
+    assert max(len(line) for line in outcome.output.splitlines() if not line.startswith("Results:")) <= 80
+    for part in (
+        "Accuracy, 3 shots",
+        "macro F1",
+        "log loss",
+        "Seconds, start",
+        "Images/s",
+        "Peak memory",
+        "Identical:",
+    ):
+        assert part in outcome.output
+    assert "Traceback" not in outcome.errors
+
+
+def test_the_document_follows_its_schema(outcome: Outcome) -> None:
+    document = outcome.document
+    read = Comparison.model_validate(document)
+    assert json.loads(read.model_dump_json()) == document
+    assert document["schema_version"] == 1
+    assert document["verdict"] == "identical"
+    assert {"versions", "threads", "cpu", "allocator"} <= document["environment"].keys()
+    assert {"tensorflow", "keras", "torch", "torchvision", "numpy"} <= document["environment"]["versions"].keys()
+    assert len(document["runs"]) == 4
+    for run in document["runs"]:
+        assert RUN_KEYS <= run.keys()
+        assert set(run["phases"]) == {"start", "build", "features", "training", "inference"}
+        assert run["peak_memory_bytes"] > 100 * 2**20
+        assert not run["pretrained"]
+    agreement = document["agreement"]
+    assert agreement["predictions_compared"] == agreement["predictions_identical"] == 2 * 5 * len(CLASSES)
+    assert agreement["initial_weights_identical"]
+
+
+def test_metrics_come_from_the_kept_logits(outcome: Outcome) -> None:
+    document = outcome.document
+    labels = np.repeat(np.arange(3), 8)
+    recipe = Recipe.model_validate(document["recipe"])
+    for run in document["runs"]:
+        logits = np.load(outcome.folder / run["logits"], allow_pickle=False)
+        test = plan.split(recipe, labels, None, list(CLASSES), run["seed"], 3)[1]
+        assert run["accuracy"] == evaluation.evaluate(logits, labels[test]).accuracy
+        assert np.array(run["confusion_matrix"]).sum() == len(test)
+
+
+def test_the_recipe_as_run_can_be_run_again(outcome: Outcome) -> None:
+    from shared import recipe as recipes
+
+    again = recipes.read(str(outcome.folder / "recipe.toml"), {})
+    assert again.model_dump(mode="json") == outcome.document["recipe"]
+
+
+@pytest.mark.parametrize(("wing", "model"), [("tf_impl", "tensorflow.keras"), ("torch_impl", "torch.safetensors")])
+def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: Path, wing: str, model: str) -> None:
+    # As in the README: build the model again, read one picture, print the name of the largest logit and all logits.
+    program = (
+        "import json, pathlib\n"
+        "from shared import images\n"
+        f"from {wing} import inference, weights\n"
+        f"network, classes = weights.restore(pathlib.Path({str(outcome.folder / 'models' / model)!r}))\n"
+        f"pictures = [images.read(path, 37, 32) for path in sorted(pathlib.Path({str(photos)!r}).rglob('*.png'))]\n"
+        "import numpy\n"
+        "logits = next(iter(inference.infer(network, 'all', [numpy.stack(pictures)])))\n"
+        "print(json.dumps([classes, logits.tolist()]))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    classes, logits = json.loads(finished.stdout.splitlines()[-1])
+    assert tuple(classes) == CLASSES
+    run = next(run for run in outcome.document["runs"] if run["seed"] == 0 and run["framework"] in model)
+    recipe = Recipe.model_validate(outcome.document["recipe"])
+    test = plan.split(recipe, np.repeat(np.arange(3), 8), None, list(CLASSES), 0, 3)[1]
+    kept = np.load(outcome.folder / run["logits"], allow_pickle=False)
+    # float32 and another batch size: rounding differs in the last digits.
+    np.testing.assert_allclose(np.array(logits)[test], kept, rtol=1e-4, atol=1e-4 * np.abs(kept).max())
+
+
+def test_the_keras_file_loads_without_this_project(outcome: Outcome, tmp_path: Path) -> None:
+    path = str(outcome.folder / "models" / "tensorflow.keras")
+    program = f"import keras, sys; keras.models.load_model({path!r}); assert 'tf_impl' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+
+
+def test_the_schema_in_the_documentation_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "comparison.schema.json").read_text(encoding="utf-8") == schema(), "run make schema"
+
+
+def agreeing(compared: int, identical: int) -> Agreement:
+    return Agreement(
+        predictions_compared=compared,
+        predictions_identical=identical,
+        max_abs_logit_difference=0.1,
+        max_abs_loss_difference=0.1,
+        initial_weights_identical=True,
+        accuracy_difference=0.0,
+        accuracy_difference_interval=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("identical", "differences", "verdict"),
+    [
+        (100, [0.0, 0.0], "identical"),
+        (99, [0.001, -0.001, 0.0, 0.001, 0.0], "equivalent"),
+        (90, [0.05, 0.06, 0.055, 0.05, 0.06], "different"),
+        (90, [0.05, -0.06, 0.03, -0.02, 0.01], "inconclusive"),
+        (0, [], "not compared"),
+    ],
+)
+def test_verdicts(identical: int, differences: list[float], verdict: str) -> None:
+    compared = 100 if differences else 0
+    found, sentence = judge(Recipe(), agreeing(compared, identical), np.array(differences))
+    assert found == verdict
+    assert sentence.lower().startswith(verdict)
+
+
+def test_one_framework_alone_is_not_compared(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--frameworks", "torch")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.document["verdict"] == "not compared"
+
+
+def test_help_names_every_field(command: Command) -> None:
+    outcome = command("--help")
+    assert outcome.status == 0
+    for key in Recipe.model_fields:
+        assert "--" + key.replace("_", "-") in outcome.output
+
+
+FRAMEWORKS: tuple[Framework, ...] = ("tensorflow", "torch")
+
+
+@pytest.mark.network
+def test_the_default_run(command: Command, tmp_path: Path) -> None:
+    """Real photographs, real weights: the figures that the README states."""
+    outcome = command("--cache-dir", tmp_path / "cache")
+    assert outcome.status == 0, outcome.errors
+    document: dict[str, Any] = outcome.document
+    agreement = document["agreement"]
+    assert (agreement["predictions_compared"], agreement["predictions_identical"]) == (800, 800)
+    assert agreement["max_abs_logit_difference"] < 1e-2
+    for framework in FRAMEWORKS:
+        runs = [run for run in document["runs"] if run["framework"] == framework]
+        means = [
+            np.mean([run["accuracy"] for run in runs if run["pretrained"] == with_it]) for with_it in (True, False)
+        ]
+        assert 0.75 < means[0] < 0.90
+        assert means[0] - means[1] > 0.40
+
+
+@pytest.mark.network
+def test_resnet50_with_keras_weights(command: Command, tmp_path: Path) -> None:
+    outcome = command("resnet50-keras", "--cache-dir", tmp_path / "cache")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.document["verdict"] == "identical"
+    assert outcome.document["checkpoint"]["batch_norm_epsilon"] == 0.001
