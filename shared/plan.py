@@ -129,7 +129,7 @@ def draw(
     n, epochs = len(train), recipe.epochs
     if recipe.batch_norm_trains and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
         raise BadInput(
-            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and batch "
+            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and "
             "normalisation cannot estimate a variance from one; choose another --batch-size."
         )
     order = np.stack([generator(seed, "order", epoch).permutation(n) for epoch in range(epochs)])
