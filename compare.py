@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,6 +77,7 @@ def build_parser() -> Parser:
     """The options of the default command: one for every field of the recipe, and where files go."""
     parser = Parser(
         prog="compare.py",
+        usage="compare.py [RECIPE] [options]",
         description="Carry out one transfer-learning recipe with Keras on TensorFlow and with torchvision on PyTorch, "
         "and say whether the results agree and how long each took.",
         epilog="Exit status: 0 identical or equivalent, 1 different or inconclusive, 2 bad input, 3 a worker failed.",
@@ -106,10 +108,16 @@ def _add_option(group: argparse._ArgumentGroup, key: str) -> None:
     if isinstance(field.default, bool):
         group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=described)
     elif isinstance(field.default, tuple):
-        group.add_argument(option, nargs="+", metavar="N" if key == "shots" else key.upper(), help=described)
+        group.add_argument(option, nargs="+", metavar="N" if key == "shots" else "NAME", help=described)
     else:
-        metavar = "{" + ",".join(choices) + "}" if choices and key != "finetune_stages" else "VALUE"
+        metavar = "{" + ",".join(choices) + "}" if choices and key != "finetune_stages" else _metavar(field.annotation)
         group.add_argument(option, metavar=metavar, help=described)
+
+
+def _metavar(annotation: Any) -> str:
+    """What stands for a value in the help: a whole number, a number, or a word."""
+    kinds = {annotation, *typing.get_args(annotation)}
+    return "N" if int in kinds else "X" if float in kinds else "NAME"
 
 
 def _shown(default: Any) -> str:

@@ -27,7 +27,9 @@ class Recipe(BaseModel):
 
     # Data
     data: str = Field(
-        "flowers", description="a built-in data set, or a folder of images (class/image, or train/ and test/)"
+        "flowers",
+        min_length=1,
+        description="a built-in data set, or a folder of images (class/image, or train/ and test/)",
     )
     shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
     seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
@@ -232,8 +234,9 @@ def _sentence(error: ValidationError, where: str) -> str:
     value = details["input"]
     if details["type"] == "literal_error" and isinstance(value, str) and choices:
         return f"{where}: {key} = {value!r} is not known; {did_you_mean(value, choices)}"
-    alternative = f", or give {' or '.join(choices)}" if details["type"] == "int_parsing" and choices else ""
-    return f"{where}: {key} = {value!r} is not valid: {_reason(details)}{alternative}."
+    if details["type"] == "int_parsing":
+        return f"{where}: {key} = {value!r} is not valid: give {' or '.join(['a whole number', *choices])}."
+    return f"{where}: {key} = {value!r} is not valid: {_reason(details)}."
 
 
 def _reason(details: Any) -> str:
