@@ -60,7 +60,9 @@ def read_metadata(path: Path) -> Metadata:
         BadInput: the file is missing, damaged, or not a neutral checkpoint.
     """
     if not path.is_file():
-        raise BadInput(f"there is no checkpoint {path}; give torchvision, keras, random or an existing file to --weights.")
+        raise BadInput(
+            f"there is no checkpoint {path}; give torchvision, keras, random or an existing file to --weights."
+        )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -137,7 +139,7 @@ def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = F
 
 
 def to_keras_layout(kind: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """The inverse of ``from_keras_layout``; ``shape`` is the Keras variable's, which tells depthwise from other kernels."""
+    """The inverse of ``from_keras_layout``. The Keras variable's ``shape`` tells depthwise from other kernels."""
     if kind == LAYER_SCALE:
         return array.reshape(shape)
     if kind != "kernel":
@@ -213,7 +215,9 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
             kind = kind_of(module or "", kind)
             neutral = neutral_name(module or "", kind)
             if not module or not neutral:
-                raise BadInput(f"{manifest}: weight {entry['name']} has no place in {pair.name}; use another checkpoint.")
+                raise BadInput(
+                    f"{manifest}: weight {entry['name']} has no place in {pair.name}; use another checkpoint."
+                )
             depthwise = kind == "depthwise_kernel"
             arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, array, depthwise).astype(np.float32)
         if offset != len(data):
@@ -222,7 +226,9 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
     layers = topology.get("model_config", topology)["config"]["layers"]
     epsilons = {layer["config"]["epsilon"] for layer in layers if layer["class_name"] == "BatchNormalization"}
     if len(epsilons) > 1:
-        raise BadInput(f"{manifest}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint.")
+        raise BadInput(
+            f"{manifest}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint."
+        )
     epsilon = epsilons.pop() if epsilons else None
     semantics = cast(Literal["keras"], "keras")
     return arrays, Metadata(backbone=pair.name, semantics=semantics, batch_norm_epsilon=epsilon, source=manifest.name)

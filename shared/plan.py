@@ -59,7 +59,12 @@ class Plan:
 
 
 def split(
-    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str], seed: int, shots: Shots
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which images train and which test.
 
@@ -112,7 +117,12 @@ def split(
 
 
 def draw(
-    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str], seed: int, shots: Shots
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
 ) -> Plan:
     """The plan of one run. Arguments and errors as in ``split``."""
     train, test = split(recipe, labels, is_test, classes, seed, shots)
@@ -228,8 +238,8 @@ def draw_weights(
     """Initial weights by neutral name, float64. A name's array depends on nothing but its name, its shape and the seed.
 
     Convolutions: normal with variance 2/fan_in (He et al., 2015). Dense layers: uniform in +-sqrt(6/(fan_in + fan_out))
-    (Glorot and Bengio, 2010). Scales and running variances one; biases, shifts and running means zero. Layer scales 1e-6
-    (Liu et al., A ConvNet for the 2020s, 2022, table 5).
+    (Glorot and Bengio, 2010). Scales and running variances one; biases, shifts and running means zero. ConvNeXt's layer
+    scales 1e-6 (Liu et al., 2022, table 5).
 
     Args:
         shapes: in torch's layout.
@@ -257,7 +267,7 @@ def _draw_parameter(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.
 
 
 def draw_trained_looking_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float64]]:
-    """Random weights under which every parameter of a backbone matters, for comparing functions without trained weights.
+    """Random weights under which every parameter of a backbone matters, to compare functions without trained weights.
 
     In untrained weights many differences hide: shifts and running means of zero make every padding alike, running
     variances of one make epsilons small, a layer scale of 1e-6 removes its block. Here kernels are those of

@@ -26,7 +26,9 @@ class Recipe(BaseModel):
     name: str = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
 
     # Data
-    data: str = Field("flowers", description="a built-in data set, or a folder of images (class/image, or train/ and test/)")
+    data: str = Field(
+        "flowers", description="a built-in data set, or a folder of images (class/image, or train/ and test/)"
+    )
     shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
     seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
     first_seed: int = Field(0, ge=0, description="the first seed; the others follow it")
@@ -60,7 +62,9 @@ class Recipe(BaseModel):
     # Training
     loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="training loss")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over all classes (cross_entropy)")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("adam", description="optimizer, with torch's meaning on both sides")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "adam", description="optimizer, with torch's meaning on both sides"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of adam's first moment")
@@ -126,7 +130,9 @@ class Recipe(BaseModel):
         if self.resize is not None and self.resize < self.size:
             raise ValueError(f"resize {self.resize} is smaller than image_size {self.size}; give at least {self.size}")
         if self.size < self.pair.smallest_image:
-            raise ValueError(f"image_size {self.size} is too small for {self.backbone}; give {self.pair.smallest_image}")
+            raise ValueError(
+                f"image_size {self.size} is too small for {self.backbone}; give {self.pair.smallest_image}"
+            )
         if self.strategy != "scratch" and self.weights == "random" and self.control:
             raise ValueError("weights random is the control itself; add --no-control (control = false)")
         if isinstance(self.finetune_stages, int) and self.finetune_stages > len(self.pair.stages):

@@ -1,7 +1,7 @@
 """Every pair, under the semantics of either library, is the same function of the same weights in both wings.
 
-The weights are random but look trained (``draw_trained_looking_weights``), so that no shift, statistic or epsilon is at a
-value that hides a difference. All arithmetic is float64: what remains is rounding.
+The weights are random but look trained (``draw_trained_looking_weights``), so that no shift, statistic or epsilon is at
+a value that hides a difference. All arithmetic is float64: what remains is rounding.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ import json, sys
 from shared import zoo
 from tf_impl import backbone, weights
 models = {pair.name: backbone.stock(pair, pair.image_size, classifier=True) for pair in zoo.PAIRS}
-arrays = {pair.name: weights.download(pair, models[pair.name]) for pair in zoo.PAIRS}
+arrays = {pair.name: weights.stock_arrays(models[pair.name], pair) for pair in zoo.PAIRS}
 """,
     "torch": """
 import json, sys
@@ -83,22 +84,22 @@ json.dump(shapes, open(sys.argv[1], "w"))
 
 
 def recipe_for(name: str, head: str, **others: object) -> Recipe:
-    values = dict(
-        backbone=name,
-        head=head,
-        head_units=32,
-        image_size=IMAGE_SIZE,
-        precision="float64",
-        strategy="linear_probe",
-        shots=2,
-        seeds=1,
-        epochs=3,
-        batch_size=4,
+    values: dict[str, object] = {
+        "backbone": name,
+        "head": head,
+        "head_units": 32,
+        "image_size": IMAGE_SIZE,
+        "precision": "float64",
+        "strategy": "linear_probe",
+        "shots": 2,
+        "seeds": 1,
+        "epochs": 3,
+        "batch_size": 4,
         # Small: features under random weights may be large, and a head whose ReLUs have all died would hide everything.
-        learning_rate=1e-5,
-        control=False,
-        device="cpu",
-    )
+        "learning_rate": 1e-5,
+        "control": False,
+        "device": "cpu",
+    }
     return validated({**values, **others}, "the test")
 
 
@@ -143,7 +144,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("semantics", ["torchvision", "keras"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_wings_agree(
-    name: str, semantics: zoo.Semantics, tmp_path: Path, record_property: pytest.RecordProperty
+    name: str, semantics: zoo.Semantics, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     weights = tmp_path / "weights.safetensors"
     shapes = write_checkpoint(weights, name, semantics)

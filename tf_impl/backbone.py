@@ -78,8 +78,8 @@ _LEFT_OUT = (layers.Rescaling, layers.Normalization, layers.Dropout)
 def _depthwise(layer: layers.Conv2D) -> layers.DepthwiseConv2D:
     """The same convolution as the layer made for it.
 
-    ConvNeXt's is written as a Conv2D with as many groups as channels, for which Keras on a CPU falls back on XLA: 30 to 90
-    times slower than DepthwiseConv2D.
+    ConvNeXt's is written as a Conv2D with as many groups as channels, for which Keras on a CPU falls back on XLA, tens
+    of times slower than DepthwiseConv2D.
     """
     assert layer.groups == layer.filters
     return layers.DepthwiseConv2D(layer.kernel_size, padding=layer.padding, name=layer.name)
@@ -88,8 +88,8 @@ def _depthwise(layer: layers.Conv2D) -> layers.DepthwiseConv2D:
 def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
     """The exact GELU, x times the normal distribution's cumulative function (Hendrycks and Gimpel, 2016).
 
-    tf.nn.gelu is the same but for its factor 1/sqrt(2), which it rounds to float32 even where everything else is float64:
-    an error of 5e-9.
+    tf.nn.gelu is the same but for its factor 1/sqrt(2), which it rounds to float32 even where everything else is
+    float64: an error of 5e-9.
     """
     return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
 

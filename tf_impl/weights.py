@@ -71,6 +71,11 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
 
 
 def download(pair: zoo.Pair, model: keras.Model) -> dict[str, Array]:
+    """Keras's own ImageNet weights with their classifier, by neutral name."""
+    return stock_arrays(model, pair)
+
+
+def stock_arrays(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
     """The arrays of a stock model, by neutral name, with its classifier as torchvision builds it."""
     return _with_torchvision_classifier(_dump(model, pair), pair)
 

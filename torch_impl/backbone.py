@@ -55,8 +55,8 @@ def build(spec: ModelSpec) -> nn.Module:
 class HardSigmoid(nn.Module):
     """The hard sigmoid, min(max(x + 3, 0), 6) / 6 (Howard et al., Searching for MobileNetV3, 2019).
 
-    nn.Hardsigmoid is the same forward, but its gradient is float32's 1/6 even where everything else is float64: an error of
-    5e-9.
+    nn.Hardsigmoid is the same forward, but its gradient is float32's 1/6 even where everything else is float64: an
+    error of 5e-9.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +118,9 @@ def pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
     (x,) = inputs
     padding: list[int] = []
     # F.pad counts the sides from the last dimension to the first.
-    for size, kernel, stride in zip(reversed(x.shape[2:]), reversed(module.kernel_size), reversed(module.stride), strict=True):
+    for size, kernel, stride in zip(
+        reversed(x.shape[2:]), reversed(module.kernel_size), reversed(module.stride), strict=True
+    ):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         padding += [total // 2, total - total // 2]
     return F.pad(x, padding)

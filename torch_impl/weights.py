@@ -118,5 +118,3 @@ def restore(path: Path) -> tuple[Network, list[str]]:
     network = Network(spec, torch.device("cpu"))
     load(network, {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()})
     return network, classes
-
-

@@ -1,8 +1,8 @@
 """Names of Keras layers, translated to the neutral (torchvision's) module names: the families of inverted residuals.
 
-As in ``names.py``, each function takes the name of a Keras layer and returns the neutral module name, or None for a layer
-that holds no parameters. torchvision numbers the parts of a block by position, so a block that does not expand, or has no
-squeeze-and-excitation, moves the parts behind it one place forward.
+As in ``names.py``, each function takes the name of a Keras layer and returns the neutral module name, or None for a
+layer that holds no parameters. torchvision numbers the parts of a block by position, so in a block that does not
+expand, or has no squeeze-and-excitation, the parts behind it stand one place earlier.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 def mobilenet_v2(layer: str) -> str | None:
-    """``block_3_project_BN`` is ``features.4.conv.3``: Keras counts blocks from the second one, torchvision from the stem."""
+    """``block_3_project_BN`` is ``features.4.conv.3``: Keras counts from the second block, torch from the stem."""
     fixed = {
         "Conv1": "features.0.0",
         "bn_Conv1": "features.0.1",
@@ -81,7 +81,7 @@ def mobilenet_v3(blocks: int, squeezed: frozenset[int]) -> Callable[[str], str |
     return translate
 
 
-#: Places of the parts of a block in EfficientNet 1 and 2. Keras says ``dwconv`` in the first, ``dwconv2`` in the second.
+#: Places of the parts of a block in EfficientNet 1 and 2. The first calls a layer ``dwconv``, the second ``dwconv2``.
 _MBCONV = {
     "expand_conv": "0.0",
     "expand_bn": "0.1",

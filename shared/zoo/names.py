@@ -109,7 +109,7 @@ def inception_v3(layer: str) -> str | None:
 
 
 def densenet(layer: str) -> str | None:
-    """``conv3_block2_1_bn`` is ``features.denseblock2.denselayer2.norm2``, ``pool3_conv`` the transition behind that block."""
+    """``conv3_block2_1_bn`` is ``features.denseblock2.denselayer2.norm2``; ``pool3_conv`` the transition behind."""
     fixed = {
         "conv1_conv": "features.conv0",
         "conv1_bn": "features.norm0",
@@ -129,7 +129,7 @@ def densenet(layer: str) -> str | None:
 
 
 def convnext(layer: str) -> str | None:
-    """``convnext_tiny_stage_1_block_2_layernorm`` is ``features.3.2.block.2``: stages at odd, downsampling at even places."""
+    """``convnext_tiny_stage_1_block_2_layernorm`` is ``features.3.2.block.2``: stages are odd, downsampling is even."""
     layer = re.sub(r"^convnext_(tiny|small|base|large)_", "", layer)
     fixed = {
         "stem_conv": "features.0.0",

@@ -35,8 +35,8 @@ class Preprocessing:
 
 
 #: The conventions of the field. Means and deviations are those of keras.applications.imagenet_utils and of
-#: torchvision.transforms._presets.ImageClassification. Where Keras preprocesses inside the model (EfficientNet, ConvNeXt,
-#: MobileNetV3), its layers are left out of the backbone and named here instead, so that it happens once.
+#: torchvision.transforms._presets.ImageClassification. Where Keras preprocesses inside the model (EfficientNet,
+#: ConvNeXt, MobileNetV3), its layers are left out of the backbone and named here instead, so that it happens once.
 PREPROCESSING = {
     "imagenet": Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Preprocessing("BGR", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
