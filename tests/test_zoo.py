@@ -168,6 +168,8 @@ def test_wings_agree(
     record_property("logit_spread", float(logits["torch"].std(axis=0).max() / np.abs(logits["torch"]).max()))
     record_property("largest_logit", float(np.abs(logits["torch"]).max()))
     record_property("parameters", sum(int(np.prod(shape)) for shape in shapes.values()))
+    # Fine-tuning reaches every parameter.
+    assert all(zoo.find(name).stage_of(key) is not None for key in shapes)
     assert digests["tensorflow"] == digests["torch"]
     assert np.isfinite(logits["torch"]).all()
     # Weights under which all images look alike would hide every difference.
