@@ -222,3 +222,25 @@ def test_saved_keras_model_needs_none_of_our_code(name: str, tmp_path: Path) -> 
     model = tmp_path / "tensorflow" / "cell" / "model.keras"
     load = "import sys, keras; assert keras.models.load_model(sys.argv[1]).count_params() > 0"
     subprocess.run([sys.executable, "-c", load, str(model)], cwd=tmp_path, check=True, capture_output=True)
+
+
+#: Saves a stock model as HDF5, reads it back by neutral name and compares.
+READ_BACK = """
+import sys
+from pathlib import Path
+import numpy as np
+from shared import zoo
+from tf_impl import backbone, weights
+pair = zoo.find(sys.argv[1])
+model = backbone.stock(pair, pair.image_size, classifier=True)
+model.save(sys.argv[2])
+read, held = weights.read_checkpoint(Path(sys.argv[2]), pair), weights.stock_arrays(model, pair)
+assert read.keys() == held.keys()
+assert all(np.array_equal(read[name], held[name]) for name in held)
+"""
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny"])
+def test_keras_file_is_read_by_neutral_name(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", READ_BACK, name, str(tmp_path / "model.h5")]
+    subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)

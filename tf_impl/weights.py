@@ -119,7 +119,8 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
         neutral = neutral_name(module or "", kind)
         if not module or not neutral:
             raise BadInput(f"{path}: weight {name} has no place in {pair.name}; use another checkpoint.")
-        depthwise = kind == "depthwise_kernel"
+        # Keras 3 calls it a kernel, too. Only a depthwise one has a last dimension of 1: no convolution has one output.
+        depthwise = kind == "depthwise_kernel" or (kind == "kernel" and item.ndim == 4 and item.shape[3] == 1)
         arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, np.asarray(item), depthwise)
 
     try:
