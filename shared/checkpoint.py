@@ -121,7 +121,12 @@ def digest(arrays: Arrays) -> str:
 
 
 def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = False) -> NDArray[np.generic]:
-    """A Keras array in torch's layout: HWIO kernels to OIHW, depthwise HWCM to (C*M)1HW, dense (in, out) transposed."""
+    """A Keras array in torch's layout.
+
+    Kernels HWIO to OIHW, depthwise HWCM to (C*M)1HW, dense (in, out) to (out, in), layer scale (C,) to (C, 1, 1).
+    """
+    if kind == LAYER_SCALE:
+        return array.reshape(-1, 1, 1)
     if kind != "kernel":
         return array
     if array.ndim == 2:
@@ -134,6 +139,8 @@ def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = F
 
 def to_keras_layout(kind: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
     """The inverse of ``from_keras_layout``. The Keras variable's ``shape`` tells depthwise from other kernels."""
+    if kind == LAYER_SCALE:
+        return array.reshape(shape)
     if kind != "kernel":
         return array
     if array.ndim == 2:
@@ -154,6 +161,24 @@ PARAMETER_NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+
+#: ConvNeXt's factor on each channel of a block: a layer in Keras, a parameter of the block in torchvision.
+LAYER_SCALE = "layer_scale"
+
+#: What a Normalization layer holds: constants of the preprocessing, which are no parameters (see zoo.PREPROCESSING).
+CONSTANTS = frozenset({"mean", "variance", "count"})
+
+
+def kind_of(module: str, variable: str) -> str:
+    """Keras's word for what a variable of a neutral module is; a layer scale's variable has no name worth using."""
+    return LAYER_SCALE if module.endswith(f".{LAYER_SCALE}") else variable
+
+
+def neutral_name(module: str, kind: str) -> str | None:
+    """Neutral name of a variable of this kind in a neutral module, or None if there is no such parameter."""
+    if kind == LAYER_SCALE:
+        return module
+    return f"{module}.{PARAMETER_NAMES[kind]}" if kind in PARAMETER_NAMES else None
 
 
 def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.float32]], Metadata]:
@@ -183,13 +208,16 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
             array = np.frombuffer(data, dtype="<f4", count=count, offset=offset).reshape(entry["shape"])
             offset += 4 * count
             layer, _, kind = entry["name"].rpartition("/")
+            if kind in CONSTANTS:
+                continue
             module = pair.neutral_module(layer)
-            if module is None or kind not in PARAMETER_NAMES:
+            kind = kind_of(module or "", kind)
+            neutral = neutral_name(module or "", kind)
+            if not module or not neutral:
                 raise BadInput(
                     f"{manifest}: weight {entry['name']} has no place in {pair.name}; use another checkpoint."
                 )
             depthwise = kind == "depthwise_kernel"
-            neutral = f"{module}.{PARAMETER_NAMES[kind]}"
             arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, array, depthwise).astype(np.float32)
         if offset != len(data):
             raise BadInput(f"{manifest}: the shards hold {len(data) - offset} bytes too many; fetch the file again.")

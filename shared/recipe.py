@@ -55,7 +55,7 @@ class Recipe(BaseModel):
     resize: int | None = Field(
         None, ge=32, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
     )
-    preprocessing: Literal["auto", "imagenet", "caffe", "symmetric"] = Field(
+    preprocessing: Literal["auto", "imagenet", "caffe", "symmetric", "symmetric_128"] = Field(
         "auto", description="how pixels become inputs (auto: as the checkpoint was trained)"
     )
     flip: bool = Field(False, description="augment training images with horizontal flips, drawn in the plan")

@@ -156,7 +156,7 @@ class Comparison:
         with self.phases.measure("build") as stretch:
             arrays: dict[str, Any] = self.pretrained
             if not cell.pretrained:
-                arrays = plan.draw_weights(self.backbone_shapes, cell.seed, self.recipe.pair.zero_scale)
+                arrays = plan.draw_weights(self.backbone_shapes, cell.seed)
             what = str(self.job.checkpoint) if cell.pretrained else "the plan"
             checkpoint.account_for(self.backbone_shapes, arrays, what)
             self.implementation.load(self.network, arrays)

@@ -142,5 +142,15 @@ def test_weights_have_the_stated_spread() -> None:
     assert convolution.std() == pytest.approx(np.sqrt(2 / (32 * 9)), rel=0.02)
     dense = plan.draw_weights({"d.weight": (300, 200)}, 0)["d.weight"]
     assert np.abs(dense).max() == pytest.approx(np.sqrt(6 / 500), rel=0.01)
-    zeros = plan.draw_weights({"layer1.0.bn3.weight": (4,)}, 0, zero_scale=r"layer\d\.\d\.bn3\.weight")
-    assert zeros["layer1.0.bn3.weight"].tolist() == [0.0] * 4
+
+
+def test_residual_branches_start_closed() -> None:
+    def block(name: str, before: int, after: int) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {f"{name}.conv1.weight": (8, before, 1, 1), f"{name}.bn1.weight": (8,)}
+        shapes |= {f"{name}.bn1.running_var": (8,), f"{name}.conv2.weight": (after, 8, 1, 1)}
+        return shapes | {f"{name}.bn2.weight": (after,), f"{name}.bn2.running_var": (after,)}
+
+    shapes = block("layer1.0", 16, 16) | block("layer1.1", 16, 24) | block("layer2.0", 24, 32)
+    shapes |= {"layer2.0.downsample.0.weight": (32, 24, 1, 1)}
+    closed = {name for name, array in plan.draw_weights(shapes, 0).items() if not array.any()}
+    assert closed == {"layer1.0.bn2.weight", "layer2.0.bn2.weight"}

@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers
 
 from shared import zoo
-from shared.checkpoint import PARAMETER_NAMES, from_keras_layout, to_keras_layout
+from shared.checkpoint import CONSTANTS, from_keras_layout, kind_of, neutral_name, to_keras_layout
 from shared.contract import Array, described
 from shared.errors import BadInput
 from tf_impl import backbone
@@ -30,13 +30,17 @@ def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, k
         KeyError: a layer holds variables but has no neutral name.
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        if isinstance(layer, keras.Model):
+        # A Normalization holds constants of the preprocessing, in the stock models that preprocess themselves.
+        if isinstance(layer, keras.Model | layers.Normalization):
             continue
-        for variable in layer.variables:
+        # Not ``variables``, which also has the state of a dropout's random generator.
+        for variable in layer.weights:
             module = layer.name if layer.name.startswith(zoo.HEAD) else pair.neutral_module(layer.name)
-            if module is None:
-                raise KeyError(f"layer {layer.name} has no neutral name")
-            yield f"{module}.{PARAMETER_NAMES[variable.name]}", variable.name, layer, variable
+            kind = kind_of(module or "", variable.name)
+            name = neutral_name(module or "", kind)
+            if not module or not name:
+                raise KeyError(f"variable {variable.path} has no neutral name")
+            yield name, kind, layer, variable
 
 
 def shapes(network: Network) -> dict[str, tuple[int, ...]]:
@@ -86,11 +90,22 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
         raise OSError(str(error).splitlines()[0]) from error
     finally:
         socket.setdefaulttimeout(before)
-    return _in_torch_flattening(_dump(model, pair), pair)
+    return stock_arrays(model, pair)
 
 
-def _in_torch_flattening(arrays: dict[str, Array], pair: zoo.Pair) -> dict[str, Array]:
-    """Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places."""
+def stock_arrays(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
+    """The arrays of a stock model, by neutral name, with its classifier as torchvision builds it."""
+    return _with_torchvision_classifier(_dump(model, pair), pair)
+
+
+def _with_torchvision_classifier(arrays: dict[str, Array], pair: zoo.Pair) -> dict[str, Array]:
+    """Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places.
+
+    MobileNetV3's classifier is made of 1x1 convolutions in Keras, of dense layers in torchvision.
+    """
+    for each, array in arrays.items():
+        if pair.in_classifier(each) and array.ndim == 4:
+            arrays[each] = array[:, :, 0, 0]
     name = "classifier.0.weight"
     if pair.family == "VGG" and name in arrays:
         outputs, inputs = arrays[name].shape
@@ -115,12 +130,16 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
             return
         parts = [part for part in name.split("/") if part]
         kind = parts[-1].partition(":")[0]
+        if kind in CONSTANTS:
+            return
         module = pair.neutral_module(parts[-2])
-        if module is None or kind not in PARAMETER_NAMES:
+        kind = kind_of(module or "", kind)
+        neutral = neutral_name(module or "", kind)
+        if not module or not neutral:
             raise BadInput(f"{path}: weight {name} has no place in {pair.name}; use another checkpoint.")
-        depthwise = kind == "depthwise_kernel"
-        kind = "kernel" if depthwise else kind
-        arrays[f"{module}.{PARAMETER_NAMES[kind]}"] = from_keras_layout(kind, np.asarray(item), depthwise)
+        # Keras 3 calls it a kernel, too. Only a depthwise one has a last dimension of 1: no convolution has one output.
+        depthwise = kind == "depthwise_kernel" or (kind == "kernel" and item.ndim == 4 and item.shape[3] == 1)
+        arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, np.asarray(item), depthwise)
 
     try:
         with h5py.File(path) as file:
@@ -128,7 +147,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
             root.visititems(visit)
     except OSError as error:
         raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None
-    return _in_torch_flattening(arrays, pair)
+    return _with_torchvision_classifier(arrays, pair)
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:

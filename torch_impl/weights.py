@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,10 +73,14 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
     return _arrays(state)
 
 
+#: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
 def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
     """Plain arrays without the counters and without the auxiliary head that only torchvision's InceptionV3 has."""
     return {
-        name: tensor.numpy()
+        _OLD_DENSENET.sub(r"\1\2.", name): tensor.numpy()
         for name, tensor in state.items()
         if not name.endswith("num_batches_tracked") and not name.startswith("AuxLogits.")
     }

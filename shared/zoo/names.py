@@ -10,36 +10,6 @@ import re
 from collections.abc import Callable
 
 
-def mobilenet_v2(layer: str) -> str | None:
-    """``block_3_project_BN`` is ``features.4.conv.3``: Keras counts blocks from the second one, torchvision from the stem."""
-    fixed = {
-        "Conv1": "features.0.0",
-        "bn_Conv1": "features.0.1",
-        "Conv_1": "features.18.0",
-        "Conv_1_bn": "features.18.1",
-        "predictions": "classifier.1",
-        # The first block does not expand, so its parts stand one place earlier.
-        "expanded_conv_depthwise": "features.1.conv.0.0",
-        "expanded_conv_depthwise_BN": "features.1.conv.0.1",
-        "expanded_conv_project": "features.1.conv.1",
-        "expanded_conv_project_BN": "features.1.conv.2",
-    }
-    if layer in fixed:
-        return fixed[layer]
-    parts = {
-        "expand": "0.0",
-        "expand_BN": "0.1",
-        "depthwise": "1.0",
-        "depthwise_BN": "1.1",
-        "project": "2",
-        "project_BN": "3",
-    }
-    match = re.fullmatch(r"block_(\d+)_(\w+)", layer)
-    if match and match[2] in parts:
-        return f"features.{int(match[1]) + 1}.conv.{parts[match[2]]}"
-    return None
-
-
 def resnet(layer: str) -> str | None:
     """``conv3_block1_2_bn`` is ``layer2.0.bn2``; part 0 is the shortcut. Also the names of Keras before 2.3."""
     fixed = {
@@ -129,10 +99,60 @@ _INCEPTION_V3_UNITS = _inception_v3_units()
 
 
 def inception_v3(layer: str) -> str | None:
-    """``conv2d_4`` is the fifth convolution that Keras creates, ``batch_normalization_4`` the normalisation after it."""
+    """``conv2d_4`` is the fifth convolution that Keras creates, ``batch_normalization_4`` what normalises it."""
     if layer == "predictions":
         return "fc"
     match = re.fullmatch(r"(conv2d|batch_normalization)(?:_(\d+))?", layer)
     if match and int(match[2] or 0) < len(_INCEPTION_V3_UNITS):
         return f"{_INCEPTION_V3_UNITS[int(match[2] or 0)]}.{'conv' if match[1] == 'conv2d' else 'bn'}"
+    return None
+
+
+def densenet(layer: str) -> str | None:
+    """``conv3_block2_1_bn`` is ``features.denseblock2.denselayer2.norm2``; ``pool3_conv`` the transition behind."""
+    fixed = {
+        "conv1_conv": "features.conv0",
+        "conv1_bn": "features.norm0",
+        "bn": "features.norm5",
+        "predictions": "classifier",
+    }
+    if layer in fixed:
+        return fixed[layer]
+    match = re.fullmatch(r"pool(\d)_(bn|conv)", layer)
+    if match:
+        return f"features.transition{int(match[1]) - 1}.{'norm' if match[2] == 'bn' else 'conv'}"
+    parts = {"0_bn": "norm1", "1_conv": "conv1", "1_bn": "norm2", "2_conv": "conv2"}
+    match = re.fullmatch(r"conv(\d)_block(\d+)_(\w+)", layer)
+    if match and match[3] in parts:
+        return f"features.denseblock{int(match[1]) - 1}.denselayer{match[2]}.{parts[match[3]]}"
+    return None
+
+
+def convnext(layer: str) -> str | None:
+    """``convnext_tiny_stage_1_block_2_layernorm`` is ``features.3.2.block.2``: stages are odd, downsampling is even."""
+    layer = re.sub(r"^convnext_(tiny|small|base|large)_", "", layer)
+    fixed = {
+        "stem_conv": "features.0.0",
+        "stem_layernorm": "features.0.1",
+        "head_layernorm": "classifier.0",
+        "head_dense": "classifier.2",
+        # The same normalisation in a model that Keras built without its top: there it stands before the pooling.
+        "layer_normalization": "classifier.0",
+    }
+    if layer in fixed:
+        return fixed[layer]
+    match = re.fullmatch(r"downsampling_(layernorm|conv)_(\d)", layer)
+    if match:
+        return f"features.{2 * int(match[2]) + 2}.{0 if match[1] == 'layernorm' else 1}"
+    parts = {
+        "depthwise_conv": "block.0",
+        "layernorm": "block.2",
+        "pointwise_conv_1": "block.3",
+        "pointwise_conv_2": "block.5",
+        # A parameter of the block itself, not a module in it.
+        "layer_scale": "layer_scale",
+    }
+    match = re.fullmatch(r"stage_(\d)_block_(\d+)_(\w+)", layer)
+    if match and match[3] in parts:
+        return f"features.{2 * int(match[1]) + 1}.{match[2]}.{parts[match[3]]}"
     return None

@@ -34,12 +34,15 @@ class Preprocessing:
     std: tuple[float, float, float]
 
 
-#: The three conventions of the field. Means and deviations are those of keras.applications.imagenet_utils and of
-#: torchvision.transforms._presets.ImageClassification.
+#: The conventions of the field. Means and deviations are those of keras.applications.imagenet_utils and of
+#: torchvision.transforms._presets.ImageClassification. Where Keras preprocesses inside the model (EfficientNet,
+#: ConvNeXt, MobileNetV3), its layers are left out of the backbone and named here instead, so that it happens once.
 PREPROCESSING = {
     "imagenet": Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Preprocessing("BGR", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
     "symmetric": Preprocessing("RGB", 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    # keras.applications.efficientnet_v2 divides by 128 and not by half of 255, so that white is 0.992.
+    "symmetric_128": Preprocessing("RGB", 128.0, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
 }
 
 
@@ -69,9 +72,9 @@ class Pair:
         neutral_module: neutral name of a Keras layer, or None for a layer without parameters of its own.
         batch_norm: by semantics.
         preprocessing: key of PREPROCESSING by semantics.
-        image_size: side in pixels of the images it was trained on.
+        image_size: side in pixels of the images that Keras builds it for; torchvision's, too, except for EfficientNetB2
+            (torchvision evaluates at 288).
         smallest_image: least side in pixels that both libraries accept.
-        zero_scale: regular expression of the scales that close a residual block; untrained, they are zero.
     """
 
     name: str
@@ -85,7 +88,6 @@ class Pair:
     preprocessing: dict[Semantics, str] = field(hash=False)
     image_size: int = 224
     smallest_image: int = 32
-    zero_scale: str | None = None
 
     def stage_of(self, neutral_name: str) -> int | None:
         """Index of the stage that a parameter belongs to, or None for the ImageNet classifier and the head."""

@@ -1,0 +1,246 @@
+"""Every pair, under the semantics of either library, is the same function of the same weights in both wings.
+
+The weights are random but look trained (``draw_trained_looking_weights``), so that no shift, statistic or epsilon is at
+a value that hides a difference. All arithmetic is float64: what remains is rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import checkpoint, launch, plan, zoo
+from shared.contract import Cell, Job
+from shared.recipe import Framework, Recipe, validated
+
+#: One pair of each family; the others differ from it in depth and width only.
+FAST = {
+    "VGG16",
+    "ResNet50",
+    "InceptionV3",
+    "DenseNet121",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2S",
+    "ConvNeXtTiny",
+}
+PAIRS = [
+    pytest.param(pair.name, marks=() if pair.name in FAST else pytest.mark.slow, id=pair.name) for pair in zoo.PAIRS
+]
+#: Halved again and again it is even (76, 38), odd (19), even (10) and odd (5): "same" padding depends on it.
+IMAGE_SIZE = 76
+#: One: with more, tiny parallel sections wait for one another on a busy machine, most of all depthwise ones in float64.
+THREADS = 1
+TOLERANCE = 1e-10
+CLASSES = ("a", "b", "c")
+
+#: Prints the parameters of a backbone as the torch wing builds it; pytest's own process imports no framework.
+SHAPES = """
+import json, sys
+from shared import zoo
+from shared.recipe import Recipe
+from shared.worker import model_spec
+from shared.checkpoint import Metadata
+from torch_impl import Implementation
+implementation = Implementation()
+implementation.configure(1, "float32", "cpu")
+metadata = Metadata(backbone=sys.argv[1], semantics=sys.argv[2])
+shapes = implementation.shapes(implementation.build(model_spec(Recipe(backbone=sys.argv[1]), metadata, 2)))
+print(json.dumps({name: shape for name, shape in shapes.items() if not name.startswith(zoo.HEAD)}))
+"""
+
+
+#: Writes names and shapes of every stock model with its ImageNet classifier, as downloaded weights would have them.
+FULL_MODELS = {
+    "tensorflow": """
+import json, sys
+from shared import zoo
+from tf_impl import backbone, weights
+models = {pair.name: backbone.stock(pair, pair.image_size, classifier=True) for pair in zoo.PAIRS}
+arrays = {pair.name: weights.stock_arrays(models[pair.name], pair) for pair in zoo.PAIRS}
+""",
+    "torch": """
+import json, sys
+from shared import zoo
+from torch_impl import backbone
+states = {pair.name: backbone.stock(pair, classifier=True).state_dict() for pair in zoo.PAIRS}
+arrays = {
+    name: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    for name, state in states.items()
+}
+""",
+}
+WRITE = """
+shapes = {name: {key: list(array.shape) for key, array in each.items()} for name, each in arrays.items()}
+json.dump(shapes, open(sys.argv[1], "w"))
+"""
+
+
+def recipe_for(name: str, head: str, **others: object) -> Recipe:
+    values: dict[str, object] = {
+        "backbone": name,
+        "head": head,
+        "head_units": 32,
+        "image_size": IMAGE_SIZE,
+        "precision": "float64",
+        "strategy": "linear_probe",
+        "shots": 2,
+        "seeds": 1,
+        "epochs": 3,
+        "batch_size": 4,
+        # Small: features under random weights may be large, and a head whose ReLUs have all died would hide everything.
+        "learning_rate": 1e-5,
+        "control": False,
+        "device": "cpu",
+    }
+    return validated({**values, **others}, "the test")
+
+
+def write_checkpoint(path: Path, name: str, semantics: zoo.Semantics) -> dict[str, tuple[int, ...]]:
+    """A neutral checkpoint with weights that look trained. Returns its shapes."""
+    command = [sys.executable, "-c", SHAPES, name, semantics]
+    output = subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True, text=True).stdout
+    shapes = {key: tuple(shape) for key, shape in json.loads(output).items()}
+    drawn = plan.draw_trained_looking_weights(shapes, seed=0)
+    # float32, as real checkpoints are; both wings compute with the same rounded values.
+    arrays = {key: array.astype(np.float32) for key, array in drawn.items()}
+    checkpoint.save(path, arrays, checkpoint.Metadata(backbone=name, semantics=semantics))
+    return shapes
+
+
+def write_job(folder: Path, recipe: Recipe, weights: Path | None, save_model: bool = False) -> Job:
+    """Nine images of coarse random patches, and the plan of one cell. Returns the job; both wings can run it."""
+    patches = np.random.default_rng(0).integers(0, 256, (9, 10, 10, 3), dtype=np.uint8)
+    images = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :IMAGE_SIZE, :IMAGE_SIZE]
+    labels = np.arange(len(images)) % len(CLASSES)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", labels)
+    plan.draw(recipe, labels, None, list(CLASSES), seed=0, shots=2).save(folder / "plan.npz")
+    cell = Cell(id="cell", pretrained=weights is not None, shots=2, seed=0, plan="../plan.npz", save_model=save_model)
+    return Job(
+        kind="compare",
+        recipe=recipe,
+        threads=THREADS,
+        classes=CLASSES,
+        images=folder / "images.npy",
+        labels=folder / "labels.npy",
+        checkpoint=weights,
+        cells=(cell,),
+    )
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest absolute difference, relative to the largest value."""
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+@pytest.mark.parametrize("semantics", ["torchvision", "keras"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_wings_agree(
+    name: str, semantics: zoo.Semantics, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    shapes = write_checkpoint(weights, name, semantics)
+    # The linear head sees the pooled features, the convolutional one every place of the feature map.
+    job = write_job(tmp_path, recipe_for(name, "linear" if semantics == "torchvision" else "conv"), weights)
+    logits: dict[Framework, np.ndarray] = {}
+    losses: dict[Framework, np.ndarray] = {}
+    digests: dict[Framework, str] = {}
+    try:
+        for framework in ("tensorflow", "torch"):
+            launch.run(framework, job, tmp_path / framework)
+            cell = tmp_path / framework / "cell"
+            logits[framework], losses[framework] = np.load(cell / "logits.npy"), np.load(cell / "losses.npy")
+            digests[framework] = json.loads((cell / "cell.json").read_text())["weights_digest"]
+    finally:
+        # Up to 800 MB each, and pytest keeps its folders.
+        weights.unlink()
+    found = difference(logits["tensorflow"], logits["torch"])
+    record_property("logit_difference", found)
+    record_property("loss_difference", difference(losses["tensorflow"], losses["torch"]))
+    record_property("logit_spread", float(logits["torch"].std(axis=0).max() / np.abs(logits["torch"]).max()))
+    record_property("largest_logit", float(np.abs(logits["torch"]).max()))
+    record_property("parameters", sum(int(np.prod(shape)) for shape in shapes.values()))
+    # Fine-tuning reaches every parameter.
+    assert all(zoo.find(name).stage_of(key) is not None for key in shapes)
+    assert digests["tensorflow"] == digests["torch"]
+    assert np.isfinite(logits["torch"]).all()
+    # Weights under which all images look alike would hide every difference.
+    assert logits["torch"].std(axis=0).max() > 1e-3 * np.abs(logits["torch"]).max()
+    assert found <= TOLERANCE
+    assert difference(losses["tensorflow"], losses["torch"]) <= TOLERANCE
+
+
+#: Those whose gradients need care: hard sigmoid, GELU, layer scale.
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny"])
+def test_wings_train_alike(name: str, tmp_path: Path) -> None:
+    """Every parameter of an untrained network trains; after some steps a wrong gradient shows in the loss."""
+    recipe = recipe_for(
+        name, "linear", weights="random", strategy="scratch", optimizer="sgd", learning_rate=1e-4, epochs=4
+    )
+    job = write_job(tmp_path, recipe, None)
+    losses = []
+    for framework in ("tensorflow", "torch"):
+        launch.run(framework, job, tmp_path / framework)
+        losses.append(np.load(tmp_path / framework / "cell" / "losses.npy"))
+    assert len(losses[0]) == 8
+    # torch's own hard sigmoid, whose gradient is rounded to float32, is at 1e-11 here.
+    assert difference(*losses) <= 1e-13
+
+
+@pytest.mark.slow
+def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
+    """With their ImageNet classifiers, all pairs have the same names and shapes but for what is known to differ."""
+    shapes = {}
+    for framework, code in FULL_MODELS.items():
+        target = tmp_path / f"{framework}.json"
+        command = [sys.executable, "-c", code + WRITE, str(target)]
+        subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
+        shapes[framework] = json.loads(target.read_text())
+    for pair in zoo.PAIRS:
+        ours, theirs = shapes["tensorflow"][pair.name], shapes["torch"][pair.name]
+        assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys()), pair.name
+        only = {name.rpartition(".")[2] for name in ours.keys() ^ theirs.keys()}
+        # Keras's ResNet convolutions have biases; torchvision's InceptionV3 normalises with a scale.
+        assert only == {"ResNet": {"bias"}, "InceptionV3": {"weight"}}.get(pair.family, set()), pair.name
+
+
+#: Those with layers or operations that are no public Keras layers (LayerScale, additions), or with layers left out.
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny"])
+def test_saved_keras_model_needs_none_of_our_code(name: str, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    write_checkpoint(weights, name, "torchvision")
+    job = write_job(tmp_path, recipe_for(name, "linear"), weights, save_model=True)
+    launch.run("tensorflow", job, tmp_path / "tensorflow")
+    model = tmp_path / "tensorflow" / "cell" / "model.keras"
+    load = "import sys, keras; assert keras.models.load_model(sys.argv[1]).count_params() > 0"
+    subprocess.run([sys.executable, "-c", load, str(model)], cwd=tmp_path, check=True, capture_output=True)
+
+
+#: Saves a stock model as HDF5, reads it back by neutral name and compares.
+READ_BACK = """
+import sys
+from pathlib import Path
+import numpy as np
+from shared import zoo
+from tf_impl import backbone, weights
+pair = zoo.find(sys.argv[1])
+model = backbone.stock(pair, pair.image_size, classifier=True)
+model.save(sys.argv[2])
+read, held = weights.read_checkpoint(Path(sys.argv[2]), pair), weights.stock_arrays(model, pair)
+assert read.keys() == held.keys()
+assert all(np.array_equal(read[name], held[name]) for name in held)
+"""
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny"])
+def test_keras_file_is_read_by_neutral_name(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", READ_BACK, name, str(tmp_path / "model.h5")]
+    subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
