@@ -301,7 +301,7 @@ def draw_trained_looking_weights(shapes: Mapping[str, tuple[int, ...]], seed: in
 
 
 def _residual_scales(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Names of the scales that close a residual branch: the block keeps its channels, or has a downsampling shortcut."""
+    """Names of the scales that close a residual branch: the block keeps its channels, or its shortcut downsamples"""
     blocks: dict[str, list[str]] = {}
     for name in shapes:
         match = re.match(r"(layer\d+\.\d+|features\.\d+(\.\d+)?)(?=\.(conv|bn|block))", name)
