@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from shared import checkpoint, plan, timing, zoo
+from shared import checkpoint, initialisation, plan, timing, zoo
 from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, Part, WorkerResult, describe, model_spec
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
 
@@ -156,7 +156,7 @@ class Comparison:
         with self.phases.measure("build") as stretch:
             arrays: dict[str, Any] = self.pretrained
             if not cell.pretrained:
-                arrays = plan.draw_weights(self.backbone_shapes, cell.seed)
+                arrays = initialisation.draw_weights(self.backbone_shapes, cell.seed)
             what = str(self.job.checkpoint) if cell.pretrained else "the plan"
             checkpoint.account_for(self.backbone_shapes, arrays, what)
             self.implementation.load(self.network, arrays)
@@ -164,7 +164,7 @@ class Comparison:
 
     def _load_head(self, cell: Cell) -> str:
         """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
-        self.implementation.load(self.network, plan.draw_weights(self.head_shapes, cell.seed))
+        self.implementation.load(self.network, initialisation.draw_weights(self.head_shapes, cell.seed))
         return checkpoint.digest(self.implementation.dump(self.network))
 
     def _probe(self, cells: list[Cell]) -> None:

@@ -25,6 +25,7 @@ FLOORS = {
     "shared.recipe": 2,
     "shared.plan": 3,
     "shared.checkpoint": 3,
+    "shared.initialisation": 4,
     "shared.images": 4,
     "shared.contract": 4,
     "shared.dataset": 5,

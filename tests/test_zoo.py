@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import checkpoint, launch, plan, zoo
+from shared import checkpoint, initialisation, launch, plan, zoo
 from shared.contract import Cell, Job
 from shared.recipe import Framework, Recipe, validated
 
@@ -108,7 +108,7 @@ def write_checkpoint(path: Path, name: str, semantics: zoo.Semantics) -> dict[st
     command = [sys.executable, "-c", SHAPES, name, semantics]
     output = subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True, text=True).stdout
     shapes = {key: tuple(shape) for key, shape in json.loads(output).items()}
-    drawn = plan.draw_trained_looking_weights(shapes, seed=0)
+    drawn = initialisation.draw_trained_looking_weights(shapes, seed=0)
     # float32, as real checkpoints are; both wings compute with the same rounded values.
     arrays = {key: array.astype(np.float32) for key, array in drawn.items()}
     checkpoint.save(path, arrays, checkpoint.Metadata(backbone=name, semantics=semantics))
