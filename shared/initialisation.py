@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from shared.plan import generator
 
 
-def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float64]]:
+def draw_weights(
+    shapes: Mapping[str, tuple[int, ...]], seed: int, without_shortcut: tuple[str, ...] = ()
+) -> dict[str, NDArray[np.float64]]:
     """Initial weights by neutral name, float64. A name's array depends on nothing but its name, its shape and the seed.
 
     Convolutions: normal with variance 2/fan_in (He et al., 2015). Dense layers: uniform in +-sqrt(6/(fan_in + fan_out))
@@ -26,9 +28,10 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, 
     Args:
         shapes: in torch's layout, in the order of the forward pass.
         seed: of the run.
+        without_shortcut: blocks that keep their channels and yet have no shortcut: a zero there would end the signal.
     """
     weights = {name: _draw_parameter(name, shape, seed) for name, shape in shapes.items()}
-    return weights | {name: np.zeros(shapes[name]) for name in _residual_scales(shapes)}
+    return weights | {name: np.zeros(shapes[name]) for name in _residual_scales(shapes, without_shortcut)}
 
 
 def _draw_parameter(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
@@ -75,7 +78,7 @@ def draw_trained_looking_weights(shapes: Mapping[str, tuple[int, ...]], seed: in
     return weights
 
 
-def _residual_scales(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+def _residual_scales(shapes: Mapping[str, tuple[int, ...]], without_shortcut: tuple[str, ...] = ()) -> set[str]:
     """Names of the scales that close a residual branch: the block keeps its channels, or its shortcut downsamples"""
     blocks: dict[str, list[str]] = {}
     for name in shapes:
@@ -85,7 +88,7 @@ def _residual_scales(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
     found = set()
     for block, names in blocks.items():
         scales = [name for name in names if name.removesuffix("weight") + "running_var" in shapes]
-        if scales:
+        if scales and block not in without_shortcut:
             (out, inner, *_), (channels,) = shapes[names[0]], shapes[scales[-1]]
             # A depthwise kernel has one input channel for each of its outputs.
             if channels == (out if inner == 1 else inner) or f"{block}.downsample.0.weight" in shapes:

@@ -33,3 +33,4 @@ def test_residual_branches_start_closed() -> None:
     shapes |= {"layer2.0.downsample.0.weight": (32, 24, 1, 1)}
     closed = {name for name, array in draw_weights(shapes, 0).items() if not array.any()}
     assert closed == {"layer1.0.bn2.weight", "layer2.0.bn2.weight"}
+    assert all(array.any() for array in draw_weights(block("features.1", 16, 16), 0, ("features.1",)).values())

@@ -191,6 +191,8 @@ def test_wings_train_alike(name: str, tmp_path: Path) -> None:
         launch.run(framework, job, tmp_path / framework)
         losses.append(np.load(tmp_path / framework / "cell" / "losses.npy"))
     assert len(losses[0]) == 8
+    # Weights under which the signal ends somewhere would train nothing but the last bias, and agree about it.
+    assert np.load(tmp_path / "torch" / "cell" / "logits.npy").std(axis=0).max() > 1e-6
     # torch's own hard sigmoid, whose gradient is rounded to float32, is at 1e-11 here.
     assert difference(*losses) <= 1e-13
 

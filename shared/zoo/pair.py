@@ -75,6 +75,7 @@ class Pair:
         image_size: side in pixels of the images that Keras builds it for; torchvision's, too, except for EfficientNetB2
             (torchvision evaluates at 288).
         smallest_image: least side in pixels that both libraries accept.
+        without_shortcut: neutral names of blocks that keep their channels but halve the resolution, and so have none.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Pair:
     preprocessing: dict[Semantics, str] = field(hash=False)
     image_size: int = 224
     smallest_image: int = 32
+    without_shortcut: tuple[str, ...] = ()
 
     def stage_of(self, neutral_name: str) -> int | None:
         """Index of the stage that a parameter belongs to, or None for the ImageNet classifier and the head."""

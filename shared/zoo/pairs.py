@@ -140,6 +140,7 @@ PAIRS: tuple[Pair, ...] = (
         channels=576,
         stages=_features((0, 0), (1, 1), (2, 3), (4, 8), (9, 12)),
         neutral_module=mobile_names.mobilenet_v3(11, frozenset({0, 3, 4, 5, 6, 7, 8, 9, 10})),
+        without_shortcut=("features.1",),
         **_MOBILENET_V3,
     ),
     Pair(
