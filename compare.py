@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import sys
 import typing
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 from shared import recipe as recipes
 from shared.cache import VARIABLE, Cache
 from shared.errors import (
+    BAD_INPUT,
     DIFFERENT_OR_INCONCLUSIVE,
     IDENTICAL_OR_EQUIVALENT,
     BadInput,
@@ -132,6 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
+    except OSError as error:
+        # A folder that cannot be read, a read-only cache, a full disk: what no room could foresee.
+        place = f"{error.filename}: " if error.filename else ""
+        errors.print(
+            f"error: {place}{error.strerror or error}; make it accessible and run again.", style="red", markup=False
+        )
+        return BAD_INPUT
     except WorkerFailed as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         if error.last_words:
@@ -153,7 +162,7 @@ def compare(arguments: list[str], errors: Console) -> int:
     values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
     recipe = recipes.read(options.recipe, values)
     moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = options.output_dir or Path("results") / f"{moment}-{recipe.name}"
+    folder = options.output_dir or _unused(Path("results") / f"{moment}-{recipe.name}")
     with terminal.progress(errors) as progress:
         comparison = Study(recipe, Cache(options.cache_dir), folder, progress).compare()
     output = Console(width=terminal.WIDTH)
@@ -161,6 +170,15 @@ def compare(arguments: list[str], errors: Console) -> int:
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     good = comparison.verdict in ("identical", "equivalent", "not compared")
     return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or with a number behind it if another run that began in the same second has it."""
+    return next(
+        candidate
+        for number in itertools.count(1)
+        if not (candidate := folder if number == 1 else folder.with_name(f"{folder.name}-{number}")).exists()
+    )
 
 
 if __name__ == "__main__":

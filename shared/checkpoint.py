@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -222,14 +223,20 @@ def read_tfjs(manifest: Path, pair: zoo.Pair) -> tuple[dict[str, NDArray[np.floa
         if offset != len(data):
             raise BadInput(f"{manifest}: the shards hold {len(data) - offset} bytes too many; fetch the file again.")
     topology = document["modelTopology"]
-    layers = topology.get("model_config", topology)["config"]["layers"]
+    epsilon = single_epsilon(topology.get("model_config", topology)["config"]["layers"], manifest)
+    return arrays, Metadata(backbone=pair.name, semantics="keras", batch_norm_epsilon=epsilon, source=manifest.name)
+
+
+def single_epsilon(layers: list[dict[str, Any]], path: Path) -> float | None:
+    """The epsilon that all batch normalisations in a Keras model's configuration share, or None without any.
+
+    Raises:
+        BadInput: they have several.
+    """
     epsilons = {layer["config"]["epsilon"] for layer in layers if layer["class_name"] == "BatchNormalization"}
     if len(epsilons) > 1:
-        raise BadInput(
-            f"{manifest}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint."
-        )
-    epsilon = epsilons.pop() if epsilons else None
-    return arrays, Metadata(backbone=pair.name, semantics="keras", batch_norm_epsilon=epsilon, source=manifest.name)
+        raise BadInput(f"{path}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint.")
+    return epsilons.pop() if epsilons else None
 
 
 def _some(names: list[str], most: int = 5) -> str:

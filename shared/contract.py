@@ -115,6 +115,7 @@ class ModelSpec:
 
     Attributes:
         image_size: side of the square input in pixels.
+        resize: shorter side in pixels to which an image is resized before that square is cut out.
         batch_norm: epsilon and momentum of every normalisation in the backbone.
     """
 
@@ -123,9 +124,15 @@ class ModelSpec:
     batch_norm: zoo.BatchNorm
     preprocessing: zoo.Preprocessing
     image_size: int
+    resize: int
     head: Literal["linear", "mlp", "conv"]
     head_units: int
     classes: int
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the head works on globally averaged features (N, C), not on the feature map."""
+        return self.head != "conv"
 
 
 def model_spec(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: int) -> ModelSpec:
@@ -142,6 +149,7 @@ def model_spec(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: in
         batch_norm=batch_norm,
         preprocessing=zoo.PREPROCESSING[preprocessing],
         image_size=recipe.size,
+        resize=recipe.resize_to,
         head=recipe.head,
         head_units=recipe.head_units,
         classes=classes,
@@ -217,8 +225,10 @@ class Implementation(Protocol[Network]):
             OSError: they cannot be fetched.
         """
 
-    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> dict[str, Array]:
+    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
         """The arrays of a checkpoint in the framework's own format, by neutral name, without running code from it.
+
+        The second value is the epsilon of batch normalisation, if the file has one that is not the library's own.
 
         Raises:
             BadInput: the file is damaged or holds something else.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ def from_folder(folder: Path) -> Dataset:
         BadInput: there are fewer than two classes, or the test part has a class that the training part lacks.
     """
     parts = {child.name.lower(): child for child in _subfolders(folder)}
-    train = next((parts[name] for name in TRAIN if name in parts), None)
+    train = next((parts[name] for name in TRAIN if name in parts and _subfolders(parts[name])), None)
     test = next((parts[name] for name in TEST if name in parts), None) if train else None
     root = train or folder
     classes = tuple(child.name for child in _subfolders(root))
@@ -187,7 +188,7 @@ def pixels(
                 f"{len(unreadable)} image file{'' if one else 's'} in {dataset.name} cannot be read; mend or remove "
                 f"{pronoun}, or go on without {pronoun} with --skip-unreadable:\n{listed}"
             )
-    keep = np.array([str(path.relative_to(dataset.root)) not in unreadable for path in dataset.paths])
+    keep = np.array([_shown(path, dataset.root) not in unreadable for path in dataset.paths])
     return (
         replace(
             dataset,
@@ -200,11 +201,16 @@ def pixels(
     )
 
 
+def _shown(path: Path, root: Path) -> str:
+    """A path below the root as text that can be written; names of another encoding get replacement characters."""
+    return os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
+
+
 def _key(dataset: Dataset, resize: int, size: int) -> str:
-    state = hashlib.sha256(f"1 {resize} {size} {PIL.__version__} {dataset.root.resolve()}".encode())
+    state = hashlib.sha256(f"1 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
     for path in dataset.paths:
         status = path.stat()
-        state.update(f"{path.relative_to(dataset.root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        state.update(os.fsencode(path) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return state.hexdigest()[:32]
 
 
@@ -227,7 +233,7 @@ def _decode_all(dataset: Dataset, resize: int, size: int, target: Path, progress
             zip(dataset.paths, pool.map(decoded, dataset.paths), strict=True), start=1
         ):
             if isinstance(result, images.Unreadable):
-                unreadable[str(path.relative_to(dataset.root))] = str(result)
+                unreadable[_shown(path, dataset.root)] = str(result)
             else:
                 stored[row] = result
                 row += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -27,8 +28,8 @@ from shared.errors import BadInput
 
 #: Called with a description, the bytes that have arrived and the bytes expected.
 Progress = Callable[[str, int, int], None]
-#: Seconds after which a registry that does not answer counts as unreachable.
-PATIENCE = 15
+#: Seconds after which a server that does not answer counts as unreachable.
+PATIENCE = 10
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,17 @@ def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
         raise BadInput(f"{archive.name} does not hold {', '.join(sorted(missing))}; it is not the expected version.")
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Downloads within this block give up on a network that does not answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 Opener = Callable[[], IO[bytes] | None]
 
 
@@ -202,7 +214,7 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             while process.poll() is None:
-                arrived = sum(_size(path) for path in folder.rglob("*"))
+                arrived = sum(_size(Path(root, name)) for root, _, names in os.walk(folder) for name in names)
                 progress(f"fetching {asset.name}", min(arrived, asset.size), asset.size)
                 time.sleep(0.1)
         except BaseException:
@@ -222,7 +234,8 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file, 0 if the client has just removed it."""
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size
     except OSError:
         return 0

@@ -12,6 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shared.plan import center
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+#: What may be in such a file, whatever its name says. Pillow knows more, some of it with programs of its own (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+#: Resizing the shorter side of a longer strip would take more memory than any photograph.
+MOST_ELONGATED = 50
 
 
 class Unreadable(Exception):
@@ -36,6 +40,8 @@ def read(path: Path, resize: int, size: int) -> NDArray[np.uint8]:
     """
     image = decode(path)
     width, height = image.size
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise Unreadable(f"{width}x{height} pixels are too elongated")
     shorter = min(width, height)
     scaled = (int(resize * width / shorter), int(resize * height / shorter))
     image = image.resize(scaled, Image.Resampling.BILINEAR)
@@ -53,12 +59,13 @@ def decode(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # A file that claims a huge size is refused (an error), one that is merely large is read.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 file.load()
                 return to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:
         raise Unreadable("not an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:
+        # Pillow's decoders raise whatever a damaged file leads them into.
         raise Unreadable(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 

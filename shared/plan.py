@@ -100,9 +100,9 @@ def split(
         else:
             held_out = pool[max(counts) :]
         needed = max(counts, default=1)
-        short = needed > len(pool) or (len(held_out) == 0 and is_test is None)
-        if short:
-            purpose = "" if is_test is not None else ", and at least one more to test on"
+        if needed > len(pool) or (len(held_out) == 0 and is_test is None):
+            kept = max(len(held_out), 1)
+            purpose = "" if is_test is not None else f", and {kept} more to test on"
             raise BadInput(
                 f"class {name!r} has {available} images{' for training' if is_test is not None else ''}, but {needed} "
                 f"shots need {needed}{purpose}; lower --shots or add images."
@@ -125,7 +125,7 @@ def draw(
     """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
     train, test = split(recipe, labels, is_test, classes, seed, shots)
     n, epochs = len(train), recipe.epochs
-    if recipe.batch_norm_trains and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
+    if recipe.batch_norm_trains and recipe.pair.batch_norm and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
         raise BadInput(
             f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and "
             "normalisation cannot estimate a variance from one; choose another --batch-size."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,7 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 class Recipe(BaseModel):
     """One transfer-learning recipe. Every field is a key of the TOML file and an option of the command line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     name: str = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
 
@@ -74,7 +76,7 @@ class Recipe(BaseModel):
     epsilon: float = Field(1e-8, gt=0, description="adam's epsilon, added after bias correction")
     weight_decay: float = Field(0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate schedule")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up before the cosine")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up at the beginning")
     epochs: int = Field(100, ge=1, description="passes over the training images")
     batch_size: int = Field(32, ge=1, description="training images a step")
 
@@ -125,8 +127,19 @@ class Recipe(BaseModel):
     def _canonical_backbone(cls, value: str) -> str:
         return zoo.find(value).name
 
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, value: str) -> str:
+        if value.lower() in WEIGHT_ORIGINS:
+            return value.lower()
+        if not Path(value).suffix and not Path(value).expanduser().exists():
+            raise ValueError(f"there is no such file; {did_you_mean(value, WEIGHT_ORIGINS)}")
+        return value
+
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:
+        if self.strategy == "linear_probe" and (self.flip or self.crop):
+            raise ValueError("flip and crop need images in every step; use strategy finetune or scratch")
         if self.loss == "mse" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss cross_entropy; leave it 0 with mse")
         if self.resize is not None and self.resize < self.size:
@@ -194,16 +207,18 @@ def read(source: str | None, overrides: dict[str, Any]) -> Recipe:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
-        values.setdefault("name", path.stem)
-    return validated({**values, **{key: value for key, value in overrides.items() if value is not None}}, where)
+        values.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return validated({**values, **given}, where, given)
 
 
-def validated(values: dict[str, Any], where: str) -> Recipe:
+def validated(values: dict[str, Any], where: str, overrides: Collection[str] = ()) -> Recipe:
     """A recipe from plain values, or one sentence about the first thing that is wrong with them.
 
     Args:
         values: recipe keys and values.
         where: where they come from, for the message.
+        overrides: keys that come from the command line instead.
 
     Raises:
         BadInput: naming the key, the value and the nearest valid one.
@@ -214,7 +229,7 @@ def validated(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise BadInput(_sentence(error, where)) from None
+        raise BadInput(_sentence(error, where, overrides)) from None
 
 
 def _find(source: str) -> Path:
@@ -225,11 +240,12 @@ def _find(source: str) -> Path:
     raise BadInput(f"there is no command and no recipe file {source!r}; {did_you_mean(Path(source).stem, known)}")
 
 
-def _sentence(error: ValidationError, where: str) -> str:
+def _sentence(error: ValidationError, where: str, overrides: Collection[str]) -> str:
     details = error.errors()[0]
     if not details["loc"]:
         return f"{where}: {_reason(details)}."
     key = str(details["loc"][0])
+    where = "the command line" if key in overrides else where
     choices = literal_choices(key)
     value = details["input"]
     if details["type"] == "literal_error" and isinstance(value, str) and choices:

@@ -8,15 +8,22 @@ import tempfile
 from pathlib import Path
 
 import safetensors
-import safetensors.numpy
 
 from shared import checkpoint, fetch, launch, zoo
 from shared.cache import Cache
 from shared.contract import Job
-from shared.errors import BadInput
+from shared.errors import BadInput, WorkerFailed
 from shared.recipe import Framework, Recipe
 
-#: Which framework reads which origin's files and downloads its weights.
+#: Which framework reads a file, by its suffix.
+READERS: dict[str, Framework] = {
+    ".safetensors": "torch",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".h5": "tensorflow",
+    ".hdf5": "tensorflow",
+}
+#: Which framework downloads which library's weights.
 HOME: dict[zoo.Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
 
 
@@ -51,7 +58,7 @@ def _origin(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, p
         try:
             _in_worker(Job(kind="download", recipe=recipe, threads=threads), HOME[origin], target, cache)
             return target
-        except BadInput as error:
+        except (BadInput, WorkerFailed) as error:
             refusal = error
         if name == fetch.MOBILENET_V2_TORCHVISION.name:
             file = (
@@ -77,26 +84,16 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int) -> Path:
     suffix = path.suffix.lower()
     if suffix == ".safetensors" and _is_neutral(path):
         return path
-    readers: dict[str, Framework] = {".pth": "torch", ".pt": "torch", ".h5": "tensorflow", ".hdf5": "tensorflow"}
-    if suffix not in (*readers, ".safetensors"):
-        raise BadInput(f"--weights {path}: unknown kind of file; give .safetensors, {', '.join(readers)}.")
+    if suffix not in READERS:
+        raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(READERS)}.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     target = cache.folder("weights") / f"{recipe.backbone}-{digest}.safetensors"
     with cache.lock(f"weights-{digest}"):
         if target.is_file():
             return target
-        if suffix == ".safetensors":
-            arrays = {
-                name: array
-                for name, array in safetensors.numpy.load_file(path).items()
-                if not name.endswith("num_batches_tracked")
-            }
-            metadata = checkpoint.Metadata(backbone=recipe.backbone, semantics="torchvision", source=path.name)
-            checkpoint.save(target, arrays, metadata)
-        else:
-            job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
-            _in_worker(job, readers[suffix], target, cache)
+        job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
+        _in_worker(job, READERS[suffix], target, cache)
     return target
 
 

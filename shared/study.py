@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Study:
         }
         weights = sources.resolve(recipe, self.cache, self.threads, self.progress)
         self.data, self.load, self.weights = data, load, weights
+        self._clear()
         (self.folder / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
         try:
             for framework in recipe.frameworks:
@@ -66,6 +68,13 @@ class Study:
         comparison = self._assemble()
         comparison.save(self.folder / "comparison.json")
         return comparison
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left in the same folder, so that nothing of it passes for this one's."""
+        for name in ("logits", "models"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for path in (self.folder / "comparison.json", *self.folder.glob("*-worker.log")):
+            path.unlink(missing_ok=True)
 
     def _cells(self) -> list[Cell]:
         """Pretrained cells, then the control; the first seed with the most images keeps its model."""
@@ -105,8 +114,7 @@ class Study:
         weights: Path | None,
     ) -> None:
         """One framework's process. Its finished cells are collected even if it fails."""
-        work = self.folder / ".work" / framework
-        work.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{framework}-", dir=self.folder.absolute()))
         np.save(work / "labels.npy", data.labels)
         cells = self._cells()
         for cell in cells:
@@ -130,7 +138,7 @@ class Study:
             for cell in cells:
                 if (work / cell.id / "cell.json").is_file():
                     self._collect(framework, cell, work / cell.id, plans[cell.shots, cell.seed], data)
-            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
 
     def _listener(self, framework: Framework, total: int) -> launch.Listener:
         """Turns a worker's events into progress."""
@@ -232,7 +240,7 @@ class Study:
         compared = identical = 0
         logit_difference, loss_difference, same_weights = 0.0, 0.0, True
         by_seed: dict[int, list[float]] = {}
-        by_image: list[np.ndarray[Any, Any]] = []
+        by_image: dict[int, list[np.ndarray[Any, Any]]] = {}
         for (shots, seed), pair in by_key.items():
             if len(pair) < 2:
                 continue
@@ -242,16 +250,18 @@ class Study:
             )
             ours, theirs = evaluation.predictions(tensorflow), evaluation.predictions(torch)
             compared += len(labels)
-            identical += int((ours == theirs).sum())
+            identical += int(((ours == theirs) & (ours != evaluation.NO_PREDICTION)).sum())
             logit_difference = max(logit_difference, evaluation.largest_difference(tensorflow, torch))
             curves = (np.array(pair[name].losses, dtype=np.float64) for name in ("tensorflow", "torch"))
             loss_difference = max(loss_difference, evaluation.largest_difference(*curves))
             same_weights &= pair["tensorflow"].weights_digest == pair["torch"].weights_digest
-            by_image.append((ours == labels).astype(float) - (theirs == labels))
-            by_seed.setdefault(seed, []).append(float(by_image[-1].mean()))
+            difference = (ours == labels).astype(float) - (theirs == labels)
+            by_image.setdefault(seed, []).append(difference)
+            by_seed.setdefault(seed, []).append(float(difference.mean()))
         differences = np.array([np.mean(values) for values in by_seed.values()])
-        if len(by_seed) == 1:
-            differences = np.concatenate(by_image)
+        # With one seed, or several that happen to differ alike, seeds say nothing about spread; images do.
+        if len(by_seed) == 1 or (compared and np.ptp(differences) == 0 != differences[0]):
+            differences = np.concatenate([np.mean(values, axis=0) for values in by_image.values()])
         summary = statistics.paired_difference(differences, self.recipe.margin) if compared else None
         finite = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
         agreement = Agreement(
@@ -278,7 +288,12 @@ def judge(recipe: Recipe, agreement: Agreement, differences: np.ndarray[Any, Any
     if not compared:
         return "not compared", "Not compared: there are no runs that both frameworks have finished."
     logits = agreement.max_abs_logit_difference
-    how_close = f"largest logit difference {logits:.1e}" if logits is not None else "logits are not all finite"
+    if logits is None:
+        return "inconclusive", (
+            f"Inconclusive: logits are not all finite, so training diverged; {identical} of {compared} predictions are "
+            "the same. Lower the learning rate."
+        )
+    how_close = f"largest logit difference {logits:.1e}"
     if identical == compared:
         return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
     found = statistics.paired_difference(differences, recipe.margin)

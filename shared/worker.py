@@ -78,7 +78,7 @@ def main(implementation: AnyImplementation) -> int:
 
 def _fetch_weights(implementation: AnyImplementation, job: Job, folder: Path) -> None:
     """Bring weights that only the framework itself can fetch or read into the neutral format."""
-    pair = job.recipe.pair
+    pair, epsilon = job.recipe.pair, None
     origin: zoo.Semantics = "torchvision" if implementation.framework == "torch" else "keras"
     if job.kind == "download":
         try:
@@ -88,9 +88,9 @@ def _fetch_weights(implementation: AnyImplementation, job: Job, folder: Path) ->
         source = f"{origin} {pair.name}, ImageNet"
     else:
         assert job.checkpoint is not None
-        arrays = implementation.read_checkpoint(job.checkpoint, pair)
+        arrays, epsilon = implementation.read_checkpoint(job.checkpoint, pair)
         source = job.checkpoint.name
-    metadata = checkpoint.Metadata(backbone=pair.name, semantics=origin, source=source)
+    metadata = checkpoint.Metadata(backbone=pair.name, semantics=origin, batch_norm_epsilon=epsilon, source=source)
     checkpoint.save(folder / "weights.safetensors", arrays, metadata)
 
 
@@ -106,6 +106,32 @@ def _write_result(implementation: AnyImplementation, folder: Path, phases: timin
         peak_memory_bytes=timing.peak_memory_bytes(),
     )
     (folder / "result.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+
+
+class Rate:
+    """Images a second over all batches but the first, in which a framework may trace and compile."""
+
+    def __init__(self) -> None:
+        self._began = self._ended = time.perf_counter()
+        self._first = self._all = 0
+
+    def watch(self, outputs: Iterator[Array]) -> Iterator[Array]:
+        """Hand the outputs on and look at the clock after each."""
+        for output in outputs:
+            self._ended = time.perf_counter()
+            self._all += len(output)
+            if not self._first:
+                self._first = len(output)
+                only, self._began = self._began, self._ended
+            yield output
+        if self._all == self._first and self._all:
+            # A single batch: better a rate with its start-up than none.
+            self._began, self._first = only, 0
+
+    @property
+    def per_second(self) -> float:
+        """0 before anything was watched."""
+        return (self._all - self._first) / max(self._ended - self._began, 1e-9)
 
 
 class Comparison:
@@ -172,9 +198,9 @@ class Comparison:
         loading = self._load_backbone(cells[0])
         plans = [self.plans[cell.id] for cell in cells]
         needed = np.unique(np.concatenate([part for each in plans for part in (each.train, each.test)]))
+        rate = Rate()
         with self.phases.measure("features") as extraction:
-            features = self._features(needed, cells[0])
-        rate = len(needed) / extraction.seconds
+            features = self._features(needed, cells[0], rate)
         # Row of every image among the features; images that no cell needs have none.
         rows = np.zeros(len(self.labels), dtype=np.int64)
         rows[needed] = np.arange(len(needed))
@@ -186,9 +212,9 @@ class Comparison:
             )
             losses, training = self._train(cell, "head", frozenset(self.head_shapes), False, batches)
             with self.phases.measure("inference") as inference:
-                logits = self._outputs("head", features, on_features.test, cell)
+                logits = self._outputs("head", features, on_features.test, cell, Rate())
             phases = {"features": extraction.seconds, "training": training, "inference": inference.seconds}
-            self._finish(cell, logits, losses, phases, loading, rate, digest)
+            self._finish(cell, logits, losses, phases, loading, rate.per_second, digest)
         path = self.folder / "features.npy"
         del features
         path.unlink()
@@ -201,10 +227,11 @@ class Comparison:
         recipe = self.recipe
         batches = plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
         losses, training = self._train(cell, "all", self._trainable(), recipe.batch_norm_trains, batches)
+        rate = Rate()
         with self.phases.measure("inference") as inference:
-            logits = self._outputs("all", self.images, drawn.test, cell)
+            logits = self._outputs("all", self.images, drawn.test, cell, rate)
         phases = {"features": 0.0, "training": training, "inference": inference.seconds}
-        self._finish(cell, logits, losses, phases, loading, len(drawn.test) / inference.seconds, digest)
+        self._finish(cell, logits, losses, phases, loading, rate.per_second, digest)
 
     def _trainable(self) -> frozenset[str]:
         """Neutral names of what trains: the head, and the stages that the strategy names."""
@@ -238,16 +265,16 @@ class Comparison:
             yield plan.augmented(batch, self.recipe.size, None, None) if batch.dtype == np.uint8 else batch
             advance(len(chosen))
 
-    def _outputs(self, part: Part, inputs: Array, indices: Array, cell: Cell) -> Array:
+    def _outputs(self, part: Part, inputs: Array, indices: Array, cell: Cell, rate: Rate) -> Array:
         batches = self._batches(inputs, indices, cell, "inference")
-        return np.concatenate(list(self.implementation.infer(self.network, part, batches)))
+        return np.concatenate(list(rate.watch(self.implementation.infer(self.network, part, batches))))
 
-    def _features(self, needed: Array, cell: Cell) -> np.memmap[Any, Any]:
+    def _features(self, needed: Array, cell: Cell, rate: Rate) -> np.memmap[Any, Any]:
         """Features of the needed images, one row each, in a file that is opened as a memory map."""
         stored: np.memmap[Any, Any] | None = None
         row = 0
         batches = self._batches(self.images, needed, cell, "features")
-        for output in self.implementation.infer(self.network, "features", batches):
+        for output in rate.watch(self.implementation.infer(self.network, "features", batches)):
             if stored is None:
                 shape = (len(needed), *output.shape[1:])
                 stored = open_memmap(self.folder / "features.npy", mode="w+", dtype=output.dtype, shape=shape)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import safetensors.numpy
 
 import compare
 from shared import checkpoint, fetch, launch
-from tests.conftest import SMALL, Command, Outcome, write_images
+from tests.conftest import ROOT, SMALL, Command, Outcome, write_images
 
 #: No package registry and no download server can be reached: every connection is refused at once.
 NO_NETWORK = {
@@ -237,6 +239,33 @@ def test_weights_with_missing_parameters(command: Command, photos: Path, tmp_pat
 def test_weights_that_are_damaged(command: Command, photos: Path, tmp_path: Path, name: str, framework: str) -> None:
     (tmp_path / name).write_bytes(b"not what the suffix says")
     assert_refused(command("--data", photos, *SMALL, "--weights", tmp_path / name), name)
+
+
+#: Writes a state_dict of the torch wing's backbone in a form that torch users have on disk.
+WRITE_STATE = """
+import sys, torch
+from safetensors.torch import save_file
+from shared import zoo
+from torch_impl import backbone
+state = backbone.stock(zoo.find("MobileNetV2"), classifier=True).state_dict()
+state = {name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}
+kind, path = sys.argv[1:]
+if kind == "parallel":
+    torch.save({"state_dict": {"module." + name: tensor for name, tensor in state.items()}, "epoch": 3}, path)
+elif kind == "parameters":
+    torch.save({name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in state.items()}, path)
+else:
+    save_file({name: tensor.bfloat16() for name, tensor in state.items()}, path)
+"""
+
+
+@pytest.mark.parametrize("kind", ["parallel.pth", "parameters.pth", "bfloat16.safetensors"])
+def test_state_dicts_as_they_are_found(command: Command, photos: Path, tmp_path: Path, kind: str) -> None:
+    arguments = [kind.partition(".")[0], str(tmp_path / kind)]
+    subprocess.run([sys.executable, "-c", WRITE_STATE, *arguments], cwd=ROOT, check=True, capture_output=True)
+    outcome = command("--data", photos, *SMALL, "--weights", tmp_path / kind, "--frameworks", "torch")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.document["checkpoint"]["source"] == kind
 
 
 def test_a_pickle_with_code_inside_is_not_run(command: Command, photos: Path, tmp_path: Path) -> None:

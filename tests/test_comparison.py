@@ -96,7 +96,9 @@ def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: 
         "from shared import images\n"
         f"from {wing} import inference, weights\n"
         f"network, classes = weights.restore(pathlib.Path({str(outcome.folder / 'models' / model)!r}))\n"
-        f"pictures = [images.read(path, 37, 32) for path in sorted(pathlib.Path({str(photos)!r}).rglob('*.png'))]\n"
+        "resize, size = network.spec.resize, network.spec.image_size\n"
+        f"paths = sorted(pathlib.Path({str(photos)!r}).rglob('*.png'))\n"
+        "pictures = [images.read(path, resize, size) for path in paths]\n"
         "import numpy\n"
         "logits = next(iter(inference.infer(network, 'all', [numpy.stack(pictures)])))\n"
         "print(json.dumps([classes, logits.tolist()]))\n"
@@ -149,6 +151,15 @@ def test_verdicts(identical: int, differences: list[float], verdict: str) -> Non
     found, sentence = judge(Recipe(), agreeing(compared, identical), np.array(differences))
     assert found == verdict
     assert sentence.lower().startswith(verdict)
+
+
+def test_runs_that_diverged_are_not_identical(command: Command, photos: Path) -> None:
+    options = ("--optimizer", "sgd", "--learning-rate", 1e30, "--head", "mlp", "--epochs", 10)
+    outcome = command("--data", photos, *SMALL, *options)
+    assert outcome.status == 1, outcome.errors
+    assert outcome.document["verdict"] == "inconclusive"
+    assert outcome.document["agreement"]["max_abs_logit_difference"] is None
+    assert {run["log_loss"] for run in outcome.document["runs"]} == {None}
 
 
 def test_one_framework_alone_is_not_compared(command: Command, photos: Path) -> None:

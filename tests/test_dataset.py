@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def test_a_folder_with_its_own_test_set(name: str, tmp_path: Path) -> None:
     assert found.is_test is not None
     assert (len(found), int(found.is_test.sum())) == (10, 3)
     assert all((name in path.parts) == own for path, own in zip(found.paths, found.is_test, strict=True))
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert dataset.from_folder(write_images(tmp_path, {"bus": 2, "train": 3})).classes == ("bus", "train")
+
+
+def test_names_of_another_encoding(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data", {"a": 2, "b": 2})
+    os.rename(os.fsencode(folder / "a" / "00.png"), os.fsencode(folder / "a") + b"/caf\xe9.png")
+    with open(os.fsencode(folder / "a") + b"/th\xe9.png", "wb") as file:
+        file.write(b"nothing")
+    kept, _ = dataset.pixels(dataset.from_folder(folder), 36, 32, Cache(tmp_path / "cache"), skip_unreadable=True)
+    assert (len(kept), kept.skipped) == (4, ("a/th\ufffd.png",))
 
 
 def test_test_is_preferred_to_validation(tmp_path: Path) -> None:

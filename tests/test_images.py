@@ -156,6 +156,19 @@ def test_resizing_averages_and_does_not_skip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[:, 1:-1], 100)
 
 
+def test_too_elongated(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 2)).save(tmp_path / "strip.png")
+    with pytest.raises(images.Unreadable, match="4000x2 pixels are too elongated"):
+        images.read(tmp_path / "strip.png", 64, 64)
+
+
+def test_other_formats_do_not_hide_behind_a_suffix(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "page.eps")
+    (tmp_path / "page.eps").rename(tmp_path / "page.jpg")
+    with pytest.raises(images.Unreadable, match="not an image"):
+        images.read(tmp_path / "page.jpg", 64, 64)
+
+
 @pytest.mark.parametrize("kind", ["truncated", "text", "empty"])
 def test_broken_files(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.jpg"

@@ -72,6 +72,9 @@ def test_backbones_are_found_in_both_spellings(spelling: str) -> None:
         ({"image_size": 96, "resize": 64}, ("resize 64", "image_size 96")),
         ({"backbone": "InceptionV3", "image_size": 64}, ("image_size 64", "75")),
         ({"weights": "random"}, ("random", "--no-control")),
+        ({"weights": "torchvison"}, ("'torchvison'", "did you mean 'torchvision'")),
+        ({"crop": True}, ("flip and crop", "finetune or scratch")),
+        ({"learning_rate": float("inf")}, ("learning_rate", "finite")),
     ],
 )
 def test_a_wrong_key_or_value_gets_one_sentence(values: dict[str, Any], parts: tuple[str, ...]) -> None:
@@ -88,6 +91,16 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     file.write_text("epochs = = 3", encoding="utf-8")
     with pytest.raises(BadInput, match=r"broken\.toml is not a readable TOML recipe"):
         recipes.read(str(file), {})
+
+
+def test_a_wrong_option_is_not_blamed_on_the_file() -> None:
+    with pytest.raises(BadInput, match=r"^the command line: epochs"):
+        recipes.read("flowers", {"epochs": "many"})
+
+
+def test_a_recipe_may_have_any_file_name(tmp_path: Path) -> None:
+    (tmp_path / "my recipe!.toml").write_text("epochs = 2\n", encoding="utf-8")
+    assert recipes.read(str(tmp_path / "my recipe!.toml"), {}).name == "my-recipe-"
 
 
 def test_a_missing_file_suggests_a_recipe() -> None:

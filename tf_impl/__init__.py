@@ -93,6 +93,6 @@ class Implementation:
         """Keras's own ImageNet weights with their classifier, by neutral name."""
         return weights.download(pair)
 
-    def read_checkpoint(self, path: Path, pair: Pair) -> dict[str, Array]:
+    def read_checkpoint(self, path: Path, pair: Pair) -> tuple[dict[str, Array], float | None]:
         """The arrays of a Keras HDF5 weights file, by neutral name, without running code from it."""
         return weights.read_checkpoint(path, pair)

@@ -8,11 +8,6 @@ import keras
 from keras import layers
 
 
-def pooled(kind: Literal["linear", "mlp", "conv"]) -> bool:
-    """Whether the head works on globally averaged features (N, C), not on the feature map (N, H, W, C)."""
-    return kind != "conv"
-
-
 def build(
     kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int
 ) -> keras.Model:

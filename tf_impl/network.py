@@ -26,7 +26,7 @@ class Network:
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
         features = backbone.build(spec)
-        if head.pooled(spec.head):
+        if spec.pooled:
             # Named after what it does, as in keras.applications with pooling="avg".
             output = layers.GlobalAveragePooling2D(name="avg_pool")(features.output)
             features = keras.Model(features.input, output, name=features.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,14 +12,19 @@ import numpy as np
 from keras import layers
 
 from shared import zoo
-from shared.checkpoint import CONSTANTS, from_keras_layout, kind_of, neutral_name, to_keras_layout
+from shared.checkpoint import (
+    CONSTANTS,
+    from_keras_layout,
+    kind_of,
+    neutral_name,
+    single_epsilon,
+    to_keras_layout,
+)
 from shared.contract import Array, described
 from shared.errors import BadInput
+from shared.fetch import impatient
 from tf_impl import backbone
 from tf_impl.network import Network
-
-#: Seconds after which a network that does not answer counts as blocked.
-PATIENCE = 5.0
 
 
 def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, keras.Layer, keras.Variable]]:
@@ -81,15 +85,12 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
     Raises:
         OSError: they cannot be fetched.
     """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
     try:
-        model = backbone.stock(pair, pair.image_size, classifier=True, imagenet=True)
+        with impatient():
+            model = backbone.stock(pair, pair.image_size, classifier=True, imagenet=True)
     except Exception as error:
         # keras.utils.get_file raises a plain Exception for whatever goes wrong on the way.
-        raise OSError(str(error).splitlines()[0]) from error
-    finally:
-        socket.setdefaulttimeout(before)
+        raise OSError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     return stock_arrays(model, pair)
 
 
@@ -115,10 +116,14 @@ def _with_torchvision_classifier(arrays: dict[str, Array], pair: zoo.Pair) -> di
     return arrays
 
 
-def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
+def read_checkpoint(path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
     """The arrays of a legacy Keras HDF5 weights file, by neutral name.
 
-    Only data sets are read: nothing in the file is turned into code.
+    Only data sets and JSON are read: nothing in the file is turned into code.
+
+    Returns:
+        The arrays, and the epsilon of batch normalisation if it is not Keras's present one: from the model's
+        configuration if the file holds it, otherwise 1e-3 for ResNets with the layer names of before Keras 2.3.
 
     Raises:
         BadInput: the file is damaged, or a weight has no place in the architecture.
@@ -128,7 +133,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if not isinstance(item, h5py.Dataset):
             return
-        parts = [part for part in name.split("/") if part]
+        parts = ["", *(part for part in name.split("/") if part)]
         kind = parts[-1].partition(":")[0]
         if kind in CONSTANTS:
             return
@@ -145,9 +150,14 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> dict[str, Array]:
         with h5py.File(path) as file:
             root = file.get("model_weights", file)
             root.visititems(visit)
+            names = list(root)
+            configuration = file.attrs.get("model_config")
     except OSError as error:
         raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None
-    return _with_torchvision_classifier(arrays, pair)
+    epsilon = 1e-3 if "bn_conv1" in names else None
+    if configuration is not None:
+        epsilon = single_epsilon(json.loads(configuration)["config"]["layers"], path)
+    return _with_torchvision_classifier(arrays, pair), epsilon
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:

@@ -82,6 +82,6 @@ class Implementation:
         """torchvision's own ImageNet weights with their classifier, by neutral name."""
         return weights.download(pair)
 
-    def read_checkpoint(self, path: Path, pair: Pair) -> dict[str, Array]:
+    def read_checkpoint(self, path: Path, pair: Pair) -> tuple[dict[str, Array], float | None]:
         """The arrays of a torchvision state_dict (.pth), by neutral name, without running code from it."""
         return weights.read_checkpoint(path, pair)

@@ -8,11 +8,6 @@ from typing import Literal
 from torch import nn
 
 
-def pooled(kind: Literal["linear", "mlp", "conv"]) -> bool:
-    """Whether the head works on globally averaged features (N, C), not on the feature map (N, C, H, W)."""
-    return kind != "conv"
-
-
 def build(kind: Literal["linear", "mlp", "conv"], channels: int, units: int, classes: int) -> nn.Module:
     """The head's input with so many channels to logits (N, classes)."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()

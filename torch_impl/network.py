@@ -21,7 +21,7 @@ class Network(nn.Module):
         super().__init__()
         self.spec, self.device = spec, device
         self.features = nn.Sequential(backbone.build(spec))
-        if head.pooled(spec.head):
+        if spec.pooled:
             self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
         self.head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
         # NHWC in memory, which oneDNN and tensor cores prefer; the meaning of the dimensions stays NCHW.

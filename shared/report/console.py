@@ -85,6 +85,8 @@ def show(comparison: Comparison, console: Console) -> None:
                 f"largest logit difference {'not finite' if logits is None else f'{logits:.1e}'}",
                 highlight=False,
             )
+    if comparison.agreement.predictions_compared and not comparison.agreement.initial_weights_identical:
+        console.print("[bold red]The two processes did not start from the same weights.[/]")
     for note in _disturbances(comparison):
         console.print(f"[yellow]{note}[/]", highlight=False)
     colour = {"identical": "green", "equivalent": "green", "different": "red"}.get(comparison.verdict, "yellow")
@@ -116,7 +118,8 @@ def _table(comparison: Comparison) -> Table:
     workers = [comparison.workers[name] for name in names]
     for phase in PHASES:
         table.add_row(f"Seconds, {phase}", *(f"{worker.phases.get(phase, 0.0):.2f}" for worker in workers))
-    rates = [[run.images_per_second for run in comparison.runs if run.framework == name] for name in names]
+    main_runs = [run for run in comparison.runs if run.pretrained == (comparison.checkpoint is not None)]
+    rates = [[run.images_per_second for run in main_runs if run.framework == name] for name in names]
     table.add_row("Images/s, inference", *(f"{np.median(values):.0f}" if values else "-" for values in rates))
     table.add_row("Peak memory", *(f"{worker.peak_memory_bytes / 2**20:.0f} MiB" for worker in workers))
     return table
@@ -140,6 +143,9 @@ def _spread(runs: list[Run], metric: str) -> str:
 def _disturbances(comparison: Comparison) -> Iterator[str]:
     """Reasons not to trust the seconds."""
     environment = comparison.environment
+    devices = set(environment.devices.values())
+    if len(devices) > 1:
+        yield f"The frameworks ran on different devices ({', '.join(sorted(devices))}): do not compare the seconds."
     if environment.load_average_before is not None and environment.load_average_before > environment.cores / 2:
         yield (
             f"The machine was busy before the start (load {environment.load_average_before:.1f} on "
