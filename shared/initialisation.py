@@ -12,26 +12,34 @@ from numpy.typing import NDArray
 from shared.plan import generator
 
 
-def draw_weights(
-    shapes: Mapping[str, tuple[int, ...]], seed: int, without_shortcut: tuple[str, ...] = ()
-) -> dict[str, NDArray[np.float64]]:
+def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float64]]:
     """Initial weights by neutral name, float64. A name's array depends on nothing but its name, its shape and the seed.
 
     Convolutions: normal with variance 2/fan_in (He et al., 2015). Dense layers: uniform in +-sqrt(6/(fan_in + fan_out))
     (Glorot and Bengio, 2010). Scales and running variances one; biases, shifts and running means zero. ConvNeXt's layer
     scales 1e-6 (Liu et al., 2022, table 5).
 
-    The scale that closes a residual branch starts at zero, so that its block starts as the identity (Goyal et al.,
-    2017, section 5.1). Otherwise the rounding error of one step grows tenfold in the next, and no two frameworks stay
-    together.
+    Args:
+        shapes: in torch's layout.
+        seed: of the run.
+    """
+    return {name: _draw_parameter(name, shape, seed) for name, shape in shapes.items()}
+
+
+def close_residual_branches(
+    weights: Mapping[str, NDArray[np.float64]], without_shortcut: tuple[str, ...] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """The same weights with a zero scale at the end of every residual branch: each block starts as the identity.
+
+    For training from scratch (Goyal et al., 2017, section 5.1). Otherwise the rounding error of one step grows tenfold
+    in the next, and no two frameworks stay together. Not for frozen random features: it makes the network shallow.
 
     Args:
-        shapes: in torch's layout, in the order of the forward pass.
-        seed: of the run.
+        weights: of a backbone by neutral name, in the order of the forward pass.
         without_shortcut: blocks that keep their channels and yet have no shortcut: a zero there would end the signal.
     """
-    weights = {name: _draw_parameter(name, shape, seed) for name, shape in shapes.items()}
-    return weights | {name: np.zeros(shapes[name]) for name in _residual_scales(shapes, without_shortcut)}
+    scales = _residual_scales({name: array.shape for name, array in weights.items()}, without_shortcut)
+    return {name: np.zeros_like(array) if name in scales else array for name, array in weights.items()}
 
 
 def _draw_parameter(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:

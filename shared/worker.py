@@ -182,7 +182,9 @@ class Comparison:
         with self.phases.measure("build") as stretch:
             arrays: dict[str, Any] = self.pretrained
             if not cell.pretrained:
-                arrays = initialisation.draw_weights(self.backbone_shapes, cell.seed, self.recipe.pair.without_shortcut)
+                arrays = initialisation.draw_weights(self.backbone_shapes, cell.seed)
+            if self.recipe.strategy == "scratch":
+                arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
             what = str(self.job.checkpoint) if cell.pretrained else "the plan"
             checkpoint.account_for(self.backbone_shapes, arrays, what)
             self.implementation.load(self.network, arrays)

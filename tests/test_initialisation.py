@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.initialisation import draw_weights
+from shared.initialisation import close_residual_branches, draw_weights
 
 
 def test_weights_depend_on_name_shape_and_seed_only() -> None:
@@ -31,6 +31,7 @@ def test_residual_branches_start_closed() -> None:
 
     shapes = block("layer1.0", 16, 16) | block("layer1.1", 16, 24) | block("layer2.0", 24, 32)
     shapes |= {"layer2.0.downsample.0.weight": (32, 24, 1, 1)}
-    closed = {name for name, array in draw_weights(shapes, 0).items() if not array.any()}
+    closed = {name for name, array in close_residual_branches(draw_weights(shapes, 0)).items() if not array.any()}
     assert closed == {"layer1.0.bn2.weight", "layer2.0.bn2.weight"}
-    assert all(array.any() for array in draw_weights(block("features.1", 16, 16), 0, ("features.1",)).values())
+    drawn = draw_weights(block("features.1", 16, 16), 0)
+    assert all(array.any() for array in close_residual_branches(drawn, ("features.1",)).values())
