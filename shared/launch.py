@@ -26,9 +26,6 @@ Listener = Callable[[str, dict[str, Any]], None]
 #: costs a torch process most of its time and a TensorFlow process little. Both workers keep their memory instead.
 #: Other C libraries ignore these names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": str(2**26)}
-#: A thread of OpenMP that waits for the others spins for a while by default. If another process wants the core, the
-#: thread that all wait for does not get it, and a step of torch takes ten times as long or more. Waiting threads sleep.
-OPENMP = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -37,7 +34,6 @@ def environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         **ALLOCATOR,
-        **OPENMP,
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",

@@ -223,7 +223,6 @@ class Study:
             cpu=cpu_name(),
             cores=timing.available_cores(),
             threads=self.threads,
-            openmp=launch.OPENMP,
             allocator=launch.ALLOCATOR,
             devices={framework: worker.device for framework, worker in self.workers.items()},
             load_average_before=self.load,

@@ -65,7 +65,6 @@ class Environment(_Document):
     cpu: str
     cores: int
     threads: int
-    openmp: dict[str, str] = Field(description="environment variables of OpenMP, set for all workers")
     allocator: dict[str, str] = Field(
         description="environment variables of the C library's allocator, set for all workers"
     )
