@@ -18,7 +18,16 @@ NAMES = ["a", "b", "c"]
 
 def drawn(seed: int = 0, shots: Any = 3, own_test: Any = None, **fields: Any) -> plan.Plan:
     recipe = Recipe(
-        **{"shots": shots, "epochs": 4, "batch_size": 4, "image_size": 32, "flip": True, "crop": True, **fields}
+        **{
+            "strategy": "finetune",
+            "shots": shots,
+            "epochs": 4,
+            "batch_size": 4,
+            "image_size": 32,
+            "flip": True,
+            "crop": True,
+            **fields,
+        }
     )
     return plan.draw(recipe, LABELS, own_test, NAMES, seed, recipe.shots[-1])
 
@@ -85,7 +94,7 @@ def test_a_folders_own_test_set_is_kept() -> None:
 @pytest.mark.parametrize("shots", [8, 9])
 def test_a_class_with_too_few_images_is_named(shots: int) -> None:
     with pytest.raises(
-        BadInput, match=rf"class 'a' has 8 images, but {shots} shots need {shots}, and at least one more"
+        BadInput, match=rf"class 'a' has 8 images, but {shots} shots need {shots}, and 1 more to test on"
     ):
         plan.split(Recipe(shots=shots), LABELS, None, NAMES, 0, shots)
 
