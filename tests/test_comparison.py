@@ -154,7 +154,7 @@ def test_verdicts(identical: int, differences: list[float], verdict: str) -> Non
 
 
 def test_runs_that_diverged_are_not_identical(command: Command, photos: Path) -> None:
-    options = ("--optimizer", "sgd", "--learning-rate", 1e30, "--head", "mlp", "--epochs", 10)
+    options = ("--optimizer", "sgd", "--learning-rate", 1e30, "--loss", "mse", "--epochs", 10)
     outcome = command("--data", photos, *SMALL, *options)
     assert outcome.status == 1, outcome.errors
     assert outcome.document["verdict"] == "inconclusive"

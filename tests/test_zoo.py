@@ -19,21 +19,18 @@ from shared import checkpoint, initialisation, launch, plan, zoo
 from shared.contract import Cell, Job
 from shared.recipe import Framework, Recipe, validated
 
-#: One pair of each family; the others differ from it in depth and width only.
+#: What the fast subset tries: most families, and both semantics where the two libraries differ most.
 FAST = {
     ("VGG16", "torchvision"),
     ("ResNet50", "torchvision"),
     ("ResNet50", "keras"),
     ("InceptionV3", "torchvision"),
     ("InceptionV3", "keras"),
-    ("DenseNet121", "keras"),
     ("MobileNetV2", "keras"),
     ("MobileNetV3Small", "torchvision"),
     ("EfficientNetB0", "keras"),
-    ("EfficientNetV2S", "torchvision"),
     ("ConvNeXtTiny", "keras"),
 }
-#: The semantics of the other library is where an adaptation can be wrong; which one the fast subset tries takes turns.
 CASES = [
     pytest.param(
         pair.name,
@@ -245,13 +242,13 @@ from tf_impl import backbone, weights
 pair = zoo.find(sys.argv[1])
 model = backbone.stock(pair, pair.image_size, classifier=True)
 model.save(sys.argv[2])
-read, held = weights.read_checkpoint(Path(sys.argv[2]), pair), weights.stock_arrays(model, pair)
+read, held = weights.read_checkpoint(Path(sys.argv[2]), pair)[0], weights.stock_arrays(model, pair)
 assert read.keys() == held.keys()
 assert all(np.array_equal(read[name], held[name]) for name in held)
 """
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny"])
 def test_keras_file_is_read_by_neutral_name(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", READ_BACK, name, str(tmp_path / "model.h5")]
     subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
