@@ -250,19 +250,22 @@ class Study:
             ours, theirs = evaluation.predictions(tensorflow), evaluation.predictions(torch)
             compared += len(labels)
             identical += int(((ours == theirs) & (ours != evaluation.NO_PREDICTION)).sum())
-            logit_difference = max(logit_difference, evaluation.largest_difference(tensorflow, torch))
+            # Logits that are not finite agree with nothing, not even with each other.
+            finite = np.isfinite(tensorflow).all() and np.isfinite(torch).all()
+            difference = evaluation.largest_difference(tensorflow, torch) if finite else math.inf
+            logit_difference = max(logit_difference, difference)
             curves = (np.array(pair[name].losses, dtype=np.float64) for name in ("tensorflow", "torch"))
             loss_difference = max(loss_difference, evaluation.largest_difference(*curves))
             same_weights &= pair["tensorflow"].weights_digest == pair["torch"].weights_digest
-            difference = (ours == labels).astype(float) - (theirs == labels)
-            by_image.setdefault(seed, []).append(difference)
-            by_seed.setdefault(seed, []).append(float(difference.mean()))
+            advantage = (ours == labels).astype(float) - (theirs == labels)
+            by_image.setdefault(seed, []).append(advantage)
+            by_seed.setdefault(seed, []).append(float(advantage.mean()))
         differences = np.array([np.mean(values) for values in by_seed.values()])
         # With one seed, or several that happen to differ alike, seeds say nothing about spread; images do.
         if len(by_seed) == 1 or (compared and np.ptp(differences) == 0 != differences[0]):
             differences = np.concatenate([np.mean(values, axis=0) for values in by_image.values()])
         summary = statistics.paired_difference(differences, self.recipe.margin) if compared else None
-        finite = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
+        bounded = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
         agreement = Agreement(
             predictions_compared=compared,
             predictions_identical=identical,
@@ -270,7 +273,7 @@ class Study:
             max_abs_loss_difference=loss_difference if compared and math.isfinite(loss_difference) else None,
             initial_weights_identical=same_weights and compared > 0,
             accuracy_difference=summary.mean if summary else None,
-            accuracy_difference_interval=summary.interval if summary and finite else None,
+            accuracy_difference_interval=summary.interval if summary and bounded else None,
         )
         return agreement, differences
 
