@@ -7,25 +7,29 @@ import datetime
 import itertools
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from shared import recipe as recipes
-from shared.cache import VARIABLE, Cache
+from shared.cache import Cache
+from shared.commands import zoo
+from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
     DIFFERENT_OR_INCONCLUSIVE,
     IDENTICAL_OR_EQUIVALENT,
     BadInput,
     WorkerFailed,
-    did_you_mean,
 )
 from shared.recipe import Recipe, literal_choices
 from shared.report import console as terminal
 from shared.study import Study
+
+#: Everything but the comparison itself: ``python compare.py NAME ...``.
+COMMANDS: dict[str, Callable[[list[str], Console], int]] = {"zoo": zoo.run}
 
 GROUPS = {
     "data": ("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable"),
@@ -67,14 +71,6 @@ GROUPS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the message as BadInput, which is printed like all other mistakes."""
-        raise BadInput(f"{message}; see --help.")
-
-
 def build_parser() -> Parser:
     """The options of the default command: one for every field of the recipe, and where files go."""
     parser = Parser(
@@ -91,11 +87,8 @@ def build_parser() -> Parser:
         for key in keys:
             _add_option(group, key)
     files = parser.add_argument_group("files")
-    files.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where results go (default: results/<time>-<name>/)"
-    )
-    kept = f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)"
-    files.add_argument("--cache-dir", metavar="DIR", help=kept)
+    parser.add_output_dir("results/<time>-<name>/", files)
+    parser.add_cache_dir(files)
     return parser
 
 
@@ -130,7 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status."""
     errors = Console(stderr=True, width=terminal.WIDTH if not sys.stderr.isatty() else None)
     try:
-        return compare(sys.argv[1:] if arguments is None else list(arguments), errors)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        if given and given[0] in COMMANDS:
+            return COMMANDS[given[0]](given[1:], errors)
+        return compare(given, errors)
     except BadInput as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_status
@@ -154,11 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(arguments: list[str], errors: Console) -> int:
     """The default command: one recipe, both frameworks, one verdict."""
-    parser = build_parser()
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
-        raise BadInput(f"unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+    options = build_parser().read(arguments)
     values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
     recipe = recipes.read(options.recipe, values)
     moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

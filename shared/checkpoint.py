@@ -145,7 +145,8 @@ def to_keras_layout(kind: str, array: NDArray[np.generic], shape: tuple[int, ...
     if kind != "kernel":
         return array
     if array.ndim == 2:
-        return array.T
+        # MobileNetV3's dense layers are 1x1 convolutions in Keras.
+        return array.T.reshape(shape)
     if array.shape[1] == 1 and shape[2] != 1:
         _, _, channels, multiplier = shape
         return array.reshape(channels, multiplier, *array.shape[2:]).transpose(2, 3, 0, 1)

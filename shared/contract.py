@@ -16,6 +16,7 @@ from shared.plan import Batch
 from shared.recipe import Framework, Recipe, Shots
 
 Part = Literal["features", "head", "all"]
+HeadKind = Literal["linear", "mlp", "conv", "imagenet"]
 Array = NDArray[Any]
 Network = TypeVar("Network")
 #: Seconds; what a phase includes is told in docs/comparison.md.
@@ -117,6 +118,8 @@ class ModelSpec:
         image_size: side of the square input in pixels.
         resize: shorter side in pixels to which an image is resized before that square is cut out.
         batch_norm: epsilon and momentum of every normalisation in the backbone.
+        head: one of the recipe's, or "imagenet": the architecture's own classifier, as both libraries ship it.
+        switches: what this wing is to do as the other framework does it (see shared/switches.py).
     """
 
     pair: zoo.Pair
@@ -125,9 +128,18 @@ class ModelSpec:
     preprocessing: zoo.Preprocessing
     image_size: int
     resize: int
-    head: Literal["linear", "mlp", "conv"]
+    head: HeadKind
     head_units: int
     classes: int
+    switches: frozenset[str] = frozenset()
+
+    def meaning(self, aspect: zoo.Aspect) -> zoo.Semantics:
+        """Whose meaning of an aspect this model has: its checkpoint's, or the other one's if it is switched."""
+        return meaning(self.semantics, aspect, self.switches)
+
+    def in_classifier(self, name: str) -> bool:
+        """Whether a parameter belongs to what stands behind the backbone: the project's head, or the original one."""
+        return name.startswith(zoo.HEAD) or self.pair.in_classifier(name)
 
     @property
     def pooled(self) -> bool:
@@ -135,24 +147,49 @@ class ModelSpec:
         return self.head != "conv"
 
 
-def model_spec(recipe: Recipe, metadata: checkpoint.Metadata | None, classes: int) -> ModelSpec:
-    """The classifier that a recipe asks for, under the semantics of its checkpoint (torchvision's without one)."""
+def meaning(semantics: zoo.Semantics, aspect: zoo.Aspect, switches: frozenset[str]) -> zoo.Semantics:
+    """Whose meaning of an aspect a model has: that of its semantics, or the other library's if it is switched."""
+    if aspect in switches:
+        return "keras" if semantics == "torchvision" else "torchvision"
+    return semantics
+
+
+def model_spec(
+    recipe: Recipe,
+    metadata: checkpoint.Metadata | None,
+    classes: int,
+    head: HeadKind | None = None,
+    switches: frozenset[str] = frozenset(),
+) -> ModelSpec:
+    """The classifier that a recipe asks for, under the semantics of its checkpoint (torchvision's without one).
+
+    Args:
+        recipe: its backbone, sizes, head and preprocessing are used.
+        metadata: of the checkpoint.
+        classes: number of them.
+        head: if not the recipe's.
+        switches: those of this wing.
+    """
     semantics: zoo.Semantics = metadata.semantics if metadata else "torchvision"
     pair = recipe.pair
-    batch_norm = pair.batch_norm.get(semantics, zoo.BatchNorm())
-    if metadata and metadata.batch_norm_epsilon is not None:
-        batch_norm = zoo.BatchNorm(metadata.batch_norm_epsilon, batch_norm.momentum)
-    preprocessing = pair.preprocessing[semantics] if recipe.preprocessing == "auto" else recipe.preprocessing
+    epsilon = pair.batch_norm.get(meaning(semantics, "bn_epsilon", switches), zoo.BatchNorm()).epsilon
+    if metadata and metadata.batch_norm_epsilon is not None and "bn_epsilon" not in switches:
+        epsilon = metadata.batch_norm_epsilon
+    momentum = pair.batch_norm.get(meaning(semantics, "bn_momentum", switches), zoo.BatchNorm()).momentum
+    preprocessing = recipe.preprocessing
+    if preprocessing == "auto":
+        preprocessing = pair.preprocessing[meaning(semantics, "preprocessing", switches)]
     return ModelSpec(
         pair=pair,
         semantics=semantics,
-        batch_norm=batch_norm,
+        batch_norm=zoo.BatchNorm(epsilon, momentum),
         preprocessing=zoo.PREPROCESSING[preprocessing],
         image_size=recipe.size,
         resize=recipe.resize_to,
-        head=recipe.head,
+        head=head or recipe.head,
         head_units=recipe.head_units,
         classes=classes,
+        switches=switches,
     )
 
 

@@ -35,7 +35,7 @@ def close_residual_branches(
     in the next, and no two frameworks stay together. Not for frozen random features: it makes the network shallow.
 
     Args:
-        weights: of a backbone by neutral name, in the order of the forward pass.
+        weights: of a backbone by neutral name.
         without_shortcut: blocks that keep their channels and yet have no shortcut: a zero there would end the signal.
     """
     scales = _residual_scales({name: array.shape for name, array in weights.items()}, without_shortcut)
@@ -64,7 +64,7 @@ def draw_trained_looking_weights(shapes: Mapping[str, tuple[int, ...]], seed: in
     means are small. Residual branches are damped, so that a hundred of them still add up to activations of order one.
 
     Args:
-        shapes: of a backbone, in torch's layout, in the order of the forward pass.
+        shapes: of a backbone, in torch's layout.
         seed: of the draw.
     """
     damped = _residual_scales(shapes)
@@ -87,17 +87,19 @@ def draw_trained_looking_weights(shapes: Mapping[str, tuple[int, ...]], seed: in
 
 
 def _residual_scales(shapes: Mapping[str, tuple[int, ...]], without_shortcut: tuple[str, ...] = ()) -> set[str]:
-    """Names of the scales that close a residual branch: the block keeps its channels, or its shortcut downsamples"""
+    """Names of the scales that close a residual branch: the block keeps its channels, or its shortcut downsamples."""
     blocks: dict[str, list[str]] = {}
-    for name in shapes:
+    # By number within a block (conv1, conv2, conv10), whatever the order in which a framework lists its parameters.
+    for name in sorted(shapes, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]):
         match = re.match(r"(layer\d+\.\d+|features\.\d+(\.\d+)?)(?=\.(conv|bn|block))", name)
         if match and name.endswith(".weight"):
             blocks.setdefault(match[0], []).append(name)
     found = set()
     for block, names in blocks.items():
         scales = [name for name in names if name.removesuffix("weight") + "running_var" in shapes]
+        kernels = [name for name in names if len(shapes[name]) == 4]
         if scales and block not in without_shortcut:
-            (out, inner, *_), (channels,) = shapes[names[0]], shapes[scales[-1]]
+            (out, inner, *_), (channels,) = shapes[kernels[0]], shapes[scales[-1]]
             # A depthwise kernel has one input channel for each of its outputs.
             if channels == (out if inner == 1 else inner) or f"{block}.downsample.0.weight" in shapes:
                 found.add(scales[-1])

@@ -36,7 +36,9 @@ FLOORS = {
     "shared.study": 8,
     "tf_impl": 8,
     "torch_impl": 8,
-    "compare": 9,
+    "shared.commands.parser": 2,
+    "shared.commands": 9,
+    "compare": 10,
 }
 
 

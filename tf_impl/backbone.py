@@ -19,12 +19,14 @@ from shared.zoo import Pair
 Config = dict[str, Any]
 
 
-def stock(pair: Pair, image_size: int, classifier: bool = False, imagenet: bool = False) -> keras.Model:
+def stock(
+    pair: Pair, image_size: int, classifier: bool = False, imagenet: bool = False, classes: int = 1000
+) -> keras.Model:
     """The model as keras.applications builds it, for square RGB images; by default without weights and classifier."""
     # Layers without names of their own are numbered per process; start at zero, so that the numbers mean something.
     keras.utils.clear_session(free_memory=False)
     builder = getattr(keras.applications, pair.name)
-    options: dict[str, Any] = {"classifier_activation": None} if classifier else {}
+    options: dict[str, Any] = {"classifier_activation": None, "classes": classes} if classifier else {}
     if pair.family in _PREPROCESSES and not imagenet:
         options["include_preprocessing"] = False
     model = builder(
@@ -41,16 +43,20 @@ def stock(pair: Pair, image_size: int, classifier: bool = False, imagenet: bool 
 
 
 def build(spec: ModelSpec) -> keras.Model:
-    """Images (N, S, S, 3), preprocessed, to the last feature map (N, H, W, C), under the checkpoint's semantics."""
-    model = stock(spec.pair, spec.image_size)
-    configure, connect = _unchanged, _call
-    if spec.semantics == "torchvision":
-        configure, connect = _TORCHVISION.get(spec.pair.family, (_unchanged, _call))
+    """Images (N, S, S, 3), preprocessed, to the last feature map (N, H, W, C), under the checkpoint's semantics.
+
+    With head "imagenet" the result ends in the architecture's own logits (N, classes).
+    """
+    model = stock(spec.pair, spec.image_size, classifier=spec.head == "imagenet", classes=spec.classes)
+    adaptations = [_TORCHVISION[each] for each in spec.pair.structure if spec.meaning(each) == "torchvision"]
+    left_out = tuple(kind for kind in _LEFT_OUT if not (kind is layers.Dropout and "dropout" in spec.switches))
 
     def clone(layer: keras.Operation) -> keras.Operation:
         if isinstance(layer, layers.Conv2D) and layer.groups > 1:
             layer = _depthwise(layer)
-        config = configure(layer, layer.get_config())
+        config = layer.get_config()
+        for configure, _ in adaptations:
+            config = configure(layer, config)
         if isinstance(layer, layers.BatchNormalization):
             # torch weighs the new value, Keras the old one.
             config |= {"epsilon": spec.batch_norm.epsilon, "momentum": 1 - spec.batch_norm.momentum}
@@ -58,11 +64,13 @@ def build(spec: ModelSpec) -> keras.Model:
         return layer.__class__.from_config(config)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, _LEFT_OUT):
+        if isinstance(layer, left_out):
             return args[0]
         if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
             return _gelu(*args)
-        return connect(layer, *args, **kwargs)
+        for _, insert in adaptations:
+            args = insert(layer, *args)
+        return layer(*args, **kwargs)
 
     return keras.models.clone_model(model, clone_function=clone, call_function=call)
 
@@ -94,12 +102,9 @@ def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
     return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
 
 
-def _unchanged(layer: keras.Operation, config: Config) -> Config:
-    return config
-
-
-def _call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-    return layer(*args, **kwargs)
+def _nothing(layer: keras.Operation, *args: Any) -> tuple[Any, ...]:
+    """Puts nothing in front of a layer."""
+    return args
 
 
 def _pad_symmetrically(layer: keras.Layer, config: Config) -> Config:
@@ -113,59 +118,61 @@ def _pad_symmetrically(layer: keras.Layer, config: Config) -> Config:
     return config
 
 
-def _insert_padding(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-    """Put the padding in front of a convolution that ``_pad_symmetrically`` or ``_resnet`` made "valid"."""
+def _insert_padding(layer: keras.Layer, *args: Any) -> tuple[Any, ...]:
+    """The padding in front of a convolution that ``_pad_symmetrically`` or ``_move_stride`` made "valid"."""
     if not _is_convolution(layer) or max(layer.strides) == 1 or max(layer.kernel_size) == 1:
-        return layer(*args, **kwargs)
+        return args
     (inputs,) = args
     # The stock model may have a padding layer in front already.
     if not isinstance(inputs._keras_history.operation, layers.ZeroPadding2D):
         inputs = layers.ZeroPadding2D(layer.kernel_size[0] // 2, name=f"{layer.name}_pad")(inputs)
-    return layer(inputs, **kwargs)
+    return (inputs,)
 
 
 def _is_convolution(layer: keras.Layer) -> bool:
     return isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
 
 
-def _resnet(layer: keras.Layer, config: Config) -> Config:
+def _move_stride(layer: keras.Layer, config: Config) -> Config:
     """torchvision's ResNet halves the image in the 3x3 convolution ("v1.5"), Keras in the 1x1 before it."""
-    if not _is_convolution(layer):
-        return config
     name = config["name"]
     if name.endswith("_block1_1_conv"):
-        config |= {"strides": (1, 1)}
+        return config | {"strides": (1, 1)}
     if name.endswith("_block1_2_conv") and not name.startswith("conv2"):
-        config |= {"strides": (2, 2), "padding": "valid"}
-    # The normalisation behind each convolution has a shift, so torchvision leaves the biases out.
-    return config | {"use_bias": False}
-
-
-def _inception_v3(layer: keras.Layer, config: Config) -> Config:
-    """torchvision's normalisation has a scale, and its average pooling counts the padded zeros."""
-    if isinstance(layer, layers.BatchNormalization):
-        return config | {"scale": True}
-    if isinstance(layer, layers.AveragePooling2D):
-        return config | {"padding": "valid"}
+        return config | {"strides": (2, 2), "padding": "valid"}
     return config
 
 
-def _insert_zeros(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-    """Zeros around the input of an average pooling, where they count; "same" would leave them out of the mean."""
+def _without_bias(layer: keras.Layer, config: Config) -> Config:
+    """The normalisation behind each convolution has a shift, so torchvision leaves the biases out."""
+    return config | {"use_bias": False} if _is_convolution(layer) else config
+
+
+def _with_scale(layer: keras.Layer, config: Config) -> Config:
+    """torchvision's normalisation in InceptionV3 has a scale."""
+    return config | {"scale": True} if isinstance(layer, layers.BatchNormalization) else config
+
+
+def _count_zeros(layer: keras.Layer, config: Config) -> Config:
+    """torchvision's average pooling in InceptionV3 counts the padded zeros, which "same" leaves out of the mean."""
+    return config | {"padding": "valid"} if isinstance(layer, layers.AveragePooling2D) else config
+
+
+def _insert_zeros(layer: keras.Layer, *args: Any) -> tuple[Any, ...]:
+    """Zeros around the input of an average pooling that ``_count_zeros`` made "valid"."""
     if isinstance(layer, layers.AveragePooling2D):
-        return layer(layers.ZeroPadding2D(1, name=f"{layer.name}_pad")(*args), **kwargs)
-    return layer(*args, **kwargs)
+        return (layers.ZeroPadding2D(1, name=f"{layer.name}_pad")(*args),)
+    return args
 
 
 Configure = Callable[[keras.Layer, Config], Config]
-Connect = Callable[..., Any]
+Insert = Callable[..., tuple[Any, ...]]
 
-#: By family: what it takes to give the stock Keras model torchvision's semantics. Not listed: nothing.
-_TORCHVISION: dict[str, tuple[Configure, Connect]] = {
-    "MobileNetV2": (_pad_symmetrically, _insert_padding),
-    "MobileNetV3": (_pad_symmetrically, _insert_padding),
-    "EfficientNet": (_pad_symmetrically, _insert_padding),
-    "EfficientNetV2": (_pad_symmetrically, _insert_padding),
-    "ResNet": (_resnet, _insert_padding),
-    "InceptionV3": (_inception_v3, _insert_zeros),
+#: What it takes to give the stock Keras model torchvision's meaning of one aspect of its structure.
+_TORCHVISION: dict[str, tuple[Configure, Insert]] = {
+    "same_padding": (_pad_symmetrically, _insert_padding),
+    "resnet_stride": (_move_stride, _insert_padding),
+    "conv_bias": (_without_bias, _nothing),
+    "bn_scale": (_with_scale, _nothing),
+    "average_pooling": (_count_zeros, _insert_zeros),
 }

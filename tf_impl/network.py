@@ -19,6 +19,7 @@ class Network:
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
+            With the architecture's own classifier there is only "all".
         forwards: compiled forward passes by part.
         trainers: training steps by part. Both are kept so that a second seed does not trace them again.
     """
@@ -26,13 +27,17 @@ class Network:
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
         features = backbone.build(spec)
-        if spec.pooled:
-            # Named after what it does, as in keras.applications with pooling="avg".
-            output = layers.GlobalAveragePooling2D(name="avg_pool")(features.output)
-            features = keras.Model(features.input, output, name=features.name)
-        classifier = head.build(spec.head, features.output.shape[1:], spec.head_units, spec.classes)
-        whole = keras.Model(features.input, classifier(features.output), name="classifier")
-        self.models: dict[Part, keras.Model] = {"features": features, "head": classifier, "all": whole}
+        self.models: dict[Part, keras.Model] = {}
+        if spec.head == "imagenet":
+            self.models["all"] = features
+        else:
+            if spec.pooled:
+                # Named after what it does, as in keras.applications with pooling="avg".
+                output = layers.GlobalAveragePooling2D(name="avg_pool")(features.output)
+                features = keras.Model(features.input, output, name=features.name)
+            classifier = head.build(spec.head, features.output.shape[1:], spec.head_units, spec.classes)
+            whole = keras.Model(features.input, classifier(features.output), name="classifier")
+            self.models |= {"features": features, "head": classifier, "all": whole}
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
         self.trainers: dict[Part, Any] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import keras
@@ -54,21 +55,33 @@ def shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 def dump(network: Network) -> dict[str, Array]:
     """All parameters and running statistics by neutral name, in torch's layout."""
-    return _dump(network.models["all"], network.spec.pair)
+    return _dump(network.models["all"], network.spec.pair, network.spec.switches)
 
 
-def _dump(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
+def _dump(model: keras.Model, pair: zoo.Pair, switches: frozenset[str] = frozenset()) -> dict[str, Array]:
     return {
-        name: from_keras_layout(kind, variable.numpy(), isinstance(layer, layers.DepthwiseConv2D))
+        name: to_neutral(name, kind, layer, variable.numpy(), pair, switches)
         for name, kind, layer, variable in parameters(model, pair)
     }
 
 
 def load(network: Network, arrays: Mapping[str, Array]) -> None:
     """Set the named parameters; all others stay as they are."""
-    for name, kind, _, variable in parameters(network.models["all"], network.spec.pair):
-        if name in arrays:
-            variable.assign(to_keras_layout(kind, arrays[name], variable.shape).astype(variable.dtype))
+    spec = network.spec
+    for name, kind, _, variable in parameters(network.models["all"], spec.pair):
+        if name in arrays and not ("initialisation" in spec.switches and spec.in_classifier(name)):
+            array = arrays[name]
+            if name == spec.pair.flattened and "flatten_order" not in spec.switches:
+                array = _exchange(array, spec.pair, "CHW")
+            variable.assign(to_keras_layout(kind, array, variable.shape).astype(variable.dtype))
+
+
+def to_neutral(
+    name: str, kind: str, layer: keras.Layer, array: Array, pair: zoo.Pair, switches: frozenset[str] = frozenset()
+) -> Array:
+    """An array of a variable's shape (its value, gradient or optimizer state) in torch's layout."""
+    array = from_keras_layout(kind, array, isinstance(layer, layers.DepthwiseConv2D))
+    return array if "flatten_order" in switches else with_torchvision_classifier(name, array, pair)
 
 
 def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
@@ -96,24 +109,26 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
 
 def stock_arrays(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
     """The arrays of a stock model, by neutral name, with its classifier as torchvision builds it."""
-    return _with_torchvision_classifier(_dump(model, pair), pair)
+    return _dump(model, pair)
 
 
-def _with_torchvision_classifier(arrays: dict[str, Array], pair: zoo.Pair) -> dict[str, Array]:
+def with_torchvision_classifier(name: str, array: Array, pair: zoo.Pair) -> Array:
     """Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places.
 
     MobileNetV3's classifier is made of 1x1 convolutions in Keras, of dense layers in torchvision.
     """
-    for each, array in arrays.items():
-        if pair.in_classifier(each) and array.ndim == 4:
-            arrays[each] = array[:, :, 0, 0]
-    name = "classifier.0.weight"
-    if pair.family == "VGG" and name in arrays:
-        outputs, inputs = arrays[name].shape
-        side = round((inputs / pair.channels) ** 0.5)
-        kernel = arrays[name].reshape(outputs, side, side, pair.channels)
-        arrays[name] = kernel.transpose(0, 3, 1, 2).reshape(outputs, inputs)
-    return arrays
+    if name == pair.flattened:
+        return _exchange(array, pair, "HWC")
+    return array[:, :, 0, 0] if pair.in_classifier(name) and array.ndim == 4 else array
+
+
+def _exchange(array: Array, pair: zoo.Pair, given: Literal["HWC", "CHW"]) -> Array:
+    """A dense weight (out, in) whose inputs are a feature map flattened in the given order, in the other order."""
+    outputs, inputs = array.shape
+    side = round((inputs / pair.channels) ** 0.5)
+    shape = (side, side, pair.channels) if given == "HWC" else (pair.channels, side, side)
+    axes = (0, 3, 1, 2) if given == "HWC" else (0, 2, 3, 1)
+    return array.reshape(outputs, *shape).transpose(axes).reshape(outputs, inputs)
 
 
 def read_checkpoint(path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
@@ -157,7 +172,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float
     epsilon = 1e-3 if "bn_conv1" in names else None
     if configuration is not None:
         epsilon = single_epsilon(json.loads(configuration)["config"]["layers"], path)
-    return _with_torchvision_classifier(arrays, pair), epsilon
+    return {name: with_torchvision_classifier(name, array, pair) for name, array in arrays.items()}, epsilon
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:

@@ -20,10 +20,12 @@ from shared.contract import ModelSpec
 from shared.zoo import Pair
 
 
-def stock(pair: Pair, classifier: bool = False) -> nn.Module:
+def stock(pair: Pair, classifier: bool = False, classes: int = 1000) -> nn.Module:
     """The model as torchvision builds it, with undefined weights; by default without its classifier."""
-    # InceptionV3 alone asks for more: no auxiliary head, which Keras lacks, and no drawing of weights.
-    options = {"aux_logits": False, "init_weights": False} if pair.family == "InceptionV3" else {}
+    options: dict[str, Any] = {"num_classes": classes}
+    if pair.family == "InceptionV3":
+        # No auxiliary head, which Keras lacks, and no drawing of weights.
+        options |= {"aux_logits": False, "init_weights": False}
     # On the meta device nothing is drawn: all weights come from a checkpoint or from the plan.
     with torch.device("meta"):
         model = torchvision.models.get_model(pair.torchvision_name, weights=None, **options)
@@ -34,22 +36,34 @@ def stock(pair: Pair, classifier: bool = False) -> nn.Module:
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """Images (N, 3, S, S), preprocessed, to the last feature map (N, C, H, W), under the checkpoint's semantics."""
-    model = stock(spec.pair)
-    if spec.semantics == "keras":
-        _KERAS.get(spec.pair.family, _unchanged)(model)
+    """Images (N, 3, S, S), preprocessed, to the last feature map (N, C, H, W), under the checkpoint's semantics.
+
+    With head "imagenet" the result ends in the architecture's own logits (N, classes).
+    """
+    model = stock(spec.pair, classifier=spec.head == "imagenet", classes=spec.classes)
+    for aspect in spec.pair.structure:
+        if spec.meaning(aspect) == "keras":
+            _KERAS[aspect](model)
+    if spec.head == "imagenet" and spec.pair.family == "VGG":
+        _flatten_as_it_is(model, spec)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = spec.batch_norm.epsilon
             module.momentum = spec.batch_norm.momentum
-            assert module.num_batches_tracked is not None
-            module.num_batches_tracked.zero_()
-        if isinstance(module, nn.Dropout | StochasticDepth):
+            # Defined, also where a checkpoint has nothing for it: no scale means one.
+            module.reset_parameters()
+        if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" not in spec.switches:
             # A matched run leaves nothing to a framework's random generator.
             module.p = 0.0
         if isinstance(module, SqueezeExcitation) and isinstance(module.scale_activation, nn.Hardsigmoid):
             module.scale_activation = HardSigmoid()
-    return FeatureMap(model, _FORWARD.get(spec.pair.family, _features_only))
+    if "initialisation" in spec.switches and spec.head == "imagenet":
+        for name in spec.pair.classifier:
+            for module in getattr(model, name).modules():
+                if isinstance(module, nn.Linear | nn.LayerNorm):
+                    module.reset_parameters()
+    forward = nn.Module.__call__ if spec.head == "imagenet" else _FORWARD.get(spec.pair.family, _features_only)
+    return Backbone(model, forward)
 
 
 class HardSigmoid(nn.Module):
@@ -64,8 +78,8 @@ class HardSigmoid(nn.Module):
         return F.relu6(x + 3) / 6
 
 
-class FeatureMap(nn.Module):
-    """A stock model up to its last feature map, with the stock model's parameter names."""
+class Backbone(nn.Module):
+    """A stock model, whole or up to its last feature map, with the stock model's parameter names."""
 
     def __init__(self, model: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
@@ -73,7 +87,7 @@ class FeatureMap(nn.Module):
         self._forward = forward
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, S, S) to (N, C, H, W)."""
+        """Images (N, 3, S, S) to (N, C, H, W), or to (N, classes) if the model is whole."""
         return self._forward(self.model, images)
 
 
@@ -109,8 +123,14 @@ _FORWARD: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def _unchanged(model: nn.Module) -> None:
-    pass
+def _flatten_as_it_is(model: Any, spec: ModelSpec) -> None:
+    """torchvision's VGG pools every image to 7x7 in front of its dense layers, Keras's takes the feature map as it is.
+
+    At the 224 pixels of both libraries' weights the two are the same.
+    """
+    side = spec.image_size // 32
+    model.avgpool = nn.Identity()
+    model.classifier[0] = nn.Linear(spec.pair.channels * side * side, model.classifier[0].out_features)
 
 
 def pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
@@ -134,16 +154,20 @@ def _pad_same_where_strided(model: nn.Module) -> None:
             module.register_forward_pre_hook(pad_same)
 
 
-def _resnet(model: nn.Module) -> None:
-    """Keras's ResNet halves the image in the first 1x1 convolution of a stage, and its convolutions have biases."""
+def _move_stride(model: nn.Module) -> None:
+    """Keras's ResNet halves the image in the first 1x1 convolution of a stage, torchvision's in the 3x3 ("v1.5")."""
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        module.bias = nn.Parameter(torch.empty(module.out_channels))
-        if name in ("layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"):
+        if isinstance(module, nn.Conv2d) and name in ("layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"):
             module.stride = (2, 2)
-        if name in ("layer2.0.conv2", "layer3.0.conv2", "layer4.0.conv2"):
+        if isinstance(module, nn.Conv2d) and name in ("layer2.0.conv2", "layer3.0.conv2", "layer4.0.conv2"):
             module.stride = (1, 1)
+
+
+def _with_bias(model: nn.Module) -> None:
+    """The convolutions of Keras's ResNet have biases, which the normalisation behind them makes superfluous."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
 
 
 def exclude_padding(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
@@ -159,24 +183,28 @@ def exclude_padding(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return x * (9 / (rows[:, None] * columns[None, :]))
 
 
-def _inception_v3(model: nn.Module) -> None:
-    """Keras's normalisation has no scale, and its average pooling leaves the padded zeros out of the mean."""
-    for name, module in model.named_modules():
+def _without_scale(model: nn.Module) -> None:
+    """Keras's normalisation in InceptionV3 has no scale."""
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             # A constant, no parameter: Keras's layers have none, so checkpoints have none.
             del module.weight
             module.register_buffer("weight", torch.ones(module.num_features), persistent=False)
+
+
+def _count_real_cells(model: nn.Module) -> None:
+    """Keras's average pooling in InceptionV3 leaves the padded zeros out of the mean."""
+    for name, module in model.named_modules():
         if name.endswith("branch_pool"):
             # The pooling is a function call inside the stock forward pass; what follows it is this module.
             module.register_forward_pre_hook(exclude_padding)
 
 
-#: By family: what it takes to give the stock torchvision model Keras's semantics. Not listed: nothing.
+#: What it takes to give the stock torchvision model Keras's meaning of one aspect of its structure.
 _KERAS: dict[str, Callable[[nn.Module], None]] = {
-    "MobileNetV2": _pad_same_where_strided,
-    "MobileNetV3": _pad_same_where_strided,
-    "EfficientNet": _pad_same_where_strided,
-    "EfficientNetV2": _pad_same_where_strided,
-    "ResNet": _resnet,
-    "InceptionV3": _inception_v3,
+    "same_padding": _pad_same_where_strided,
+    "resnet_stride": _move_stride,
+    "conv_bias": _with_bias,
+    "bn_scale": _without_scale,
+    "average_pooling": _count_real_cells,
 }

@@ -15,23 +15,24 @@ class Network(nn.Module):
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
+            With the architecture's own classifier there is only "all".
     """
 
     def __init__(self, spec: ModelSpec, device: torch.device) -> None:
         super().__init__()
         self.spec, self.device = spec, device
         self.features = nn.Sequential(backbone.build(spec))
-        if spec.pooled:
-            self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-        self.head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
+        self.head: nn.Module = nn.Identity()
+        if spec.head != "imagenet":
+            if spec.pooled:
+                self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+            self.head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
         # NHWC in memory, which oneDNN and tensor cores prefer; the meaning of the dimensions stays NCHW.
         self.to(device, torch.get_default_dtype()).to(memory_format=torch.channels_last)
         self.eval()
-        self.models: dict[Part, nn.Module] = {
-            "features": self.features,
-            "head": self.head,
-            "all": nn.Sequential(self.features, self.head),
-        }
+        self.models: dict[Part, nn.Module] = {"all": nn.Sequential(self.features, self.head)}
+        if spec.head != "imagenet":
+            self.models |= {"features": self.features, "head": self.head}
 
     def prepare(self, part: Part, inputs: Array) -> Tensor:
         """Inputs of a part on the device, in the recipe's floating-point type; images are normalised on the way."""

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor
 
 from shared import zoo
-from shared.contract import Array, described
+from shared.contract import Array, ModelSpec, described
 from shared.errors import BadInput
 from shared.fetch import impatient
 from torch_impl.network import Network
@@ -41,10 +42,20 @@ def dump(network: Network) -> dict[str, Array]:
 
 def load(network: Network, arrays: Mapping[str, Array]) -> None:
     """Set the named parameters; all others stay as they are."""
+    spec = network.spec
     with torch.no_grad():
         for name, tensor in parameters(network):
-            if name in arrays:
-                tensor.copy_(torch.from_numpy(arrays[name]))
+            if name in arrays and not ("initialisation" in spec.switches and spec.in_classifier(name)):
+                tensor.copy_(torch.from_numpy(_flattened(name, arrays[name], spec)))
+
+
+def _flattened(name: str, array: Array, spec: ModelSpec) -> Array:
+    """Inputs of VGG's first dense layer in the order of Keras's Flatten, (H, W, C), if that is switched on."""
+    if "flatten_order" not in spec.switches or name != spec.pair.flattened:
+        return array
+    side = spec.image_size // 32
+    kernel = array.reshape(len(array), spec.pair.channels, side, side)
+    return np.ascontiguousarray(kernel.transpose(0, 2, 3, 1).reshape(array.shape))
 
 
 def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:

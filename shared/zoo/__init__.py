@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shared.errors import BadInput, did_you_mean, normalised
-from shared.zoo.pair import HEAD, PREPROCESSING, BatchNorm, Pair, Preprocessing, Semantics
+from shared.zoo.pair import HEAD, PREPROCESSING, Aspect, BatchNorm, Pair, Preprocessing, Semantics
 from shared.zoo.pairs import PAIRS
 
-__all__ = ["HEAD", "PAIRS", "PREPROCESSING", "BatchNorm", "Pair", "Preprocessing", "Semantics", "find"]
+__all__ = ["HEAD", "PAIRS", "PREPROCESSING", "Aspect", "BatchNorm", "Pair", "Preprocessing", "Semantics", "find"]
 
 
 def find(name: str) -> Pair:

@@ -13,6 +13,18 @@ from typing import Literal
 
 Semantics = Literal["torchvision", "keras"]
 
+#: What the two libraries mean differently about a model. Each is a property of the function, not of its weights.
+Aspect = Literal[
+    "preprocessing",
+    "resnet_stride",
+    "conv_bias",
+    "same_padding",
+    "average_pooling",
+    "bn_scale",
+    "bn_epsilon",
+    "bn_momentum",
+]
+
 #: Stands before the parameter names of the classifier that this project puts on a backbone.
 HEAD = "head."
 
@@ -66,6 +78,7 @@ class Pair:
     Attributes:
         name: the class in ``keras.applications``.
         torchvision_name: the builder in ``torchvision.models``.
+        parameters: number of weights and running statistics of the backbone, as torchvision has it.
         channels: of the last feature map, before pooling.
         stages: for fine-tuning, from input to output; each is a tuple of neutral module names.
         classifier: neutral module names of the ImageNet classifier, which a backbone leaves out.
@@ -75,12 +88,14 @@ class Pair:
         image_size: side in pixels of the images that Keras builds it for; torchvision's, too, except for EfficientNetB2
             (torchvision evaluates at 288).
         smallest_image: least side in pixels that both libraries accept.
+        structure: aspects of the model's structure (not its numbers) in which the libraries differ.
         without_shortcut: neutral names of blocks that keep their channels but halve the resolution, and so have none.
     """
 
     name: str
     torchvision_name: str
     family: str
+    parameters: int
     channels: int
     stages: tuple[tuple[str, ...], ...]
     classifier: tuple[str, ...]
@@ -89,7 +104,27 @@ class Pair:
     preprocessing: dict[Semantics, str] = field(hash=False)
     image_size: int = 224
     smallest_image: int = 32
+    structure: tuple[Aspect, ...] = ()
     without_shortcut: tuple[str, ...] = ()
+
+    @property
+    def flattened(self) -> str | None:
+        """The weight whose inputs are a flattened feature map: (C, H, W) in torch, (H, W, C) in Keras."""
+        return "classifier.0.weight" if self.family == "VGG" else None
+
+    @property
+    def aspects(self) -> tuple[Aspect, ...]:
+        """Everything in which the libraries differ about this architecture, and which a wing adapts."""
+        found: list[Aspect] = list(self.structure)
+        if self.batch_norm:
+            ours, theirs = self.batch_norm["torchvision"], self.batch_norm["keras"]
+            if ours.epsilon != theirs.epsilon:
+                found.append("bn_epsilon")
+            if ours.momentum != theirs.momentum:
+                found.append("bn_momentum")
+        if self.preprocessing["torchvision"] != self.preprocessing["keras"]:
+            found.append("preprocessing")
+        return tuple(found)
 
     def stage_of(self, neutral_name: str) -> int | None:
         """Index of the stage that a parameter belongs to, or None for the ImageNet classifier and the head."""

@@ -1,0 +1,1 @@
+"""What the command line offers besides the comparison itself; one module a command."""

@@ -1,0 +1,106 @@
+"""``compare.py zoo``: what there is to know about each pair before one chooses it."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from shared import zoo
+from shared.commands.parser import Parser
+from shared.errors import IDENTICAL_OR_EQUIVALENT
+from shared.report.console import WIDTH
+
+#: What a wing changes on its stock model so that it runs a checkpoint of the other library.
+CHANGES: dict[zoo.Aspect, str] = {
+    "resnet_stride": "stride",
+    "conv_bias": "convolution biases",
+    "same_padding": "padding",
+    "average_pooling": "average pooling",
+    "bn_scale": "normalisation scale",
+    "bn_epsilon": "epsilon",
+    "bn_momentum": "momentum",
+}
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Print the table of pairs, or everything about the pairs that are named."""
+    parser = Parser(
+        prog="compare.py zoo",
+        description="List the architectures that Keras Applications and torchvision both have, and in what they differ.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("backbone", nargs="*", metavar="NAME", help="only these, in full")
+    names = parser.read(arguments).backbone
+    output = Console(width=WIDTH)
+    if names:
+        for name in names:
+            _show(zoo.find(name), output)
+        return IDENTICAL_OR_EQUIVALENT
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Backbone", no_wrap=True)
+    for title in ("Parameters", "px", "Stages"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Preprocessing,\nKeras / torchvision")
+    table.add_column("What else differs")
+    for pair in zoo.PAIRS:
+        keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
+        preprocessing = keras if keras == torchvision else f"{keras} / {torchvision}"
+        changes = ", ".join(CHANGES[aspect] for aspect in pair.aspects if aspect in CHANGES) or "nothing"
+        numbers = (f"{pair.parameters / 1e6:.2f} M", str(pair.image_size), str(len(pair.stages)))
+        table.add_row(pair.name, *numbers, preprocessing, changes)
+    output.print(table)
+    output.print(
+        "Parameters: weights and running statistics of the backbone, without a classifier, as torchvision has it. "
+        "Name one or more for its stages, preprocessing and numbers: compare.py zoo MobileNetV2",
+        highlight=False,
+    )
+    return IDENTICAL_OR_EQUIVALENT
+
+
+def _show(pair: zoo.Pair, output: Console) -> None:
+    """One pair: what is the same, then a column for each library."""
+    output.print(f"[bold]{pair.name}[/] (torchvision: {pair.torchvision_name})", highlight=False)
+    output.print(
+        f"{pair.parameters:,} parameters, {pair.channels} features, {pair.image_size} px (at least "
+        f"{pair.smallest_image})",
+        highlight=False,
+    )
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("")
+    table.add_column("keras semantics")
+    table.add_column("torchvision semantics")
+    for title, keras, torchvision in _rows(pair):
+        table.add_row(title, keras, torchvision)
+    output.print(table)
+    output.print("Stages for fine-tuning, from input to output:", highlight=False)
+    for number, modules in enumerate(pair.stages, start=1):
+        shown = modules[0] if len(modules) == 1 else f"{modules[0]} to {modules[-1]}"
+        output.print(f"  {number}: {shown}", highlight=False)
+    output.print()
+
+
+#: The two meanings of each aspect of a model's structure: Keras's, torchvision's.
+MEANINGS: dict[zoo.Aspect, tuple[str, str]] = {
+    "resnet_stride": ("in the first 1x1 convolution of a stage", 'in its 3x3 convolution ("v1.5")'),
+    "conv_bias": ("in every convolution", "none"),
+    "same_padding": ("an odd pixel bottom right", "the same on all sides"),
+    "average_pooling": ("leaves the padding out", "counts the padding"),
+    "bn_scale": ("none", "learnt"),
+}
+TITLES: dict[zoo.Aspect, str] = {
+    "resnet_stride": "stride 2",
+    "conv_bias": "convolution bias",
+    "same_padding": "padding at stride 2",
+    "average_pooling": "average pooling",
+    "bn_scale": "normalisation scale",
+}
+
+
+def _rows(pair: zoo.Pair) -> list[tuple[str, str, str]]:
+    rows = [("preprocessing", pair.preprocessing["keras"], pair.preprocessing["torchvision"])]
+    if pair.batch_norm:
+        keras, torchvision = pair.batch_norm["keras"], pair.batch_norm["torchvision"]
+        rows.append(("normalisation epsilon", f"{keras.epsilon:g}", f"{torchvision.epsilon:g}"))
+        rows.append(("weight of new statistics", f"{keras.momentum:g}", f"{torchvision.momentum:g}"))
+    return rows + [(TITLES[aspect], *MEANINGS[aspect]) for aspect in pair.structure]
