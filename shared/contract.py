@@ -176,7 +176,7 @@ def model_spec(
     if metadata and metadata.batch_norm_epsilon is not None and "bn_epsilon" not in switches:
         epsilon = metadata.batch_norm_epsilon
     momentum = pair.batch_norm.get(meaning(semantics, "bn_momentum", switches), zoo.BatchNorm()).momentum
-    preprocessing = recipe.preprocessing
+    preprocessing: str = recipe.preprocessing
     if preprocessing == "auto":
         preprocessing = pair.preprocessing[meaning(semantics, "preprocessing", switches)]
     return ModelSpec(

@@ -27,7 +27,7 @@ def run(arguments: list[str], errors: Console) -> int:
     """Print the table of pairs, or everything about the pairs that are named."""
     parser = Parser(
         prog="compare.py zoo",
-        description="List the architectures that Keras Applications and torchvision both have, and in what they differ.",
+        description="List the architectures that both libraries have, and in what they differ.",
         allow_abbrev=False,
     )
     parser.add_argument("backbone", nargs="*", metavar="NAME", help="only these, in full")
@@ -41,7 +41,7 @@ def run(arguments: list[str], errors: Console) -> int:
     table.add_column("Backbone", no_wrap=True)
     for title in ("Parameters", "px", "Stages"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Preprocessing,\nKeras / torchvision")
+    table.add_column("Preprocessing", no_wrap=True)
     table.add_column("What else differs")
     for pair in zoo.PAIRS:
         keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
@@ -52,6 +52,7 @@ def run(arguments: list[str], errors: Console) -> int:
     output.print(table)
     output.print(
         "Parameters: weights and running statistics of the backbone, without a classifier, as torchvision has it. "
+        "Preprocessing: of Keras's weights / of torchvision's. "
         "Name one or more for its stages, preprocessing and numbers: compare.py zoo MobileNetV2",
         highlight=False,
     )
