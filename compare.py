@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import itertools
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from shared import recipe as recipes
+from shared import results
 from shared.cache import Cache
-from shared.commands import zoo
+from shared.commands import convert, parity, zoo
 from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
@@ -29,7 +27,11 @@ from shared.report import console as terminal
 from shared.study import Study
 
 #: Everything but the comparison itself: ``python compare.py NAME ...``.
-COMMANDS: dict[str, Callable[[list[str], Console], int]] = {"zoo": zoo.run}
+COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
+    "convert": convert.run,
+    "parity": parity.run,
+    "zoo": zoo.run,
+}
 
 GROUPS = {
     "data": ("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable"),
@@ -153,8 +155,7 @@ def compare(arguments: list[str], errors: Console) -> int:
     options = build_parser().read(arguments)
     values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
     recipe = recipes.read(options.recipe, values)
-    moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = options.output_dir or _unused(Path("results") / f"{moment}-{recipe.name}")
+    folder = options.output_dir or results.unused(recipe.name)
     with terminal.progress(errors) as progress:
         comparison = Study(recipe, Cache(options.cache_dir), folder, progress).compare()
     output = Console(width=terminal.WIDTH)
@@ -162,15 +163,6 @@ def compare(arguments: list[str], errors: Console) -> int:
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     good = comparison.verdict in ("identical", "equivalent", "not compared")
     return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
-
-
-def _unused(folder: Path) -> Path:
-    """The folder, or with a number behind it if another run that began in the same second has it."""
-    return next(
-        candidate
-        for number in itertools.count(1)
-        if not (candidate := folder if number == 1 else folder.with_name(f"{folder.name}-{number}")).exists()
-    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from shared import zoo
 from shared.errors import BadInput
 
 FORMAT = "transfer-parity checkpoint 1"
+#: Name of the attribute (HDF5, pickle) or file (zip) under which a converted file keeps its Metadata as JSON.
+RECORD = "transfer_parity"
 
 
 class Metadata(BaseModel):
@@ -84,10 +86,57 @@ def load(path: Path) -> tuple[dict[str, NDArray[np.generic]], Metadata]:
         arrays = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.") from None
+    check_finite(arrays, path)
+    return arrays, metadata
+
+
+def check_finite(arrays: Arrays, path: Path) -> None:
+    """Refuse arrays with values that are infinite or not a number.
+
+    Raises:
+        BadInput: naming the first such array.
+    """
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise BadInput(f"{path}: {name} holds values that are not finite; use another checkpoint.")
-    return arrays, metadata
+
+
+def is_neutral(path: Path) -> bool:
+    """Whether a safetensors file is a neutral checkpoint; otherwise it is taken for a torchvision state_dict.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch it again.") from None
+
+
+def kept(description: Mapping[str, str]) -> Metadata | None:
+    """What the description of a model that a comparison kept (``models/``) says about its backbone, if it is one.
+
+    Raises:
+        KeyError, ValidationError, JSONDecodeError: it is not what a comparison writes.
+    """
+    if "checkpoint" in description:
+        return Metadata.model_validate_json(description["checkpoint"])
+    if "recipe" in description:
+        # Trained from random weights, for which torchvision's semantics stand.
+        return Metadata(backbone=json.loads(description["recipe"])["backbone"], semantics="torchvision")
+    return None
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays in a checkpoint, from its header.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    read_metadata(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def account_for(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, what: str) -> None:

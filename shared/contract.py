@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from shared import checkpoint, zoo
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe, Shots
+from shared.rungs import Rung
 
 Part = Literal["features", "head", "all"]
 HeadKind = Literal["linear", "mlp", "conv", "imagenet"]
+ClassifierChoice = Literal["auto", "required", "none"]
 Array = NDArray[Any]
 Network = TypeVar("Network")
 #: Seconds; what a phase includes is told in docs/comparison.md.
@@ -42,28 +44,93 @@ class Cell(BaseModel):
     save_model: bool = False
 
 
+class Case(BaseModel):
+    """One wing's part of a climb: a model, its data, and what to do differently.
+
+    Attributes:
+        id: name of its folder below the job's.
+        recipe: backbone, sizes, loss, and the trajectory's optimizer and schedule.
+        semantics: under which random weights are meant; a checkpoint brings its own.
+        own_classifier: whether the architecture's own classifier stands on the backbone, not the recipe's head.
+        classes: number of them.
+        seed: of everything random.
+        switches: what this wing is to do as the other framework does it.
+        checkpoint: neutral checkpoint, or None for random weights that look trained.
+        images: uint8 array (N, S, S, 3) as .npy; labels: int64 (N,) as .npy; plan: .npz; pictures: the files that the
+            images were read from.
+        until: last rung to climb.
+        measures_rounding: whether to repeat the passes with moved weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    recipe: Recipe
+    semantics: zoo.Semantics
+    own_classifier: bool
+    classes: int
+    seed: int
+    switches: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    images: Path
+    labels: Path
+    plan: Path
+    pictures: tuple[Path, ...]
+    until: Rung = "metrics"
+    measures_rounding: bool = False
+
+
 class Job(BaseModel):
     """What one process does. Written as ``job.json`` into the job's folder, where the results go too.
 
     Attributes:
         kind: "compare" runs cells; "download" fetches the framework's own ImageNet weights; "import" turns the file
             ``checkpoint`` (in the framework's own format) into a neutral one. Both write ``weights.safetensors``.
+            "export" writes the neutral ``checkpoint`` as ``exported`` plus ``suffix``, and imports that again;
+            "run" only puts images through a neutral checkpoint. "trace" climbs the parity ladder for every case.
         images: uint8 array (N, S, S, 3) as .npy, opened as a memory map.
         labels: int64 array (N,) as .npy.
         classes: their names, in label order.
-        checkpoint: neutral checkpoint for the pretrained cells.
+        checkpoint: neutral checkpoint for the pretrained cells, or the file to import.
+        semantics: of an imported file that does not say which it has; by default the framework's own.
+        classifier: whether an imported file's own classifier is taken if there is one, must be there, or is left out.
+        suffix: of the exported file, which chooses the format.
+        probe: whether "import" and "export" put images through what they read, as "run" does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["compare", "download", "import"]
+    kind: Literal["compare", "download", "import", "export", "run", "trace"]
     recipe: Recipe
     threads: int
     classes: tuple[str, ...] = ()
     images: Path | None = None
     labels: Path | None = None
     checkpoint: Path | None = None
+    semantics: zoo.Semantics | None = None
+    classifier: ClassifierChoice = "auto"
+    suffix: str = ""
+    probe: bool = False
     cells: tuple[Cell, ...] = ()
+    cases: tuple[Case, ...] = ()
+
+
+class Imported(BaseModel):
+    """What a worker says about a file that it brought into the neutral format, in ``imported.json``.
+
+    Attributes:
+        left_over: shape of every array that is not part of the architecture, by its name in the file.
+        folded: neutral names of convolution biases that went into running means.
+        classes: of the architecture's own classifier, or None without one.
+        image_size: side in pixels of the images that the model is built for.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    left_over: dict[str, tuple[int, ...]]
+    folded: tuple[str, ...]
+    classes: int | None
+    image_size: int
 
 
 class CellResult(BaseModel):
@@ -207,6 +274,39 @@ def described(description: Mapping[str, str]) -> tuple[ModelSpec, list[str]]:
     return model_spec(Recipe.model_validate_json(description["recipe"]), metadata, len(classes)), classes
 
 
+@dataclass(frozen=True)
+class Differentiated:
+    """One forward and backward pass.
+
+    Attributes:
+        activations: output of every layer that holds parameters, by neutral name, in the order of the forward pass;
+            feature maps are (b, H, W, C), what stands behind the pooling is (b, C).
+        loss: of the batch.
+        gradients: by neutral name, in torch's layout.
+    """
+
+    activations: dict[str, Array]
+    loss: float
+    gradients: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class ForeignCheckpoint:
+    """What a file in a framework's own format holds.
+
+    Attributes:
+        arrays: by neutral name, in torch's layout. Nothing says yet that they fit the architecture.
+        recorded: what the file says about itself, if this project wrote it.
+        left_over: shapes of arrays that have no neutral name, by their name in the file.
+        batch_norm_epsilon: from the model's configuration, if the file has it.
+    """
+
+    arrays: dict[str, Array]
+    recorded: checkpoint.Metadata | None
+    left_over: dict[str, tuple[int, ...]]
+    batch_norm_epsilon: float | None = None
+
+
 class Implementation(Protocol[Network]):
     """What a wing offers. ``Network`` is the wing's own type; the caller only hands it on.
 
@@ -252,6 +352,34 @@ class Implementation(Protocol[Network]):
     ) -> list[float]:
         """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
 
+    def names(self, network: Network) -> dict[str, str]:
+        """The framework's own name of every layer and parameter, by neutral name."""
+
+    def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
+        """The images (N, S, S, 3), with what is switched on (decoding, resizing) done by the framework itself."""
+
+    def own_batches(self, batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
+        """The batches, with what is switched on (order, flips) drawn by the framework itself."""
+
+    def preprocess(self, network: Network, images: Array) -> Array:
+        """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
+
+    def activations(self, network: Network, images: Array) -> dict[str, Array]:
+        """Outputs of layers in inference mode; see ``Differentiated``."""
+
+    def differentiate(self, network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
+        """One pass with all parameters trainable. Running statistics learn if normalisation trains."""
+
+    def optimize(
+        self, network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+    ) -> Iterator[dict[str, dict[str, Array]]]:
+        """Steps of the recipe's optimizer from a fresh state along given gradients.
+
+        Yields:
+            After every step the parameters and the optimizer's state, each by neutral name in torch's layout:
+            "parameter", and "momentum" or "first moment" and "second moment".
+        """
+
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
         """Keep the network in the framework's own format, as ``path`` with the fitting suffix."""
 
@@ -262,14 +390,17 @@ class Implementation(Protocol[Network]):
             OSError: they cannot be fetched.
         """
 
-    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
+    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
         """The arrays of a checkpoint in the framework's own format, by neutral name, without running code from it.
-
-        The second value is the epsilon of batch normalisation, if the file has one that is not the library's own.
 
         Raises:
             BadInput: the file is damaged or holds something else.
         """
+
+    def write_checkpoint(
+        self, path: Path, arrays: Mapping[str, Array], metadata: checkpoint.Metadata, spec: ModelSpec
+    ) -> None:
+        """Write arrays in the framework's own format, which the suffix chooses, with a record of what they are."""
 
 
 AnyImplementation = Implementation[Any]

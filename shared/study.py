@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from shared import checkpoint, dataset, evaluation, launch, plan, sources, statistics, timing
+from shared import checkpoint, dataset, evaluation, launch, plan, results, sources, statistics, timing
 from shared.cache import Cache
 from shared.contract import Cell, CellResult, Job, WorkerResult
-from shared.errors import BadInput, WorkerFailed
+from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
 from shared.report.comparison import Agreement, Comparison, Environment, Run, Verdict
@@ -45,7 +45,7 @@ class Study:
             BadInput: the recipe cannot be carried out with what was given.
             WorkerFailed: a framework's process ended early; what was finished by then has been written.
         """
-        make_output_folder(self.folder)
+        results.make(self.folder)
         recipe, load = self.recipe, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         data = dataset.load(recipe.data, self.cache, self.progress)
         stored = recipe.resize_to if recipe.crop else recipe.size
@@ -328,24 +328,6 @@ def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, floa
 def as_toml(recipe: Recipe) -> str:
     """The recipe as a file that ``compare.py`` reads again."""
     return tomli_w.dumps({key: value for key, value in recipe.model_dump(mode="json").items() if value is not None})
-
-
-def make_output_folder(folder: Path) -> None:
-    """Make sure that results can be written before anything is computed.
-
-    Raises:
-        BadInput: the folder cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(
-            f"the output folder {folder} cannot be written ({reason}); choose another --output-dir."
-        ) from None
 
 
 def cpu_name() -> str:

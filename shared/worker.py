@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from shared import checkpoint, initialisation, plan, timing, zoo
+from shared import checkpoint, exchange, initialisation, plan, timing, tracing, zoo
 from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, Part, WorkerResult, describe, model_spec
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
 
@@ -64,8 +64,12 @@ def main(implementation: AnyImplementation) -> int:
         events.tell("ready")
         if job.kind == "compare":
             Comparison(implementation, job, folder, events, phases).run()
+        elif job.kind == "trace":
+            for case in job.cases:
+                tracing.trace(implementation, case, folder / case.id, lambda rung: events.tell("rung", name=rung))
+                events.tell("case", id=case.id)
         else:
-            _fetch_weights(implementation, job, folder)
+            exchange.carry_out(implementation, job, folder)
         _write_result(implementation, folder, phases)
     except BadInput as error:
         events.tell("bad_input", message=str(error))
@@ -74,24 +78,6 @@ def main(implementation: AnyImplementation) -> int:
         traceback.print_exc()
         return WORKER_FAILED
     return 0
-
-
-def _fetch_weights(implementation: AnyImplementation, job: Job, folder: Path) -> None:
-    """Bring weights that only the framework itself can fetch or read into the neutral format."""
-    pair, epsilon = job.recipe.pair, None
-    origin: zoo.Semantics = "torchvision" if implementation.framework == "torch" else "keras"
-    if job.kind == "download":
-        try:
-            arrays = implementation.download(pair)
-        except OSError as error:
-            raise BadInput(f"{implementation.framework} cannot download them: {error}") from None
-        source = f"{origin} {pair.name}, ImageNet"
-    else:
-        assert job.checkpoint is not None
-        arrays, epsilon = implementation.read_checkpoint(job.checkpoint, pair)
-        source = job.checkpoint.name
-    metadata = checkpoint.Metadata(backbone=pair.name, semantics=origin, batch_norm_epsilon=epsilon, source=source)
-    checkpoint.save(folder / "weights.safetensors", arrays, metadata)
 
 
 def _write_result(implementation: AnyImplementation, folder: Path, phases: timing.Phases) -> None:

@@ -238,11 +238,11 @@ import sys
 from pathlib import Path
 import numpy as np
 from shared import zoo
-from tf_impl import backbone, weights
+from tf_impl import backbone, files, weights
 pair = zoo.find(sys.argv[1])
 model = backbone.stock(pair, pair.image_size, classifier=True)
 model.save(sys.argv[2])
-read, held = weights.read_checkpoint(Path(sys.argv[2]), pair)[0], weights.stock_arrays(model, pair)
+read, held = files.read_checkpoint(Path(sys.argv[2]), pair).arrays, weights.stock_arrays(model, pair)
 assert read.keys() == held.keys()
 assert all(np.array_equal(read[name], held[name]) for name in held)
 """

@@ -8,18 +8,19 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import keras
 import tensorflow as tf
 
-from shared.contract import Array, ModelSpec, Part
+from shared.checkpoint import Metadata
+from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
-from tf_impl import inference, training, weights
+from tf_impl import files, inference, trace, training, weights
 from tf_impl.network import Network
 
 
@@ -85,6 +86,36 @@ class Implementation:
         """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
         return training.train(network, part, trainable, batch_norm_trains, recipe, batches, on_step)
 
+    def names(self, network: Network) -> dict[str, str]:
+        """The framework's own name of every layer and parameter, by neutral name."""
+        return trace.names(network)
+
+    def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
+        """The images, with what is switched on (decoding, resizing) done by the framework itself."""
+        return trace.own_images(pictures, images, resize, switches)
+
+    def own_batches(self, batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
+        """The batches, with what is switched on (order, flips) drawn by the framework itself."""
+        return trace.own_batches(batches, epochs, switches)
+
+    def preprocess(self, network: Network, images: Array) -> Array:
+        """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
+        return trace.preprocess(network, images)
+
+    def activations(self, network: Network, images: Array) -> dict[str, Array]:
+        """Outputs of every layer that holds parameters, in inference mode."""
+        return trace.activations(network, images)
+
+    def differentiate(self, network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
+        """One forward and backward pass with all parameters trainable."""
+        return trace.differentiate(network, recipe, batch, batch_norm_trains)
+
+    def optimize(
+        self, network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+    ) -> Iterator[dict[str, dict[str, Array]]]:
+        """Steps of the recipe's optimizer from a fresh state along given gradients."""
+        return trace.optimize(network, recipe, gradients, rates)
+
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
         """Keep the network as a ``.keras`` file of stock layers, which loads without this project."""
         return weights.save(network, path, metadata)
@@ -93,6 +124,10 @@ class Implementation:
         """Keras's own ImageNet weights with their classifier, by neutral name."""
         return weights.download(pair)
 
-    def read_checkpoint(self, path: Path, pair: Pair) -> tuple[dict[str, Array], float | None]:
-        """The arrays of a Keras HDF5 weights file, by neutral name, without running code from it."""
-        return weights.read_checkpoint(path, pair)
+    def read_checkpoint(self, path: Path, pair: Pair) -> ForeignCheckpoint:
+        """The arrays of a Keras file: ``.keras``, ``.weights.h5`` or legacy ``.h5``, without running code from it."""
+        return files.read_checkpoint(path, pair)
+
+    def write_checkpoint(self, path: Path, arrays: Mapping[str, Array], metadata: Metadata, spec: ModelSpec) -> None:
+        """Write arrays in the framework's own format, which the suffix chooses, with a record of what they are."""
+        files.write_checkpoint(path, arrays, metadata, spec)

@@ -49,6 +49,8 @@ def build(spec: ModelSpec) -> keras.Model:
     """
     model = stock(spec.pair, spec.image_size, classifier=spec.head == "imagenet", classes=spec.classes)
     adaptations = [_TORCHVISION[each] for each in spec.pair.structure if spec.meaning(each) == "torchvision"]
+    own_gelu = "gelu" in spec.switches
+    activations: dict[str, Callable[..., Any]] = {}
     left_out = tuple(kind for kind in _LEFT_OUT if not (kind is layers.Dropout and "dropout" in spec.switches))
 
     def clone(layer: keras.Operation) -> keras.Operation:
@@ -60,17 +62,30 @@ def build(spec: ModelSpec) -> keras.Model:
         if isinstance(layer, layers.BatchNormalization):
             # torch weighs the new value, Keras the old one.
             config |= {"epsilon": spec.batch_norm.epsilon, "momentum": 1 - spec.batch_norm.momentum}
+        if isinstance(layer, layers.Conv2D | layers.Dense) and layer.activation is not keras.activations.linear:
+            # As a layer of its own, as torch has it: then the convolution itself can be watched.
+            activations[layer.name] = layer.activation
+            config["activation"] = "linear"
         # The stock model was built in Keras's default type when it was configured, which is the recipe's precision.
         return layer.__class__.from_config(config)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, left_out):
             return args[0]
-        if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
+        if isinstance(layer, keras.Sequential):
+            # ConvNeXt's stem and downsampling are models of their own; in one flat graph every layer can be watched.
+            (x,) = args
+            for inner in layer.layers:
+                x = call(clone(inner), x)
+            return x
+        if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu and not own_gelu:
             return _gelu(*args)
         for _, insert in adaptations:
             args = insert(layer, *args)
-        return layer(*args, **kwargs)
+        output = layer(*args, **kwargs)
+        if layer.name in activations:
+            output = layers.Activation(activations[layer.name], name=f"{layer.name}_activation")(output)
+        return output
 
     return keras.models.clone_model(model, clone_function=clone, call_function=call)
 

@@ -21,7 +21,7 @@ class Network:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
             With the architecture's own classifier there is only "all".
         forwards: compiled forward passes by part.
-        trainers: training steps by part. Both are kept so that a second seed does not trace them again.
+        trainers: training steps by what they train and how. Both are kept: a second seed does not trace them again.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -39,7 +39,7 @@ class Network:
             whole = keras.Model(features.input, classifier(features.output), name="classifier")
             self.models |= {"features": features, "head": classifier, "all": whole}
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
-        self.trainers: dict[Part, Any] = {}
+        self.trainers: dict[Any, Any] = {}
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""

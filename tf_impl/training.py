@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
@@ -44,6 +45,9 @@ class Adam(keras.optimizers.Adam):
     epsilon * sqrt(1 - beta2^t), which changes with every step t.
     """
 
+    #: Whether epsilon is added before the correction, as Keras itself does.
+    epsilon_first = False
+
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable and its two moments."""
         learning_rate = ops.cast(learning_rate, variable.dtype)
@@ -55,18 +59,27 @@ class Adam(keras.optimizers.Adam):
         v = self._velocities[self._get_variable_index(variable)]
         self.assign(m, beta1 * m + (1 - beta1) * gradient)
         self.assign(v, beta2 * v + (1 - beta2) * ops.square(gradient))
-        corrected_v = ops.sqrt(v) / ops.sqrt(1 - ops.power(beta2, step))
+        correction = ops.sqrt(1 - ops.power(beta2, step))
         rate = learning_rate / (1 - ops.power(beta1, step))
-        self.assign_sub(variable, rate * m / (corrected_v + self.epsilon))
+        if self.epsilon_first:
+            self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))
+        else:
+            self.assign_sub(variable, rate * m / (ops.sqrt(v) / correction + self.epsilon))
 
 
-def build_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def build_optimizer(recipe: Recipe, switches: frozenset[str] = frozenset()) -> keras.optimizers.Optimizer:
     """The recipe's optimizer. Its learning rate is set anew in every step."""
+    # Without weight decay, which Trainer.update does: Keras decouples it in every optimizer, and casts it by way of
+    # float32, which makes 0.01 into 0.0099999998 even where everything else is float64.
     if recipe.optimizer == "sgd":
-        return SGD(recipe.learning_rate, momentum=recipe.momentum)
-    # Keras decouples every weight decay; for sgd and adam the training step adds it to the gradient instead.
-    decay = recipe.weight_decay if recipe.optimizer == "adamw" else None
-    return Adam(recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon, weight_decay=decay)
+        kind = keras.optimizers.SGD if "sgd_momentum" in switches else SGD
+        return kind(recipe.learning_rate, momentum=recipe.momentum)
+    beta1, beta2 = recipe.beta1, recipe.beta2
+    if "adam_betas" in switches:
+        beta1, beta2 = float(np.float32(beta1)), float(np.float32(beta2))
+    optimizer = Adam(recipe.learning_rate, beta1, beta2, recipe.epsilon)
+    optimizer.epsilon_first = "adam_epsilon" in switches
+    return optimizer
 
 
 def build_loss(recipe: Recipe) -> keras.losses.Loss:
@@ -83,19 +96,23 @@ class Trainer:
         self, network: Network, part: Part, trainable: frozenset[str], batch_norm_trains: bool, recipe: Recipe
     ) -> None:
         self.network, self.part, self.recipe = network, part, recipe
+        self.switches = network.spec.switches
+        # torch's pitfall: a normalisation whose parameters are frozen still follows the mode of the whole model.
+        batch_norm_trains = batch_norm_trains or "frozen_batch_norm" in self.switches
         self.model = network.models[part]
         self.loss = build_loss(recipe)
-        self.optimizer = build_optimizer(recipe)
+        self.optimizer = build_optimizer(recipe, self.switches)
         chosen = [
-            (layer, kind, variable)
+            (name, kind, layer, variable)
             for name, kind, layer, variable in parameters(self.model, network.spec.pair)
             if name in trainable
         ]
-        self.variables = [variable for _, kind, variable in chosen if not kind.startswith("moving_")]
+        self.parameters = [each for each in chosen if not each[1].startswith("moving_")]
+        self.variables = [variable for *_, variable in self.parameters]
         self.optimizer.build(self.variables)
         # In Keras a normalisation layer learns its statistics if it is called for training and is itself trainable.
         self.normalisations = list(
-            dict.fromkeys(layer for layer, _, _ in chosen if isinstance(layer, layers.BatchNormalization))
+            dict.fromkeys(layer for _, _, layer, _ in chosen if isinstance(layer, layers.BatchNormalization))
             if batch_norm_trains
             else ()
         )
@@ -124,21 +141,34 @@ class Trainer:
         return self._compiled(tf.convert_to_tensor(batch.inputs), tf.convert_to_tensor(batch.labels), rate)
 
     def _step(self, inputs: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor) -> tf.Tensor:
+        loss, gradients = self.differentiate(inputs, labels)
+        self.update(gradients, learning_rate)
+        return loss
+
+    def differentiate(self, inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Loss of a batch and its gradients by ``variables``; running statistics learn on the way."""
         targets = tf.one_hot(labels, self.network.spec.classes, dtype=keras.config.floatx())
         old_variances = [tf.identity(layer.moving_variance) for layer in self.normalisations]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in self.variables])
             logits = self.model(self.network.prepare(self.part, inputs), training=self.batch_norm_trains)
             loss = self.loss(targets, logits)
-        gradients = tape.gradient(loss, [variable.value for variable in self.variables])
-        if self.recipe.optimizer != "adamw" and self.recipe.weight_decay:
+        if "bn_running_variance" not in self.switches:
+            for layer, old in zip(self.normalisations, old_variances, strict=True):
+                _count_sample_variance(layer, old, tf.shape(inputs)[0])
+        return loss, tape.gradient(loss, [variable.value for variable in self.variables])
+
+    def update(self, gradients: list[tf.Tensor], learning_rate: tf.Tensor | float) -> None:
+        """One step of the optimizer along the gradients."""
+        decay = self.recipe.weight_decay
+        if decay and (self.recipe.optimizer == "adamw" or "weight_decay" in self.switches):
+            for variable in self.variables:
+                variable.assign_sub(variable * (learning_rate * decay))
+        elif decay:
             pairs = zip(gradients, self.variables, strict=True)
-            gradients = [gradient + self.recipe.weight_decay * variable for gradient, variable in pairs]
+            gradients = [gradient + decay * variable for gradient, variable in pairs]
         self.optimizer.learning_rate.assign(learning_rate)
         self.optimizer.apply(gradients, self.variables)
-        for layer, old in zip(self.normalisations, old_variances, strict=True):
-            _count_sample_variance(layer, old, tf.shape(inputs)[0])
-        return loss
 
 
 def _count_sample_variance(layer: layers.BatchNormalization, old: tf.Tensor, batch: tf.Tensor) -> None:
@@ -178,8 +208,9 @@ def train(
     Returns:
         The loss of every step, before its update.
     """
-    trainer = network.trainers.get(part) or Trainer(network, part, trainable, batch_norm_trains, recipe)
-    network.trainers[part] = trainer
+    key = (part, trainable, batch_norm_trains, recipe)
+    trainer = network.trainers.get(key) or Trainer(network, part, trainable, batch_norm_trains, recipe)
+    network.trainers[key] = trainer
     trainer.reset()
     losses = []
     for batch in batches:

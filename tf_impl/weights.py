@@ -7,22 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import keras
-import numpy as np
 from keras import layers
 
 from shared import zoo
 from shared.checkpoint import (
-    CONSTANTS,
     from_keras_layout,
     kind_of,
     neutral_name,
-    single_epsilon,
     to_keras_layout,
 )
 from shared.contract import Array, described
-from shared.errors import BadInput
 from shared.fetch import impatient
 from tf_impl import backbone
 from tf_impl.network import Network
@@ -70,10 +65,8 @@ def load(network: Network, arrays: Mapping[str, Array]) -> None:
     spec = network.spec
     for name, kind, _, variable in parameters(network.models["all"], spec.pair):
         if name in arrays and not ("initialisation" in spec.switches and spec.in_classifier(name)):
-            array = arrays[name]
-            if name == spec.pair.flattened and "flatten_order" not in spec.switches:
-                array = _exchange(array, spec.pair, "CHW")
-            variable.assign(to_keras_layout(kind, array, variable.shape).astype(variable.dtype))
+            array = from_neutral(name, kind, arrays[name], variable, spec.pair, spec.switches)
+            variable.assign(array.astype(variable.dtype))
 
 
 def to_neutral(
@@ -81,7 +74,23 @@ def to_neutral(
 ) -> Array:
     """An array of a variable's shape (its value, gradient or optimizer state) in torch's layout."""
     array = from_keras_layout(kind, array, isinstance(layer, layers.DepthwiseConv2D))
-    return array if "flatten_order" in switches else with_torchvision_classifier(name, array, pair)
+    if name == pair.flattened and "flatten_order" in switches:
+        return array
+    return with_torchvision_classifier(name, array, pair)
+
+
+def from_neutral(
+    name: str,
+    kind: str,
+    array: Array,
+    variable: keras.Variable,
+    pair: zoo.Pair,
+    switches: frozenset[str] = frozenset(),
+) -> Array:
+    """The inverse of ``to_neutral``, in the variable's shape."""
+    if name == pair.flattened and "flatten_order" not in switches:
+        array = _exchange(array, pair, "CHW")
+    return to_keras_layout(kind, array, variable.shape)
 
 
 def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
@@ -129,50 +138,6 @@ def _exchange(array: Array, pair: zoo.Pair, given: Literal["HWC", "CHW"]) -> Arr
     shape = (side, side, pair.channels) if given == "HWC" else (pair.channels, side, side)
     axes = (0, 3, 1, 2) if given == "HWC" else (0, 2, 3, 1)
     return array.reshape(outputs, *shape).transpose(axes).reshape(outputs, inputs)
-
-
-def read_checkpoint(path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
-    """The arrays of a legacy Keras HDF5 weights file, by neutral name.
-
-    Only data sets and JSON are read: nothing in the file is turned into code.
-
-    Returns:
-        The arrays, and the epsilon of batch normalisation if it is not Keras's present one: from the model's
-        configuration if the file holds it, otherwise 1e-3 for ResNets with the layer names of before Keras 2.3.
-
-    Raises:
-        BadInput: the file is damaged, or a weight has no place in the architecture.
-    """
-    arrays: dict[str, Array] = {}
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        parts = ["", *(part for part in name.split("/") if part)]
-        kind = parts[-1].partition(":")[0]
-        if kind in CONSTANTS:
-            return
-        module = pair.neutral_module(parts[-2])
-        kind = kind_of(module or "", kind)
-        neutral = neutral_name(module or "", kind)
-        if not module or not neutral:
-            raise BadInput(f"{path}: weight {name} has no place in {pair.name}; use another checkpoint.")
-        # Keras 3 calls it a kernel, too. Only a depthwise one has a last dimension of 1: no convolution has one output.
-        depthwise = kind == "depthwise_kernel" or (kind == "kernel" and item.ndim == 4 and item.shape[3] == 1)
-        arrays[neutral] = from_keras_layout("kernel" if depthwise else kind, np.asarray(item), depthwise)
-
-    try:
-        with h5py.File(path) as file:
-            root = file.get("model_weights", file)
-            root.visititems(visit)
-            names = list(root)
-            configuration = file.attrs.get("model_config")
-    except OSError as error:
-        raise BadInput(f"{path} is not a readable HDF5 file ({error}); fetch it again.") from None
-    epsilon = 1e-3 if "bn_conv1" in names else None
-    if configuration is not None:
-        epsilon = single_epsilon(json.loads(configuration)["config"]["layers"], path)
-    return {name: with_torchvision_classifier(name, array, pair) for name, array in arrays.items()}, epsilon
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:

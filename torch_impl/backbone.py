@@ -52,11 +52,16 @@ def build(spec: ModelSpec) -> nn.Module:
             module.momentum = spec.batch_norm.momentum
             # Defined, also where a checkpoint has nothing for it: no scale means one.
             module.reset_parameters()
+            if "bn_running_variance" in spec.switches:
+                module.register_forward_pre_hook(_remember_variance)
+                module.register_forward_hook(_count_biased_variance)
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels:
+            module.__class__ = DepthwiseConv2d
         if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" not in spec.switches:
             # A matched run leaves nothing to a framework's random generator.
             module.p = 0.0
         if isinstance(module, SqueezeExcitation) and isinstance(module.scale_activation, nn.Hardsigmoid):
-            module.scale_activation = HardSigmoid()
+            module.scale_activation = nn.Hardsigmoid() if "hard_sigmoid" in spec.switches else HardSigmoid()
     if "initialisation" in spec.switches and spec.head == "imagenet":
         for name in spec.pair.classifier:
             for module in getattr(model, name).modules():
@@ -64,6 +69,49 @@ def build(spec: ModelSpec) -> nn.Module:
                     module.reset_parameters()
     forward = nn.Module.__call__ if spec.head == "imagenet" else _FORWARD.get(spec.pair.family, _features_only)
     return Backbone(model, forward)
+
+
+def _remember_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Keep what the running variance was, for ``_count_biased_variance``."""
+    if module.training and module.running_var is not None:
+        module.register_buffer("old_variance", module.running_var.clone(), persistent=False)
+
+
+def _count_biased_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    """Correct a running variance that torch just updated: Keras counts the biased variance, (n - 1)/n of torch's."""
+    if module.training and module.running_var is not None and module.momentum is not None:
+        n = inputs[0].numel() / inputs[0].shape[1]
+        kept = (1 - module.momentum) * module.get_buffer("old_variance")
+        with torch.no_grad():
+            # Behind autograd's back: the backward pass does not need what it thinks it has saved.
+            module.running_var.data.copy_(kept + (module.running_var - kept) * (n - 1) / n)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that is quick in float64, too.
+
+    torch's CPU library for float64 works through it channel by channel, so that its overhead grows with their number.
+    Here it is a sum over the cells of the kernel instead, each times a shifted image. In float32 it is torch's own.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.dtype != torch.float64 or input.device.type != "cpu":
+            return super()._conv_forward(input, weight, bias)
+        assert not isinstance(self.padding, str)
+        (rows, columns), (down, right) = self.padding, self.stride
+        x = F.pad(input, (columns, columns, rows, rows))
+        height = (x.shape[2] - weight.shape[2]) // down + 1
+        width = (x.shape[3] - weight.shape[3]) // right + 1
+        terms = (
+            x[:, :, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
+            * weight[:, 0, i, j, None, None]
+            for i in range(weight.shape[2])
+            for j in range(weight.shape[3])
+        )
+        total = next(terms)
+        for term in terms:
+            total = total + term
+        return total if bias is None else total + bias[:, None, None]
 
 
 class HardSigmoid(nn.Module):

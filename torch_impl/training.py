@@ -6,11 +6,14 @@ classes as they are; ``tf_impl/training.py`` says what differs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from shared.contract import Part
 from shared.plan import Batch
@@ -19,12 +22,13 @@ from torch_impl.network import Network
 from torch_impl.weights import parameters
 
 
-def build_optimizer(recipe: Recipe, variables: list[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(
+    recipe: Recipe, variables: list[nn.Parameter], switches: frozenset[str] = frozenset()
+) -> torch.optim.Optimizer:
     """The recipe's optimizer. Its learning rate is set anew in every step."""
+    coupled = 0.0 if "weight_decay" in switches else recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            variables, recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
+        return torch.optim.SGD(variables, recipe.learning_rate, momentum=recipe.momentum, weight_decay=coupled)
     # torch couples weight decay with the gradient in Adam and decouples it in AdamW.
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(
@@ -32,7 +36,7 @@ def build_optimizer(recipe: Recipe, variables: list[nn.Parameter]) -> torch.opti
         recipe.learning_rate,
         betas=(recipe.beta1, recipe.beta2),
         eps=recipe.epsilon,
-        weight_decay=recipe.weight_decay,
+        weight_decay=recipe.weight_decay if recipe.optimizer == "adamw" else coupled,
     )
 
 
@@ -49,34 +53,69 @@ class Trainer:
     def __init__(
         self, network: Network, part: Part, trainable: frozenset[str], batch_norm_trains: bool, recipe: Recipe
     ) -> None:
-        self.network, self.part = network, part
+        self.network, self.part, self.recipe = network, part, recipe
+        self.switches = network.spec.switches
         self.model = network.models[part]
         self.loss = build_loss(recipe)
-        self.variables: list[nn.Parameter] = []
+        self.parameters: dict[str, nn.Parameter] = {}
         for name, tensor in parameters(network):
             if isinstance(tensor, nn.Parameter):
                 tensor.requires_grad_(name in trainable)
                 if tensor.requires_grad:
-                    self.variables.append(tensor)
-        self.optimizer = build_optimizer(recipe, self.variables)
+                    self.parameters[name] = tensor
+        self.variables = list(self.parameters.values())
+        self.optimizer = build_optimizer(recipe, self.variables, self.switches)
+        self.steps = 0
         # In torch requires_grad says nothing about the statistics: a normalisation that is not in training mode is
         # frozen, one that is learns them, whatever its parameters do.
         network.eval()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d) and batch_norm_trains:
                 module.train(any(parameter.requires_grad for parameter in module.parameters()))
+            if isinstance(module, nn.BatchNorm2d) and "frozen_batch_norm" in self.switches:
+                # torch's pitfall: a frozen normalisation still follows the mode of the whole model.
+                module.train()
+            if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" in self.switches:
+                module.train(batch_norm_trains)
 
     def step(self, batch: Batch) -> Tensor:
         """One optimizer step. Returns the loss before it, as a scalar tensor."""
+        loss = self.differentiate(batch)
+        self.update(batch.learning_rate)
+        return loss
+
+    def differentiate(self, batch: Batch) -> Tensor:
+        """Loss of a batch; ``variables`` hold its gradients, and running statistics learn on the way."""
         labels = torch.from_numpy(batch.labels).to(self.network.device)
         targets = F.one_hot(labels, self.network.spec.classes).to(torch.get_default_dtype())
         loss = self.loss(targets, self.model(self.network.prepare(self.part, batch.inputs)))
         self.optimizer.zero_grad()
         loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = batch.learning_rate
-        self.optimizer.step()
         return loss.detach()
+
+    def update(self, learning_rate: float) -> None:
+        """One step of the optimizer along the gradients that ``variables`` hold."""
+        self.steps += 1
+        for group in self.optimizer.param_groups:
+            if self.switches:
+                self._as_keras(group, learning_rate)
+            group["lr"] = learning_rate
+        self.optimizer.step()
+
+    def _as_keras(self, group: dict[str, Any], learning_rate: float) -> None:
+        """Give torch's optimizer Keras's meaning of what is switched on."""
+        if "adam_epsilon" in self.switches and "betas" in group:
+            # Keras adds epsilon before the bias correction: the same as torch's with this epsilon.
+            group["eps"] = self.recipe.epsilon / math.sqrt(1 - self.recipe.beta2**self.steps)
+        if "weight_decay" in self.switches and self.recipe.optimizer != "adamw":
+            with torch.no_grad():
+                for variable in self.variables:
+                    variable.mul_(1 - learning_rate * self.recipe.weight_decay)
+        if "sgd_momentum" in self.switches:
+            # Keras's velocity holds the rate of its time: torch's does if it is rescaled whenever the rate changes.
+            for state in self.optimizer.state.values():
+                if state.get("momentum_buffer") is not None:
+                    state["momentum_buffer"].mul_(group["lr"] / learning_rate)
 
 
 def train(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -16,8 +13,8 @@ from torch import Tensor
 
 from shared import zoo
 from shared.contract import Array, ModelSpec, described
-from shared.errors import BadInput
 from shared.fetch import impatient
+from torch_impl import files
 from torch_impl.network import Network
 
 
@@ -81,47 +78,13 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
         raise OSError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-#: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-
-
 def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
     """Plain arrays without the counters and without the auxiliary head that only torchvision's InceptionV3 has."""
-    arrays = {}
-    for name, tensor in state.items():
-        # nn.DataParallel puts "module." in front of every name.
-        name = _OLD_DENSENET.sub(r"\1\2.", name.removeprefix("module."))
-        if not name.endswith("num_batches_tracked") and not name.startswith("AuxLogits."):
-            tensor = tensor.detach()
-            # NumPy has no bfloat16.
-            arrays[name] = (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
-    return arrays
-
-
-def read_checkpoint(path: Path, pair: zoo.Pair) -> tuple[dict[str, Array], float | None]:
-    """The arrays of a torchvision state_dict, by neutral name. Safetensors, or .pth read without running code from it.
-
-    Returns:
-        The arrays, and None: a state_dict does not say which epsilon its normalisation had.
-
-    Raises:
-        BadInput: the file is damaged, or holds anything but a state_dict.
-    """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            state: Any = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path} is not a state_dict that can be read safely ({reason}); use another file.") from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise BadInput(f"{path} holds something else than a state_dict of tensors; use another file.")
-    return _arrays(state), None
+    return {
+        files.neutral_name(name): tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked") and not name.startswith("AuxLogits.")
+    }
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:

@@ -37,12 +37,12 @@ def run(arguments: list[str], errors: Console) -> int:
         for name in names:
             _show(zoo.find(name), output)
         return IDENTICAL_OR_EQUIVALENT
-    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("Backbone", no_wrap=True)
     for title in ("Parameters", "px", "Stages"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Preprocessing", no_wrap=True)
-    table.add_column("What else differs")
+    table.add_column("Preprocessing", width=16)
+    table.add_column("What else differs", width=26)
     for pair in zoo.PAIRS:
         keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
         preprocessing = keras if keras == torchvision else f"{keras} / {torchvision}"

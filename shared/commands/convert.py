@@ -1,0 +1,171 @@
+"""``compare.py convert``: a checkpoint of one library as one of the other, or as a neutral one, and checked."""
+
+from __future__ import annotations
+
+import math
+import typing
+from pathlib import Path
+
+from rich.console import Console
+
+from shared import conversion, sources, timing, zoo
+from shared.cache import Cache
+from shared.commands.parser import Parser
+from shared.contract import ClassifierChoice
+from shared.conversion import Conversion, Request
+from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput, did_you_mean
+from shared.report import console as terminal
+
+#: Names of things that are left over, before the rest is only counted.
+SHOWN = 8
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Convert a checkpoint and print what became of it."""
+    options = _parser().read(arguments)
+    semantics = _word("--semantics", options.semantics, typing.get_args(zoo.Semantics))
+    classifier = _word("--classifier", options.classifier, typing.get_args(ClassifierChoice))
+    backbone = zoo.find(options.backbone).name if options.backbone else None
+    threads = options.threads if options.threads is not None else timing.available_cores()
+    if threads < 1:
+        raise BadInput(f"--threads {threads} is not valid; give 1 or more.")
+    request = Request(
+        source=options.source,
+        destination=Path(options.destination).expanduser(),
+        backbone=backbone,
+        semantics=semantics,
+        classifier=classifier,
+        image_size=options.image_size,
+        threads=threads,
+    )
+    with terminal.progress(errors) as progress:
+        result = conversion.convert(request, Cache(options.cache_dir), progress)
+    _show(request, result, Console(width=terminal.WIDTH))
+    return IDENTICAL_OR_EQUIVALENT if result.passed else DIFFERENT_OR_INCONCLUSIVE
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="compare.py convert",
+        usage="compare.py convert SOURCE DESTINATION [options]",
+        description="Convert a checkpoint, read it back, and run both frameworks on it.",
+        epilog="Exit status: 0 converted and checked, 1 the check failed, 2 bad input, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    kinds = ", ".join(sources.READERS)
+    parser.add_argument("source", metavar="SOURCE", help=f"a file ({kinds}), torchvision or keras")
+    kinds = ", ".join(conversion.WRITERS)
+    parser.add_argument("destination", metavar="DESTINATION", help=f"a file; its suffix chooses the format: {kinds}")
+    parser.add_argument("--backbone", metavar="NAME", help="the architecture (default: what the file or its name says)")
+    parser.add_argument(
+        "--semantics",
+        metavar="{torchvision,keras}",
+        help="under which the weights were trained, of a file that does not say (default: its framework's own)",
+    )
+    parser.add_argument(
+        "--classifier",
+        metavar="{auto,required,none}",
+        default="auto",
+        help="take the architecture's own classifier if it is there, insist on it, or leave it out (default: auto)",
+    )
+    parser.add_argument(
+        "--image-size", metavar="N", help="side in pixels for Keras and the check (default: the backbone's own)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="of each framework (default: the cores it may use)")
+    parser.add_cache_dir()
+    return parser
+
+
+def _word(option: str, given: str | None, valid: tuple[str, ...]) -> typing.Any:
+    """A word from a list, or None if the option is not given."""
+    if given is not None and given not in valid:
+        raise BadInput(f"{option} {given!r} is not known; {did_you_mean(given, valid)}")
+    return given
+
+
+def _show(request: Request, result: Conversion, output: Console) -> None:
+    """A few lines: what it is, what was left over, what came back, what to change on a plain class."""
+    pair = zoo.find(result.metadata.backbone)
+
+    def say(text: str) -> None:
+        output.print(text, markup=False, highlight=False)
+
+    classes = result.imported.classes
+    classifier = f"its classifier of {classes} classes" if classes else "without a classifier"
+    say(f"{pair.name}, {classifier}, {result.metadata.semantics} semantics, from {result.metadata.source}")
+    say(f"{result.arrays} arrays, {result.parameters:,} values")
+    left_over = result.imported.left_over
+    if left_over:
+        say(f"Left over, {len(left_over)} arrays that are not part of it:")
+        # The optimizer's state last: there is much of it, and nobody misses it.
+        names = sorted(left_over, key=lambda name: (name.startswith("optimizer"), name))
+        for name in names[:SHOWN]:
+            say(f"  {name} {left_over[name]}")
+        if len(names) > SHOWN:
+            rest = sum(math.prod(left_over[name]) for name in names[SHOWN:])
+            say(f"  and {len(names) - SHOWN} more from {names[SHOWN]} on, {rest:,} values")
+    if result.folded or result.imported.folded:
+        say(f"{result.folded or len(result.imported.folded)} convolution biases are folded into running means")
+    if result.differing:
+        say(f"Not the same when read back: {', '.join(result.differing[:SHOWN])}")
+        say(f"{request.destination} was not written")
+    else:
+        say(f"Read back: all {result.arrays} arrays the same{', after folding' if result.folded else ', bit by bit'}")
+    verdict = "same function" if result.output_difference <= conversion.TOLERANCE else "NOT the same function"
+    say(
+        f"{terminal.TITLES[result.ran[0]]} on the source, {terminal.TITLES[result.ran[1]]} on the result: {verdict}, "
+        f"outputs differ by {result.output_difference:.1e} (at most {conversion.TOLERANCE:.0e})"
+    )
+    hints = adaptations(request.destination, result, pair)
+    if hints:
+        say("On the plain class, change (see docs/convert.md):")
+        for hint in hints:
+            say(f"  {hint}")
+
+
+#: What a plain torchvision class needs to be Keras's function.
+ON_TORCHVISION: dict[zoo.Aspect, str] = {
+    "resnet_stride": "stride 2 in conv1, not conv2, of layer2.0, layer3.0, layer4.0",
+    "same_padding": 'padding "same" of TensorFlow in front of convolutions with stride 2',
+    "average_pooling": "average pooling that does not count the padding",
+}
+#: What a plain class of keras.applications needs to be torchvision's function.
+ON_KERAS: dict[zoo.Aspect, str] = {
+    "resnet_stride": "stride 2 in the 3x3 convolution of a stage's first block, not the 1x1",
+    "same_padding": "padding that is the same on all sides at stride 2",
+    "average_pooling": "average pooling that counts the padding",
+    "bn_scale": "a scale in every normalisation",
+}
+
+
+def adaptations(destination: Path, result: Conversion, pair: zoo.Pair) -> list[str]:
+    """What differs between the converted function and the plain class of the destination's library."""
+    suffix = conversion.writing_suffix(destination)
+    if suffix in (".safetensors", ".keras", ".h5"):
+        return []
+    own: zoo.Semantics = "keras" if suffix == ".weights.h5" else "torchvision"
+    semantics, hints = result.metadata.semantics, []
+    if suffix != ".weights.h5" and pair.family == "InceptionV3":
+        hints.append("inception_v3(aux_logits=False, init_weights=False): there is no auxiliary head")
+    if suffix != ".weights.h5" and pair.flattened and result.imported.classes and result.imported.image_size // 32 != 7:
+        hints.append(f"no pooling to 7x7, and a classifier for images of {result.imported.image_size} pixels")
+    if semantics != own:
+        changes = ON_KERAS if own == "keras" else ON_TORCHVISION
+        hints += [changes[aspect] for aspect in pair.structure if aspect in changes]
+        if own == "keras" and hints:
+            hints.append("or write a .keras file, which has all of this")
+    if pair.batch_norm:
+        epsilon = result.metadata.batch_norm_epsilon or pair.batch_norm[semantics].epsilon
+        if epsilon != pair.batch_norm[own].epsilon:
+            hints.append(f"epsilon {epsilon:g} in every normalisation, not {pair.batch_norm[own].epsilon:g}")
+    wanted, usual = pair.preprocessing[semantics], pair.preprocessing[own]
+    if wanted != usual:
+        hints.append(f"inputs: {_formula(zoo.PREPROCESSING[wanted])}")
+    if not result.imported.classes:
+        hints.append("it has no classifier: build the class without one (include_top=False), or load with strict=False")
+    return hints
+
+
+def _formula(preprocessing: zoo.Preprocessing) -> str:
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    return f"({preprocessing.channels} pixel / {preprocessing.divide_by:g} - [{mean}]) / [{std}]"

@@ -1,0 +1,124 @@
+"""``compare.py parity``: are these models the same function in both frameworks, and do they train the same way?"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from shared import checkpoint, results, sources, switches, timing, zoo
+from shared import recipe as recipes
+from shared.cache import Cache
+from shared.commands.parser import Parser
+from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
+from shared.ladder import Climb, Ladder
+from shared.report import ladder as report
+from shared.report.console import WIDTH, progress
+
+
+def build_parser() -> Parser:
+    """The options of the command."""
+    parser = Parser(
+        prog="compare.py parity",
+        description="Climb the parity ladder with both frameworks: image bytes, preprocessed inputs, activations layer "
+        "by layer, loss, gradients, optimizer steps, 20 training steps, predictions, metrics. The first layer or "
+        "parameter that differs by more than rounding is named.",
+        epilog="Exit status: 0 every rung of every pair passed, 1 not, 2 bad input, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--backbone", nargs="+", default=["MobileNetV2"], metavar="NAME", help="architectures, or all")
+    parser.add_argument(
+        "--weights",
+        default="random",
+        metavar="NAME",
+        help="random (weights that look trained), torchvision, keras, or a checkpoint file (default: random)",
+    )
+    parser.add_argument(
+        "--semantics",
+        choices=("torchvision", "keras", "both"),
+        help="whose meaning random weights have (default: both); a checkpoint brings its own",
+    )
+    parser.add_argument("--precision", choices=("float64", "float32"), default="float64", help="default: float64")
+    parser.add_argument(
+        "--switch",
+        nargs="+",
+        default=[],
+        metavar="WING:NAME",
+        help="make one wing differ in a known point (tensorflow:... or torch:...); the word list prints them all",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="side of the input in pixels (default: small for random weights, else what the weights are made for)",
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="climbs of each pair (default: 1)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first seed (default: 0)")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="cpu", help="default: cpu")
+    parser.add_argument("--threads", type=int, metavar="N", help="of each framework (default: half of the cores)")
+    parser.add_output_dir("results/<time>-parity/")
+    parser.add_cache_dir()
+    return parser
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Climb, print what came of each climb as it ends, and write ``parity.json`` and ``parity.md``."""
+    options = build_parser().read(arguments)
+    output = Console(width=WIDTH)
+    if options.switch == ["list"]:
+        report.list_switches(output)
+        return IDENTICAL_OR_EQUIVALENT
+    for name, least in (("seeds", 1), ("first_seed", 0), ("threads", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise BadInput(f"--{name.replace('_', '-')} {value} is too small; give {least} or more.")
+    pairs = zoo.PAIRS
+    if [name.lower() for name in options.backbone] != ["all"]:
+        pairs = tuple(dict.fromkeys(zoo.find(name) for name in options.backbone))
+    for pair in pairs:
+        switches.check(options.switch, pair, options.precision)
+    folder = options.output_dir or results.unused("parity")
+    results.make(folder)
+    with progress(errors) as tell:
+        ladder = Ladder(folder, options.threads, options.device, tell)
+        for pair in pairs:
+            weights = _weights(pair, options, tell)
+            for result in ladder.climb(list(_climbs(pair, weights, options))):
+                report.show(result, output)
+    document = ladder.document()
+    (folder / "parity.md").write_text(report.markdown(document), encoding="utf-8")
+    report.summarise(document, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    return IDENTICAL_OR_EQUIVALENT if document.passed else DIFFERENT_OR_INCONCLUSIVE
+
+
+def _weights(pair: zoo.Pair, options: argparse.Namespace, tell: report.Tell) -> Path | None:
+    """The neutral checkpoint that --weights means for a pair."""
+    values = {"backbone": pair.name, "weights": options.weights, "control": False}
+    recipe = recipes.validated(values, "the command line")
+    return sources.resolve(recipe, Cache(options.cache_dir), options.threads or timing.available_cores(), tell)
+
+
+def _climbs(pair: zoo.Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[Climb]:
+    """One climb for each semantics and seed."""
+    both: tuple[zoo.Semantics, ...] = ("torchvision", "keras")
+    chosen = tuple(semantics for semantics in both if options.semantics in (None, "both", semantics))
+    if weights is not None:
+        held = checkpoint.read_metadata(weights).semantics
+        if held not in chosen:
+            raise BadInput(f"--semantics {options.semantics}: {weights} has {held} semantics; leave the option out.")
+        chosen = (held,)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for semantics, seed in itertools.product(chosen, seeds):
+        yield Climb(
+            pair=pair,
+            semantics=semantics,
+            precision=options.precision,
+            seed=seed,
+            switches=tuple(options.switch),
+            checkpoint=weights.absolute() if weights else None,
+            image_size=options.image_size,
+        )

@@ -1,0 +1,111 @@
+"""The parity ladder on the terminal and as a Markdown table."""
+
+from __future__ import annotations
+
+import platform
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shared import switches
+from shared.fetch import Progress as Tell
+from shared.report.console import WIDTH
+from shared.report.parity import PairResult, Parity, RungResult
+from shared.rungs import RUNGS
+
+__all__ = ["Tell", "list_switches", "markdown", "show", "summarise"]
+
+
+def show(result: PairResult, console: Console) -> None:
+    """One climb: a line if it passed, and what diverged first if it did not."""
+    title = f"{result.backbone}, {result.semantics} semantics, {result.precision}, {result.image_size} px"
+    title += f", seed {result.seed}" + "".join(f", {escape(each)}" for each in result.switches)
+    if result.passed:
+        worst = max(rung.max_rel_difference or 0.0 for rung in result.rungs)
+        console.print(f"[green]passed[/]  {title}: at most {worst:.1e}", highlight=False)
+        return
+    console.print(f"[bold red]failed[/]  {title}", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Rung")
+    for column in ("Arrays", "Largest difference", "Tolerance", ""):
+        table.add_column(column, justify="right")
+    for rung in result.rungs:
+        verdict = "passed" if rung.passed else "[red]FAILED[/]"
+        table.add_row(rung.name, str(rung.arrays), _number(rung.max_abs_difference), _number(rung.tolerance), verdict)
+    console.print(table)
+    failed = result.first_failure
+    assert failed is not None
+    for line in _divergence(failed):
+        console.print(line, highlight=False, markup=False)
+    console.print()
+
+
+def _divergence(rung: RungResult) -> list[str]:
+    first = rung.first_divergence
+    assert first is not None
+    lines = [f"First divergence, at rung {rung.name!r}: {first.what}"]
+    if first.neutral:
+        lines.append(f"  in torchvision: {first.torch or 'there is none'}")
+        lines.append(f"  in Keras:       {first.tensorflow or 'there is none'}")
+    if first.max_abs_difference is None:
+        lines.append("  the two cannot be compared: one is missing, not finite, or of another shape")
+    else:
+        lines.append(f"  differs by {first.max_abs_difference:.2e}; rounding explains {first.tolerance:.1e}")
+    return lines
+
+
+def summarise(document: Parity, console: Console) -> None:
+    """One last line."""
+    passed = sum(result.passed for result in document.pairs)
+    colour = "green" if document.passed else "red"
+    total = len(document.pairs)
+    console.print(
+        f"[bold {colour}]{passed} of {total} climbs passed all {len(RUNGS)} rungs.[/]"
+        if total
+        else "[yellow]Nothing was climbed.[/]",
+        highlight=False,
+    )
+
+
+def markdown(document: Parity) -> str:
+    """The table of all climbs, with the date and the versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(document.versions.items()))
+    lines = [
+        f"{document.created[:10]}, {versions}; {platform.machine()}, CPU.",
+        "",
+        "| backbone | semantics | px | arrays | activations | loss | gradients | trajectory | losses | passed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in document.pairs:
+        cells = [result.backbone, result.semantics, str(result.image_size)]
+        cells.append(str(sum(rung.arrays for rung in result.rungs)))
+        for name in ("activations", "loss", "gradients", "trajectory"):
+            found = [rung for rung in result.rungs if rung.name == name]
+            cells.append(_number(found[0].max_rel_difference) if found else "")
+        cells.append(_number(result.max_loss_difference))
+        cells.append("yes" if result.passed else f"no: {result.first_failure.name if result.first_failure else ''}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def list_switches(console: Console) -> None:
+    """All switches, with the rung that catches each."""
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Switch", no_wrap=True)
+    table.add_column("Wings", no_wrap=True)
+    table.add_column("Caught at", no_wrap=True)
+    table.add_column("The wing")
+    for switch in switches.SWITCHES:
+        wings = "both" if len(switch.caught) > 1 else next(iter(switch.caught))
+        rung = next(iter(switch.caught.values())).rung
+        table.add_row(switch.name, wings, rung, switch.summary)
+    console.print(table)
+    console.print("Write tensorflow:NAME or torch:NAME behind --switch.", highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}"

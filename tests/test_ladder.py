@@ -1,0 +1,248 @@
+"""The parity ladder: matched wings pass every rung, and every known difference is caught where it should be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import rungs, switches, zoo
+from shared.errors import BadInput
+from shared.ladder import Climb, Ladder
+from shared.report.parity import PairResult
+from shared.rungs import RUNGS, Entry
+from tests.conftest import Command
+
+#: One architecture of every family; where the libraries differ most, both semantics are among them.
+FAMILIES: dict[str, tuple[zoo.Semantics, ...]] = {
+    "VGG16": ("keras",),
+    "ResNet50": ("torchvision", "keras"),
+    "InceptionV3": ("torchvision", "keras"),
+    "DenseNet121": ("torchvision",),
+    "MobileNetV2": ("keras",),
+    "MobileNetV3Small": ("torchvision",),
+    "EfficientNetB0": ("keras",),
+    "EfficientNetV2S": ("torchvision",),
+    "ConvNeXtTiny": ("keras",),
+}
+FAMILY_CASES = [(name, semantics) for name, each in FAMILIES.items() for semantics in each]
+#: Effects that float32's rounding hides.
+SMALL = {switch.name for switch in switches.SWITCHES if switch.only_float64} | {"bn_running_variance"}
+
+
+def climb_all(folder: Path, climbs: list[Climb]) -> list[PairResult]:
+    # One thread: torch's depthwise convolutions in float64 wait for one another beside a busy process.
+    return Ladder(folder, threads=1, device="cpu", progress=lambda what, done, total: None).climb(climbs)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], PairResult]:
+    """Rungs one to five in float64, all families in one process for each framework."""
+    climbs = [Climb(zoo.find(name), semantics, until="gradients") for name, semantics in FAMILY_CASES]
+    results = climb_all(tmp_path_factory.mktemp("families"), climbs)
+    return {(result.backbone, result.semantics): result for result in results}
+
+
+@pytest.mark.parametrize(("name", "semantics"), FAMILY_CASES)
+def test_families(name: str, semantics: str, families: dict[tuple[str, str], PairResult]) -> None:
+    result = families[name, semantics]
+    assert result.passed, result.first_failure
+    assert [rung.name for rung in result.rungs] == list(RUNGS[:5])
+    # More than a handful of arrays: a ladder without steps would pass as well.
+    assert result.rung("activations").arrays > 15
+    assert result.rung("gradients").arrays > 30
+    assert (result.rung("activations").max_rel_difference or 0) <= 1e-10
+
+
+def switched(folder: Path, precision: str, chosen: Callable[[str], bool]) -> dict[str, PairResult]:
+    given = [each for each in switches.all_names() if chosen(each.partition(":")[2])]
+    climbs = []
+    for each in given:
+        framework, switch = switches.find(each)
+        name, semantics = switch.example
+        until = switch.caught[framework].rung
+        climbs.append(Climb(zoo.find(name), semantics, precision, switches=(each,), until=until))
+    return dict(zip(given, climb_all(folder, climbs), strict=True))
+
+
+@pytest.fixture(scope="module")
+def all_switched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairResult]:
+    """Every switch up to its rung, in the precision that shows it and takes less time."""
+    large = switched(tmp_path_factory.mktemp("large"), "float32", lambda name: name not in SMALL)
+    return large | switched(tmp_path_factory.mktemp("small"), "float64", lambda name: name in SMALL)
+
+
+@pytest.mark.parametrize("given", switches.all_names())
+def test_every_switch_is_caught(given: str, all_switched: dict[str, PairResult]) -> None:
+    check_caught(given, all_switched[given])
+
+
+def check_caught(given: str, result: PairResult) -> None:
+    framework, switch = switches.find(given)
+    expected = switch.caught[framework]
+    failed = result.first_failure
+    assert failed is not None
+    assert failed.name == expected.rung
+    first = failed.first_divergence
+    assert first is not None
+    assert first.what.startswith(expected.what)
+    if not expected.name:
+        assert first.neutral is None
+        return
+    assert first.neutral is not None
+    assert first.neutral.endswith(expected.name)
+    # In both frameworks' names; Keras has other names than torchvision, which are the neutral ones.
+    assert first.torch == first.neutral
+    assert first.tensorflow is not None
+    assert first.tensorflow != first.torch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [each for each in switches.all_names() if each.partition(":")[2] not in SMALL])
+def test_every_switch_is_caught_in_float64(given: str, tmp_path: Path) -> None:
+    framework, switch = switches.find(given)
+    name, semantics = switch.example
+    climb = Climb(zoo.find(name), semantics, switches=(given,), until=switch.caught[framework].rung)
+    (result,) = climb_all(tmp_path, [climb])
+    check_caught(given, result)
+
+
+def test_the_whole_ladder(command: Command) -> None:
+    outcome = command(
+        *("parity", "--backbone", "mobilenet_v2", "--semantics", "torchvision", "--threads", 1, "--first-seed", 3)
+    )
+    assert outcome.status == 0, outcome.output + outcome.errors
+    document = json.loads((outcome.folder / "parity.json").read_text())
+    assert document["passed"]
+    (pair,) = document["pairs"]
+    assert (pair["backbone"], pair["semantics"], pair["precision"]) == ("MobileNetV2", "torchvision", "float64")
+    assert [rung["name"] for rung in pair["rungs"]] == list(RUNGS)
+    for rung in pair["rungs"]:
+        assert rung["passed"]
+        assert rung["first_divergence"] is None
+        assert rung["max_abs_difference"] <= rung["tolerance"]
+    # 20 steps; without training, or with all of it in one array, agreement would mean little.
+    assert pair["rungs"][6]["arrays"] > 300
+    assert 0 < pair["max_loss_difference"] <= 1e-8
+    assert "1 of 1 climbs passed all 9 rungs" in outcome.output
+    assert "| MobileNetV2 | torchvision |" in (outcome.folder / "parity.md").read_text()
+    assert max(map(len, outcome.output.splitlines())) <= 80
+
+
+def test_a_switch_on_the_command_line(command: Command) -> None:
+    outcome = command(
+        *("parity", "--semantics", "torchvision", "--precision", "float32", "--switch", "torch:bn_epsilon")
+    )
+    assert outcome.status == 1
+    text = " ".join(outcome.output.split())
+    assert "First divergence, at rung 'activations': activation in torchvision: features.0.1 in Keras: bn_Conv1" in text
+    document = json.loads((outcome.folder / "parity.json").read_text())
+    assert not document["passed"]
+    assert document["pairs"][0]["switches"] == ["torch:bn_epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--switch", "torch:bn_epsilom"], "--switch torch:bn_epsilom: there is no such switch; did you mean"),
+        (["--switch", "torch:gelu"], "--switch torch:gelu: there is no such switch; did you mean 'tensorflow:gelu'?"),
+        (["--backbone", "VGG16", "--switch", "torch:bn_epsilon"], "makes no difference to VGG16; try it on ResNet50"),
+        (
+            ["--backbone", "ConvNeXtTiny", "--precision", "float32", "--switch", "tensorflow:gelu"],
+            "smaller than float32's rounding; add --precision float64",
+        ),
+        (["--backbone", "resnet51"], "unknown backbone 'resnet51'; did you mean 'ResNet50'?"),
+        (["--weights", "nowhere.safetensors"], "there is no such file"),
+        (["--weights", "kears"], "did you mean 'keras'?"),
+        (["--image-size", "16"], "image_size = 16 is not valid"),
+        (["--seeds", "0"], "--seeds 0 is too small; give 1 or more"),
+        (["--precision", "float16"], "invalid choice: 'float16'"),
+        (["--swich", "torch:bn_epsilon"], "unknown option '--swich'; did you mean '--switch'?"),
+    ],
+)
+def test_bad_input(arguments: list[str], sentence: str, command: Command) -> None:
+    outcome = command("parity", *arguments)
+    assert outcome.status == 2
+    assert "Traceback" not in outcome.errors
+    assert sentence in " ".join(outcome.errors.split())
+
+
+def test_the_list_of_switches(command: Command) -> None:
+    outcome = command("parity", "--switch", "list")
+    assert outcome.status == 0
+    for switch in switches.SWITCHES:
+        assert switch.name in outcome.output
+
+
+def test_switches_of_one_wing() -> None:
+    given = ["torch:bn_epsilon", "tensorflow:same_padding", "torch:dropout"]
+    assert switches.of("torch", given) == {"bn_epsilon", "dropout"}
+    with pytest.raises(BadInput, match="no such switch"):
+        switches.find("jax:bn_epsilon")
+
+
+def keyed(*entries: Entry) -> dict[str, Entry]:
+    return {entry.key: entry for entry in entries}
+
+
+def differ(ours: dict[str, Entry], theirs: dict[str, Entry]) -> list[str]:
+    return [each.entry.name for each in rungs.differences(ours, theirs, lambda entry: 1e-6) if each.excess > 1]
+
+
+def test_the_first_difference_in_order_comes_first() -> None:
+    ours = keyed(*(Entry("activation", name, np.ones(3)) for name in "abc"))
+    theirs = keyed(*(Entry("activation", name, np.ones(3) + 0.1 * (name in "bc")) for name in "cba"))
+    assert differ(ours, theirs) == ["b", "c"]
+
+
+def test_one_bad_value_among_a_million_is_seen() -> None:
+    ours, bad = np.ones(10**6), np.ones(10**6)
+    bad[123456] += 1e-5
+    assert differ(keyed(Entry("a", "x", ours)), keyed(Entry("a", "x", bad))) == ["x"]
+
+
+@pytest.mark.parametrize("theirs", [np.array([1.0, np.nan]), np.ones(3), None])
+def test_what_cannot_be_compared_differs(theirs: np.ndarray | None) -> None:
+    other = {} if theirs is None else keyed(Entry("a", "x", theirs))
+    (found,) = rungs.differences(keyed(Entry("a", "x", np.ones(2))), other, lambda entry: 1e-6)
+    assert found.excess > 1
+
+
+def test_what_only_the_other_wing_has_differs() -> None:
+    theirs = keyed(Entry("gradient", "conv.weight", np.ones(2)), Entry("gradient", "conv.bias", np.ones(2)))
+    assert differ(keyed(Entry("gradient", "conv.weight", np.ones(2))), theirs) == ["conv.bias"]
+
+
+def test_parameters_of_a_module_share_a_scale() -> None:
+    """A bias in front of a normalisation has a gradient of nothing but rounding."""
+    ours = keyed(Entry("gradient", "conv.weight", np.ones(2)), Entry("gradient", "conv.bias", np.full(2, 1e-12)))
+    theirs = keyed(Entry("gradient", "conv.weight", np.ones(2)), Entry("gradient", "conv.bias", np.full(2, -1e-12)))
+    assert differ(ours, theirs) == []
+
+
+def test_weights_move_by_their_rounding() -> None:
+    arrays = {"a.weight": np.ones((8, 16, 3, 3)), "a.bias": np.ones(8)}
+    moved = rungs.perturbed(arrays, 0, "float32")
+    np.testing.assert_allclose(np.abs(moved["a.weight"] - 1), 12 * 2.0**-24, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(moved["a.bias"] - 1), 2.0**-24, rtol=1e-6)
+    assert len(np.unique(moved["a.weight"])) == 2
+
+
+def test_tolerances() -> None:
+    assert rungs.tolerance("bytes", "float64", None, Entry("images", "", np.zeros(3, np.uint8))) == 0
+    # What a chaotic function may do in float64 ends at the project's promise.
+    assert rungs.tolerance("activations", "float64", 1.0) == 1e-10
+    assert rungs.tolerance("trajectory", "float64", 1e-12) == pytest.approx(8e-12)
+    adam = Entry("adam, step 1: parameter", "x", np.zeros(3))
+    assert rungs.tolerance("optimizer", "float64", None, adam, beta2=0.999) == pytest.approx(16e3 * 2.0**-53)
+
+
+def test_a_rung_comes_back_in_order(tmp_path: Path) -> None:
+    entries = [Entry("b", "y", np.arange(3)), Entry("a", "x", np.ones((2, 3))), Entry("a", "", np.zeros(1))]
+    rungs.write(tmp_path / "rung", entries)
+    read = list(rungs.read(tmp_path / "rung").values())
+    assert [entry.key for entry in read] == ["b|y", "a|x", "a|"]
+    np.testing.assert_array_equal(read[0].array, entries[0].array)

@@ -1,0 +1,160 @@
+"""Activations, gradients and optimizer state for the parity ladder, and what a switch leaves to the framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from shared import images as files
+from shared.checkpoint import LAYER_SCALE
+from shared.contract import Array, Differentiated, Part
+from shared.plan import Batch
+from shared.recipe import Recipe
+from tf_impl.network import Network
+from tf_impl.training import Trainer
+from tf_impl.weights import from_neutral, parameters, to_neutral
+
+
+def names(network: Network) -> dict[str, str]:
+    """The framework's own name of every layer and parameter, by neutral name."""
+    found: dict[str, str] = {}
+    for name, kind, layer, variable in parameters(network.models["all"], network.spec.pair):
+        found[name] = variable.path
+        if kind != LAYER_SCALE:
+            found[name.rpartition(".")[0]] = layer.name
+    return found
+
+
+def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
+    """The images (N, S, S, 3), with what is switched on done by TensorFlow itself.
+
+    Args:
+        pictures: the files that they were read from.
+        images: as shared.images read them.
+        resize: shorter side to which they were resized.
+        switches: "jpeg_decoding": decode with TensorFlow's own decoder, then as usual; "resizing": squash to a square
+            without antialiasing.
+    """
+    if not switches & {"jpeg_decoding", "resizing"}:
+        return images
+    size = images.shape[1]
+    changed = []
+    for path in pictures:
+        pixels = np.array(files.decode(path))
+        if "jpeg_decoding" in switches:
+            pixels = tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
+        if "resizing" in switches:
+            small = tf.image.resize(pixels.astype(np.float32), (size, size), method="bilinear", antialias=False)
+            changed.append(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8).numpy())
+        else:
+            changed.append(files.fit(Image.fromarray(pixels), resize, size))
+    return np.stack(changed)
+
+
+def own_batches(batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
+    """The batches, with what is switched on drawn by TensorFlow's own generator.
+
+    Args:
+        batches: of all epochs.
+        epochs: how many.
+        switches: "data_order": shuffle each epoch; "augmentation": flip at random.
+    """
+    if not switches & {"data_order", "augmentation"}:
+        return list(batches)
+    changed: list[Batch] = []
+    per_epoch = len(batches) // epochs
+    for epoch in range(epochs):
+        part = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        images = np.concatenate([batch.inputs for batch in part])
+        labels = np.concatenate([batch.labels for batch in part])
+        if "augmentation" in switches:
+            images = np.stack([tf.image.random_flip_left_right(image).numpy() for image in images])
+        loader = tf.data.Dataset.from_tensor_slices((images, labels))
+        if "data_order" in switches:
+            loader = loader.shuffle(len(labels))
+        loader = loader.batch(len(part[0].labels))
+        for (inputs, targets), batch in zip(loader.as_numpy_iterator(), part, strict=True):
+            changed.append(replace(batch, inputs=inputs, labels=targets))
+    return changed
+
+
+def preprocess(network: Network, images: Array) -> Array:
+    """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
+    return network.prepare("all", tf.convert_to_tensor(images)).numpy()
+
+
+def _watched(network: Network, inputs: tf.Tensor, training: bool) -> dict[str, Array]:
+    """What every layer that holds parameters puts out, by neutral name."""
+    seen: dict[str, Array] = {}
+    parts: tuple[Part, ...] = ("all",) if network.spec.head == "imagenet" else ("features", "head")
+    for part in parts:
+        model = network.models[part]
+        watched = {
+            name.rpartition(".")[0]: layer
+            for name, kind, layer, _ in parameters(model, network.spec.pair)
+            if kind != LAYER_SCALE
+        }
+        probe = keras.Model(model.inputs, [[layer.output for layer in watched.values()], model.output])
+        outputs, inputs = probe(inputs, training=training)
+        for name, output in zip(watched, outputs, strict=True):
+            array = output.numpy()
+            # What stands behind the pooling is (b, C), also where Keras has 1x1 convolutions.
+            seen[name] = array.reshape(len(array), -1) if network.spec.in_classifier(f"{name}.weight") else array
+    return seen
+
+
+def activations(network: Network, images: Array) -> dict[str, Array]:
+    """Outputs of every layer that holds parameters, in inference mode."""
+    return _watched(network, network.prepare("all", tf.convert_to_tensor(images)), training=False)
+
+
+def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
+    """One forward and backward pass with all parameters trainable. Not compiled: it would take longer than the pass."""
+    trainer = Trainer(network, "all", _everything(network), batch_norm_trains, recipe)
+    inputs = tf.convert_to_tensor(batch.inputs)
+    loss, gradients = trainer.differentiate(inputs, tf.convert_to_tensor(batch.labels))
+    spec = network.spec
+    named = {
+        name: to_neutral(name, kind, layer, gradient.numpy(), spec.pair, spec.switches)
+        for (name, kind, layer, _), gradient in zip(trainer.parameters, gradients, strict=True)
+    }
+    before = [tf.identity(variable) for variable in network.models["all"].weights]
+    seen = _watched(network, network.prepare("all", inputs), trainer.batch_norm_trains)
+    # The second forward pass has taught the running statistics once more.
+    for variable, value in zip(network.models["all"].weights, before, strict=True):
+        variable.assign(value)
+    return Differentiated(seen, float(loss), named)
+
+
+def optimize(
+    network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+) -> Iterator[dict[str, dict[str, Array]]]:
+    """Steps of the recipe's optimizer from a fresh state along given gradients."""
+    trainer = Trainer(network, "all", _everything(network), False, recipe)
+    spec, optimizer = network.spec, trainer.optimizer
+    states = {"momentum": optimizer.momentums} if recipe.optimizer == "sgd" else {}
+    if recipe.optimizer != "sgd":
+        states = {"first moment": optimizer._momentums, "second moment": optimizer._velocities}
+    for given, rate in zip(gradients, rates, strict=True):
+        tensors = []
+        for name, kind, _, variable in trainer.parameters:
+            array = from_neutral(name, kind, given[name], variable, spec.pair, spec.switches)
+            tensors.append(tf.constant(array, variable.dtype))
+        trainer.update(tensors, rate)
+        found: dict[str, dict[str, Array]] = {}
+        for label, variables in {"parameter": trainer.variables, **states}.items():
+            found[label] = {
+                name: to_neutral(name, kind, layer, variable.numpy(), spec.pair, spec.switches)
+                for (name, kind, layer, _), variable in zip(trainer.parameters, variables, strict=True)
+            }
+        yield found
+
+
+def _everything(network: Network) -> frozenset[str]:
+    return frozenset(name for name, *_ in parameters(network.models["all"], network.spec.pair))

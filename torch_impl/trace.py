@@ -1,0 +1,169 @@
+"""Activations, gradients and optimizer state for the parity ladder, and what a switch leaves to the framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
+
+from shared import images as files
+from shared import zoo
+from shared.contract import Array, Differentiated
+from shared.plan import Batch
+from shared.recipe import Recipe
+from torch_impl.network import Network
+from torch_impl.training import Trainer
+from torch_impl.weights import parameters
+
+
+def names(network: Network) -> dict[str, str]:
+    """The framework's own name of every layer and parameter, by neutral name: the neutral names are torchvision's."""
+    found = [name for name, _ in parameters(network)] + list(_layers(network))
+    return {name: name for name in found}
+
+
+def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
+    """The images (N, S, S, 3), with what is switched on done by torch itself.
+
+    Args:
+        pictures: the files that they were read from.
+        images: as shared.images read them.
+        resize: shorter side to which they were resized.
+        switches: "resizing": squash to a square without antialiasing.
+    """
+    if "resizing" not in switches:
+        return images
+    size = images.shape[1]
+    squashed = []
+    for path in pictures:
+        pixels = torch.from_numpy(np.array(files.decode(path))).movedim(-1, 0)[None].float()
+        small = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=False)
+        squashed.append(small[0].movedim(0, -1).round().clamp(0, 255).byte().numpy())
+    return np.stack(squashed)
+
+
+def own_batches(batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
+    """The batches, with what is switched on drawn by torch's own generator.
+
+    Args:
+        batches: of all epochs.
+        epochs: how many.
+        switches: "data_order": shuffle each epoch; "augmentation": flip at random.
+    """
+    if not switches & {"data_order", "augmentation"}:
+        return list(batches)
+    changed: list[Batch] = []
+    per_epoch = len(batches) // epochs
+    for epoch in range(epochs):
+        part = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        images = torch.from_numpy(np.concatenate([batch.inputs for batch in part]))
+        labels = torch.from_numpy(np.concatenate([batch.labels for batch in part]))
+        if "augmentation" in switches:
+            flip = v2.RandomHorizontalFlip()
+            images = torch.stack([flip(image.movedim(-1, 0)).movedim(0, -1) for image in images])
+        loader = DataLoader(
+            TensorDataset(images, labels), batch_size=len(part[0].labels), shuffle="data_order" in switches
+        )
+        for (inputs, targets), batch in zip(loader, part, strict=True):
+            changed.append(replace(batch, inputs=inputs.numpy(), labels=targets.numpy()))
+    return changed
+
+
+def preprocess(network: Network, images: Array) -> Array:
+    """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
+    return network.prepare("all", images).movedim(1, -1).cpu().numpy()
+
+
+def _layers(network: Network) -> dict[str, nn.Module]:
+    """Every module that holds parameters of its own, by neutral name, in the order in which it was made."""
+    found: dict[str, nn.Module] = {}
+    for prefix, part in (("", network.features), (zoo.HEAD, network.head)):
+        for name, module in part.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LayerNorm):
+                found[prefix + name.removeprefix("0.model.")] = module
+    return found
+
+
+def _watch(network: Network, seen: dict[str, Array]) -> list[Any]:
+    """Hooks that write down what every layer puts out. Returns them for removal."""
+
+    def hook(name: str, behind_pooling: bool, channels_first: bool) -> Any:
+        def write_down(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            # A copy: the activation behind it may work in place.
+            value = output.detach().movedim(1, -1) if channels_first and output.ndim == 4 else output.detach()
+            array = value.cpu().numpy().copy()
+            seen[name] = array.reshape(len(array), -1) if behind_pooling else array
+
+        return write_down
+
+    return [
+        # ConvNeXt's blocks work on (b, H, W, C) between two permutations: there nn.Linear and nn.LayerNorm do.
+        module.register_forward_hook(
+            hook(name, network.spec.in_classifier(name), type(module) not in (nn.Linear, nn.LayerNorm))
+        )
+        for name, module in _layers(network).items()
+    ]
+
+
+def activations(network: Network, images: Array) -> dict[str, Array]:
+    """Outputs of every layer that holds parameters, in inference mode, in the order of the forward pass."""
+    seen: dict[str, Array] = {}
+    network.eval()
+    hooks = _watch(network, seen)
+    with torch.inference_mode():
+        network.models["all"](network.prepare("all", images))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
+    """One forward and backward pass with all parameters trainable."""
+    everything = frozenset(name for name, _ in parameters(network))
+    trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
+    seen: dict[str, Array] = {}
+    hooks = _watch(network, seen)
+    loss = trainer.differentiate(batch)
+    for hook in hooks:
+        hook.remove()
+    gradients = {name: _numpy(variable.grad) for name, variable in trainer.parameters.items()}
+    trainer.optimizer.zero_grad()
+    return Differentiated(seen, float(loss), gradients)
+
+
+#: torch's name of an optimizer's state to the contract's.
+_STATES = {"momentum_buffer": "momentum", "exp_avg": "first moment", "exp_avg_sq": "second moment"}
+
+
+def optimize(
+    network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+) -> Iterator[dict[str, dict[str, Array]]]:
+    """Steps of the recipe's optimizer from a fresh state along given gradients."""
+    everything = frozenset(name for name, _ in parameters(network))
+    trainer = Trainer(network, "all", everything, False, recipe)
+    for given, rate in zip(gradients, rates, strict=True):
+        for name, variable in trainer.parameters.items():
+            variable.grad = torch.from_numpy(given[name]).to(variable)
+        trainer.update(rate)
+        found: dict[str, dict[str, Array]] = {
+            "parameter": {name: _numpy(variable) for name, variable in trainer.parameters.items()}
+        }
+        for name, variable in trainer.parameters.items():
+            for key, value in trainer.optimizer.state[variable].items():
+                if key in _STATES and value is not None:
+                    found.setdefault(_STATES[key], {})[name] = _numpy(value)
+        yield found
+    trainer.optimizer.zero_grad()
+
+
+def _numpy(tensor: Tensor | None) -> Array:
+    assert tensor is not None
+    return tensor.detach().cpu().numpy().copy()
