@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: compare test test-slow check format clean
+.PHONY: compare test test-slow parity check format clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -14,6 +14,10 @@ test: check
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or network"
+
+# The whole ladder: all pairs under both semantics in float64 (an hour or more on two cores). Its table is docs/parity.md.
+parity: $(INSTALLED)
+	$(BIN)/python compare.py parity --backbone all --precision float64 --output-dir results/parity
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -59,6 +59,7 @@ class Case(BaseModel):
         images: uint8 array (N, S, S, 3) as .npy; labels: int64 (N,) as .npy; plan: .npz; pictures: the files that the
             images were read from.
         until: last rung to climb.
+        skip: rungs to leave out; loss and gradients go together.
         measures_rounding: whether to repeat the passes with moved weights.
     """
 
@@ -77,6 +78,7 @@ class Case(BaseModel):
     plan: Path
     pictures: tuple[Path, ...]
     until: Rung = "metrics"
+    skip: frozenset[Rung] = frozenset()
     measures_rounding: bool = False
 
 

@@ -53,6 +53,7 @@ class Climb:
         image_size: side of the input in pixels. None: what a checkpoint is made for; for random weights one that is
             small and yet tells paddings apart.
         until: last rung.
+        skip: rungs to leave out, to save time; loss and gradients go together.
     """
 
     pair: zoo.Pair
@@ -63,6 +64,7 @@ class Climb:
     checkpoint: Path | None = None
     image_size: int | None = None
     until: Rung = "metrics"
+    skip: frozenset[Rung] = frozenset()
 
     @property
     def size(self) -> int:
@@ -80,7 +82,7 @@ class Climb:
 
 def recipe_for(climb: Climb, device: str, threads: int) -> Recipe:
     """The trajectory: every parameter trains, normalisation too, with SGD under a warm-up and a cosine, and flips."""
-    rate = 1e-3
+    rate = 1e-4
     if not climb.pair.batch_norm and climb.pair.preprocessing[climb.semantics] == "caffe":
         # Inputs deviate by about 60, elsewhere by about 1; without normalisation, curvature grows by their square.
         rate /= 60**2
@@ -190,6 +192,7 @@ class Ladder:
                 plan=folder / "plan.npz",
                 pictures=tuple(sorted(folder.glob("*.jpg"))),
                 until=climb.until,
+                skip=climb.skip,
             )
         measuring = _measuring(parts)
         parts[measuring] = parts[measuring].model_copy(update={"measures_rounding": True})
@@ -255,6 +258,7 @@ def _shared(parts: Sequence[Parts]) -> dict[Framework, list[Case]]:
             shared[framework][case.id] = known.model_copy(
                 update={
                     "until": max(known.until, case.until, key=RUNGS.index),
+                    "skip": known.skip & case.skip,
                     "measures_rounding": known.measures_rounding or case.measures_rounding,
                 }
             )
@@ -277,6 +281,8 @@ class Comparison:
     def rungs(self) -> Iterator[RungResult]:
         """From the lowest to the highest."""
         for rung in RUNGS[: RUNGS.index(self.case.until) + 1]:
+            if rung in self.case.skip:
+                continue
             if rung == "predictions":
                 yield self._predictions()
             elif rung == "metrics":
@@ -291,7 +297,7 @@ class Comparison:
 
     def largest_loss_difference(self) -> float | None:
         """Over all steps of the trajectory; None if it was not climbed or is not finite."""
-        if RUNGS.index(self.case.until) < RUNGS.index("trajectory"):
+        if RUNGS.index(self.case.until) < RUNGS.index("trajectory") or "trajectory" in self.case.skip:
             return None
         ours, theirs = (self._read(framework, "trajectory")["losses|"].array for framework in (REFERENCE, OTHER))
         return _finite(evaluation.largest_difference(ours, theirs))

@@ -161,7 +161,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "hard_sigmoid",
         "uses nn.Hardsigmoid, whose gradient is float32's 1/6",
-        {"torch": Caught("gradients", "gradient", ".fc2.weight")},
+        {"torch": Caught("gradients", "gradient", ".fc2.bias")},
         ("MobileNetV3Small", "torchvision"),
         _families("MobileNetV3"),
         only_float64=True,
@@ -178,7 +178,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "weight_decay",
         "decouples weight decay from the gradient in every optimizer",
-        _both("optimizer", "sgd, step 1: parameter", "weight"),
+        _both("optimizer", "sgd, step 1: momentum", "weight"),
     ),
     Switch(
         "adam_epsilon",
@@ -232,7 +232,9 @@ def find(given: str) -> tuple[Framework, Switch]:
     for known in FRAMEWORKS:
         if framework == known and name in BY_NAME and known in BY_NAME[name].caught:
             return known, BY_NAME[name]
-    raise BadInput(f"--switch {given}: there is no such switch; {did_you_mean(given, all_names())}")
+    # A known name at another wing is nearer than any spelling.
+    others = [f"{known}:{name}" for known in BY_NAME[name].caught] if name in BY_NAME else all_names()
+    raise BadInput(f"--switch {given}: there is no such switch; {did_you_mean(given, others)}")
 
 
 def of(framework: Framework, given: Iterable[str]) -> frozenset[str]:

@@ -74,7 +74,7 @@ class Tracer:
         }
         last = DUMPED.index(self.case.until) if self.case.until in DUMPED else len(DUMPED)
         for rung, step in steps.items():
-            if DUMPED.index(rung) <= last:
+            if DUMPED.index(rung) <= last and rung not in self.case.skip:
                 tell(rung)
                 step()
         (self.folder / "rounding.json").write_text(json.dumps(self.rounding), encoding="utf-8")

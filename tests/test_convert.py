@@ -12,7 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import safetensors.numpy
 
 import compare
 from shared import checkpoint, conversion, exchange, folding, keras_format, zoo
@@ -78,27 +77,29 @@ for semantics in ("keras", "torchvision"):
     for suffix in (".keras", ".weights.h5", ".h5"):
         path = folder / f"{semantics}{suffix}"
         assert same(round_trip(wing, path, arrays, metadata, spec), arrays), path
+    keras_arrays = keras_arrays if semantics == "torchvision" else arrays
 # They are Keras's own files: whole models load without this project, and numbers into the plain class.
-for suffix in (".keras", ".h5"):
-    assert keras.models.load_model(folder / f"keras{suffix}", compile=False).output_shape == (None, 10)
+assert keras.models.load_model(folder / "keras.keras", compile=False).output_shape == (None, 10)
 plain = keras.applications.MobileNetV3Small(
     weights=None, classes=10, classifier_activation=None, input_shape=(64, 64, 3)
 )
-plain.load_weights(folder / "torchvision.weights.h5")
-assert same(weights.stock_arrays(plain, pair), arrays)
+for suffix in (".weights.h5", ".h5"):
+    plain.load_weights(folder / f"torchvision{suffix}")
+    assert same(weights.stock_arrays(plain, pair), arrays)
 
-# A backbone nested in a bigger model, with a normalisation of another epsilon beside it.
+# A backbone nested in a bigger model, beside a normalisation of another epsilon that happens to have one of its names.
 inner = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(64, 64, 3))
 backbone_arrays = {key: array for key, array in arrays.items() if not pair.in_classifier(key)}
 for name, kind, _, variable in weights.parameters(inner, pair):
     variable.assign(weights.from_neutral(name, kind, arrays[name], variable, pair))
 inputs = keras.Input((64, 64, 3))
-x = layers.BatchNormalization(epsilon=0.5)(layers.GlobalAveragePooling2D()(inner(inputs)))
+x = layers.BatchNormalization(epsilon=0.5, name="conv_bn")(layers.GlobalAveragePooling2D()(inner(inputs)))
 bigger = keras.Model(inputs, layers.Dense(5, name="mine")(x))
+# Legacy files name the optimizer's state after the variables, so it would clash there.
+bigger.save(folder / "nested.h5")
 bigger.compile("adam", "mse")
 bigger.optimizer.build(bigger.trainable_variables)
 bigger.save(folder / "nested.keras")
-bigger.save(folder / "nested.h5")
 bigger.save_weights(folder / "nested.weights.h5")
 # Older Keras 3 files have no names of layers.
 def nameless(source, target):
@@ -115,10 +116,9 @@ for name in ("nested.keras", "nested.h5", "nested.weights.h5", "nameless.weights
     assert same(found.arrays, backbone_arrays), name
     assert found.batch_norm_epsilon == (None if name.endswith(".weights.h5") else 0.001), name
     assert found.recorded is None
-    assert any("optimizer" in key for key in found.left_over)
+    assert any("optimizer" in key for key in found.left_over) == (name != "nested.h5"), name
     heads = [shape for key, shape in found.left_over.items() if shape == (576, 5) and "optimizer" not in key]
     assert heads == [(576, 5)], (name, found.left_over)
-keras_arrays = drawn(wing, pair.name, "keras", 64)[0]
 assert same(wing.read_checkpoint(folder / "flat-nameless.weights.h5", pair).arrays, keras_arrays)
 
 # torchvision's ResNet has no biases: Keras's class gets zeros, and they go again.
@@ -208,7 +208,8 @@ torch.save(state, sys.argv[2])
 """
 SAME_STATES = """
 import sys, torch
-a, b = (torch.load(path, weights_only=True) for path in sys.argv[1:])
+a, b = (torch.load(path, weights_only=True) for path in sys.argv[1:3])
+a = {name: tensor for name, tensor in a.items() if name.startswith(sys.argv[3])}
 assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 """
 
@@ -248,35 +249,35 @@ SIDE = 96
 @pytest.mark.parametrize("name", [pair.name for pair in zoo.PAIRS])
 def test_round_trips(name: str, converting: Callable[..., Outcome], tmp_path: Path) -> None:
     """torchvision to Keras to torchvision, and Keras to torchvision to Keras."""
-    options = ("--backbone", name, "--image-size", SIDE)
+    options: tuple[object, ...] = ("--backbone", name, "--image-size", SIDE)
 
-    def there(source: str, destination: str, *more: object) -> dict[str, Array]:
-        outcome = converting(source, destination, *options, *more)
+    def there(source: str, destination: str) -> None:
+        outcome = converting(source, destination, *options)
         assert outcome.status == 0, outcome.output + outcome.errors
-        return safetensors.numpy.load_file(tmp_path / destination) if destination.endswith("safetensors") else {}
 
     # VGG's classifier in Keras fits one size of images, in torchvision always seven times seven cells.
-    options = (*options, "--classifier", "none") if name.startswith("VGG") else options
+    is_vgg = name.startswith("VGG")
+    options = (*options, "--classifier", "none") if is_vgg else options
     python(WRITE_STATE, name, tmp_path / "a.pth")
     there("a.pth", "b.keras")
     there("b.keras", "c.pth")
-    if not name.startswith("VGG"):
-        python(SAME_STATES, tmp_path / "a.pth", tmp_path / "c.pth")
+    python(SAME_STATES, tmp_path / "a.pth", tmp_path / "c.pth", "features" if is_vgg else "")
     for file in ("a.pth", "b.keras", "c.pth"):
         (tmp_path / file).unlink()
     python(WRITE_KERAS, name, SIDE, tmp_path / "d.weights.h5")
-    before = there("d.weights.h5", "e.safetensors")
-    there("e.safetensors", "f.pth")
-    there("f.pth", "g.weights.h5")
-    after = there("g.weights.h5", "h.safetensors")
+    there("d.weights.h5", "e.pth")
+    there("e.pth", "f.weights.h5")
     pair = zoo.find(name)
-    before, after = (folding.conform(arrays, pair, "torchvision", "it")[0] for arrays in (before, after))
+    before, after = (
+        folding.conform(keras_format.read(tmp_path / file, pair, dict).arrays, pair, "torchvision", file)[0]
+        for file in ("d.weights.h5", "f.weights.h5")
+    )
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[key], after[key]) for key in before)
-    python(LOAD_PLAIN_KERAS, name, SIDE, tmp_path / "g.weights.h5")
+    python(LOAD_PLAIN_KERAS, name, SIDE, tmp_path / "f.weights.h5")
     # Up to 800 MB each, and pytest keeps its folders.
-    for file in tmp_path.iterdir():
-        file.unlink()
+    for path in tmp_path.iterdir():
+        path.unlink()
 
 
 WRITE_KERAS = """

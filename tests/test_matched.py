@@ -40,6 +40,13 @@ CASES = {
     "probe-mse-mlp": ("--weights", "random", *SGD, "--learning-rate", 1e-5, "--head", "mlp", "--loss", "mse"),
     "ResNet50-finetune-adam": ("--backbone", "ResNet50", *FINETUNE, *ADAM),
 }
+#: Those that run at once; the ladder has the optimizers one by one.
+FAST = {
+    "scratch-adam-mse-flips-crops",
+    "finetune-sgd-mlp",
+    "finetune-adamw-batch-norm-trains",
+    "probe-mse-mlp",
+}
 SLOW_CASES = {
     f"{backbone}-{strategy[1]}-{optimizer[1]}": ("--backbone", backbone, *strategy, *optimizer)
     for backbone in ("MobileNetV2", "ResNet50", "InceptionV3", "VGG16")
@@ -65,7 +72,7 @@ def check(command: Command, data: Path, size: int, options: tuple[object, ...]) 
     assert document["verdict"] == "identical"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in CASES])
 def test_float64_loss_curves(name: str, command: Command, two_classes: Path) -> None:
     check(command, two_classes, 64, CASES[name])
 

@@ -94,7 +94,7 @@ class DepthwiseConv2d(nn.Conv2d):
     Here it is a sum over the cells of the kernel instead, each times a shifted image. In float32 it is torch's own.
     """
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
         if input.dtype != torch.float64 or input.device.type != "cpu":
             return super()._conv_forward(input, weight, bias)
         assert not isinstance(self.padding, str)

@@ -105,7 +105,7 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
             rest = sum(math.prod(left_over[name]) for name in names[SHOWN:])
             say(f"  and {len(names) - SHOWN} more from {names[SHOWN]} on, {rest:,} values")
     if result.folded or result.imported.folded:
-        say(f"{result.folded or len(result.imported.folded)} convolution biases are folded into running means")
+        say(f"Convolution biases folded into running means: {result.folded or len(result.imported.folded)} (not zero)")
     if result.differing:
         say(f"Not the same when read back: {', '.join(result.differing[:SHOWN])}")
         say(f"{request.destination} was not written")

@@ -41,8 +41,8 @@ def run(arguments: list[str], errors: Console) -> int:
     table.add_column("Backbone", no_wrap=True)
     for title in ("Parameters", "px", "Stages"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Preprocessing", width=16)
-    table.add_column("What else differs", width=26)
+    table.add_column("Preprocessing", width=14)
+    table.add_column("What else differs", width=20)
     for pair in zoo.PAIRS:
         keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
         preprocessing = keras if keras == torchvision else f"{keras} / {torchvision}"

@@ -20,13 +20,14 @@ __all__ = ["Tell", "list_switches", "markdown", "show", "summarise"]
 
 def show(result: PairResult, console: Console) -> None:
     """One climb: a line if it passed, and what diverged first if it did not."""
-    title = f"{result.backbone}, {result.semantics} semantics, {result.precision}, {result.image_size} px"
-    title += f", seed {result.seed}" + "".join(f", {escape(each)}" for each in result.switches)
+    title = f"{result.backbone:16} {result.semantics:11} seed {result.seed}"
+    title += "".join(f" {escape(each)}" for each in result.switches)
     if result.passed:
-        worst = max(rung.max_rel_difference or 0.0 for rung in result.rungs)
-        console.print(f"[green]passed[/]  {title}: at most {worst:.1e}", highlight=False)
+        layers = result.rung("activations").max_rel_difference
+        losses = _number(result.max_loss_difference)
+        console.print(f"[green]passed[/] {title}, layers {_number(layers)}, losses {losses}", highlight=False)
         return
-    console.print(f"[bold red]failed[/]  {title}", highlight=False)
+    console.print(f"[bold red]failed[/] {title}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
     table.add_column("Rung")
     for column in ("Arrays", "Largest difference", "Tolerance", ""):
