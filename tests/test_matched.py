@@ -44,8 +44,6 @@ CASES = {
 FAST = {
     "scratch-adam-mse-flips-crops",
     "finetune-sgd-mlp",
-    "finetune-adamw-batch-norm-trains",
-    "probe-mse-mlp",
 }
 SLOW_CASES = {
     f"{backbone}-{strategy[1]}-{optimizer[1]}": ("--backbone", backbone, *strategy, *optimizer)

@@ -121,7 +121,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 #: Those whose gradients need care: hard sigmoid, GELU, layer scale.
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", [pytest.param("MobileNetV3Small", marks=pytest.mark.slow), "ConvNeXtTiny"])
 def test_wings_train_alike(name: str, tmp_path: Path) -> None:
     """Every parameter of an untrained network trains; after some steps a wrong gradient shows in the loss."""
     recipe = recipe_for(
