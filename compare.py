@@ -70,6 +70,7 @@ GROUPS = {
         "device",
         "threads",
     ),
+    "speed": ("runtime", "repeats", "cache"),
 }
 
 

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from shared import checkpoint, zoo
+from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe, Shots
 from shared.rungs import Rung
+from shared.timing import StepTimes
 
-Part = Literal["features", "head", "all"]
+Part = Literal["features", "head", "all", "trunk", "tail"]
+Runtime = Literal["tuned", "stock"]
 HeadKind = Literal["linear", "mlp", "conv", "imagenet"]
 ClassifierChoice = Literal["auto", "required", "none"]
 Array = NDArray[Any]
 Network = TypeVar("Network")
 #: Seconds; what a phase includes is told in docs/comparison.md.
-PHASES = ("start", "build", "features", "training", "inference")
+PHASES = ("start", "build", "weights", "features", "training", "inference")
 
 
 class Cell(BaseModel):
@@ -98,6 +101,9 @@ class Job(BaseModel):
         classifier: whether an imported file's own classifier is taken if there is one, must be there, or is left out.
         suffix: of the exported file, which chooses the format.
         probe: whether "import" and "export" put images through what they read, as "run" does.
+        runtime: "tuned", or "stock": the framework as it is installed.
+        store: folder for what frozen layers put out, kept for later runs; without one it is forgotten.
+        data_digest: of the images, as a key of that folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +119,9 @@ class Job(BaseModel):
     classifier: ClassifierChoice = "auto"
     suffix: str = ""
     probe: bool = False
+    runtime: Runtime = "tuned"
+    store: Path | None = None
+    data_digest: str = ""
     cells: tuple[Cell, ...] = ()
     cases: tuple[Case, ...] = ()
 
@@ -139,10 +148,10 @@ class CellResult(BaseModel):
     """What a worker says about one finished cell; its ``logits.npy`` and ``losses.npy`` lie beside it.
 
     Attributes:
-        phases: seconds by phase; what several cells share (start, build, features) is given in full to each of them.
+        phases: seconds by phase; what several cells share (start, build, weights and features of a frozen backbone) is
+            given in full to each of them.
         peak_memory_bytes: largest resident memory of the process so far.
         weights_digest: SHA-256 of all weights before the first training step; equal in both wings.
-        images_per_second: through the backbone, in the phase that is dominated by it.
         model: file of the kept model, relative to the cell's folder.
     """
 
@@ -152,7 +161,6 @@ class CellResult(BaseModel):
     phases: dict[str, float]
     peak_memory_bytes: int
     weights_digest: str
-    images_per_second: float
     model: str | None = None
 
 
@@ -163,9 +171,16 @@ class WorkerResult(BaseModel):
         versions: of the framework and what belongs to it.
         device: what the arithmetic ran on.
         phases: seconds by phase, over all cells, each counted once.
+        steps: by phase, how long its batches took.
+        engine: how the passes over many images ran, and why; None if there was none.
+        engine_reason: why, in a few words.
+        multiply_adds: of the layers that the pass led through, for one image.
+        ceiling: multiply-adds a second of a large matrix product in this framework, the same number of threads and the
+            same floating-point type; None if no pass was made.
         cpu_seconds: processor time of the process, all threads.
         wall_seconds: from the process's start to its last result.
         involuntary_context_switches: how often it lost a core to somebody else.
+        others_share: part of the time of all cores that other processes took meanwhile, 0 to 1.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -173,10 +188,29 @@ class WorkerResult(BaseModel):
     versions: dict[str, str]
     device: str
     phases: dict[str, float]
+    steps: dict[str, StepTimes] = {}
+    engine: str | None = None
+    engine_reason: str | None = None
+    multiply_adds: int | None = None
+    ceiling: float | None = None
     cpu_seconds: float
     wall_seconds: float
     involuntary_context_switches: int
+    others_share: float
     peak_memory_bytes: int
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Through the backbone (or its frozen stages) in inference mode, if many images went through it."""
+        phase = "features" if "features" in self.steps else "inference"
+        return self.steps[phase].images_per_second if self.multiply_adds and phase in self.steps else None
+
+    @property
+    def efficiency(self) -> float | None:
+        """Multiply-adds a second against the ceiling, 0 to 1 (fused or Winograd arithmetic may exceed it)."""
+        if not (self.images_per_second and self.multiply_adds and self.ceiling):
+            return None
+        return self.images_per_second * self.multiply_adds / self.ceiling
 
 
 @dataclass(frozen=True)
@@ -188,6 +222,8 @@ class ModelSpec:
         resize: shorter side in pixels to which an image is resized before that square is cut out.
         batch_norm: epsilon and momentum of every normalisation in the backbone.
         head: one of the recipe's, or "imagenet": the architecture's own classifier, as both libraries ship it.
+        frozen_stages: how many of the first stages are the part "trunk"; the others and the head are "tail". With 0
+            there are no such parts.
         switches: what this wing is to do as the other framework does it (see shared/switches.py).
     """
 
@@ -200,6 +236,7 @@ class ModelSpec:
     head: HeadKind
     head_units: int
     classes: int
+    frozen_stages: int = 0
     switches: frozenset[str] = frozenset()
 
     def meaning(self, aspect: zoo.Aspect) -> zoo.Semantics:
@@ -258,6 +295,7 @@ def model_spec(
         head=head or recipe.head,
         head_units=recipe.head_units,
         classes=classes,
+        frozen_stages=0 if head == "imagenet" else recipe.frozen_stages,
         switches=switches,
     )
 
@@ -313,13 +351,17 @@ class Implementation(Protocol[Network]):
     """What a wing offers. ``Network`` is the wing's own type; the caller only hands it on.
 
     ``part`` chooses what of a network is meant: "features" (uint8 images to the head's input), "head" (the head's input
-    to logits) or "all" (uint8 images to logits). Features and feature maps are (N, C) and (N, H, W, C) on both sides.
+    to logits) or "all" (uint8 images to logits). "trunk" and "tail" are another cut in two, behind the frozen stages.
+    Features and feature maps are (N, C) and (N, H, W, C) on both sides.
     """
 
     framework: Framework
 
-    def configure(self, threads: int, precision: str, device: str) -> None:
-        """Set threads, floating-point type and device, once, before anything is built."""
+    def configure(self, threads: int, precision: str, device: str, runtime: Runtime = "tuned") -> None:
+        """Set threads, floating-point type and device, once, before anything is built.
+
+        Stock leaves threads and layout as the framework has them when it is installed.
+        """
 
     def environment(self) -> tuple[dict[str, str], str]:
         """Versions by package, and the device in words."""
@@ -339,8 +381,19 @@ class Implementation(Protocol[Network]):
     def dump(self, network: Network) -> dict[str, Array]:
         """All parameters and running statistics by neutral name, in torch's layout."""
 
-    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
-        """Outputs for each batch of inputs, in inference mode."""
+    def engines(self, network: Network, part: Part) -> tuple[Engine, ...]:
+        """The ways to run a part in inference mode here; the first is the network as it is."""
+
+    def infer(
+        self, network: Network, part: Part, batches: Iterable[Array], engine: str | None = None
+    ) -> Iterator[Array]:
+        """Outputs for each batch of inputs, in inference mode, with one of ``engines`` (by default the first)."""
+
+    def multiply_adds(self, network: Network, part: Part) -> int:
+        """Multiplications with weights in the convolutions and dense layers of a part that takes images, for one."""
+
+    def matrix_product_rate(self, network: Network) -> float:
+        """Multiply-adds a second of a large matrix product, the machine's ceiling for this framework."""
 
     def train(
         self,

@@ -17,7 +17,7 @@ import PIL
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from shared import fetch, images, timing
+from shared import fetch, images, machine
 from shared.cache import Cache
 from shared.errors import BadInput, did_you_mean
 
@@ -228,7 +228,7 @@ def _decode_all(dataset: Dataset, resize: int, size: int, target: Path, progress
     stored: Any = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(dataset), size, size, 3))
     row = 0
     # Pillow decodes and resizes outside of Python's lock, so threads are enough.
-    with ThreadPoolExecutor(timing.available_cores()) as pool:
+    with ThreadPoolExecutor(machine.available_cores()) as pool:
         for done, (path, result) in enumerate(
             zip(dataset.paths, pool.map(decoded, dataset.paths), strict=True), start=1
         ):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shared import checkpoint, evaluation, images, launch, plan, rungs, switches, timing, zoo
+from shared import checkpoint, evaluation, images, launch, machine, plan, rungs, switches, zoo
 from shared import recipe as recipes
 from shared.contract import Array, Case, Job, WorkerResult
 from shared.fetch import Progress
@@ -127,7 +127,7 @@ class Ladder:
     def __init__(self, folder: Path, threads: int | None, device: str, progress: Progress) -> None:
         self.folder, self.progress, self.device = folder, progress, device
         # The two processes run at the same time and share the cores: nothing is timed here.
-        self.threads = threads or max(1, timing.available_cores() // 2)
+        self.threads = threads or max(1, machine.available_cores() // 2)
         self.results: list[PairResult] = []
         self.versions: dict[str, str] = {}
 

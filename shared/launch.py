@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.contract import Job, WorkerResult
+from shared.contract import Job, Runtime, WorkerResult
 from shared.errors import BAD_INPUT, BadInput, WorkerFailed
 from shared.recipe import Framework
 from shared.worker import SPAWNED_AT
@@ -26,15 +26,28 @@ Listener = Callable[[str, dict[str, Any]], None]
 #: costs a torch process most of its time and a TensorFlow process little. Both workers keep their memory instead.
 #: Other C libraries ignore these names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": str(2**26)}
+#: Let glibc (2.35 and later) ask the kernel for huge pages, which saves a few per cent of address translation.
+TUNABLES = "GLIBC_TUNABLES"
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
-def environment(threads: int) -> dict[str, str]:
-    """A worker's environment: the parent's, with the same allocator behaviour and thread count for both frameworks."""
+def allocator() -> dict[str, str]:
+    """Environment variables for the C library's allocator; what the user has set among glibc's tunables stays."""
+    given = os.environ.get(TUNABLES, "")
+    tunables = given if "glibc.malloc.hugetlb" in given else ":".join(filter(None, (given, HUGE_PAGES)))
+    return {**ALLOCATOR, TUNABLES: tunables}
+
+
+def environment(threads: int, runtime: Runtime = "tuned") -> dict[str, str]:
+    """A worker's environment: the parent's, with the same allocator behaviour and thread count for both frameworks.
+
+    Under the profile "stock" the parent's, as it is.
+    """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    tuned = {**allocator(), "OMP_NUM_THREADS": str(threads)}
     return {
         **os.environ,
-        **ALLOCATOR,
-        "OMP_NUM_THREADS": str(threads),
+        **(tuned if runtime == "tuned" else {}),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         SPAWNED_AT: repr(time.time()),
@@ -64,7 +77,7 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(job.threads),
+            env=environment(job.threads, job.runtime),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import BadInput
 from shared.recipe import Recipe, Shots
+from shared.rows import Rows
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
@@ -173,7 +174,7 @@ class Batch:
 
 
 def training_batches(
-    plan: Plan, batch_size: int, inputs: NDArray[np.generic], labels: NDArray[np.int64], size: int | None
+    plan: Plan, batch_size: int, inputs: NDArray[np.generic] | Rows, labels: NDArray[np.int64], size: int | None
 ) -> Iterator[Batch]:
     """The batches of all epochs in the plan's order, with its flips and crops. The last batch of an epoch may be small.
 

@@ -81,9 +81,17 @@ class Recipe(BaseModel):
     batch_size: int = Field(32, ge=1, description="training images a step")
 
     # Comparison
-    precision: Literal["float32", "float64"] = Field("float32", description="floating-point type of all arithmetic")
+    precision: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32",
+        description="floating-point type of the arithmetic; bfloat16: the backbone's, and float32 runs beside it",
+    )
     frameworks: tuple[Framework, ...] = Field(("tensorflow", "torch"), description="which wings run")
     control: bool = Field(True, description="also run the recipe on an untrained backbone")
+    runtime: Literal["tuned", "stock", "both"] = Field(
+        "tuned", description="tuned: as fast as each framework can here; stock: as installed; both: side by side"
+    )
+    repeats: int = Field(1, ge=1, description="how often each framework does the work, in turns, to compare speed")
+    cache: bool = Field(True, description="use what frozen layers put out in earlier runs; --no-cache starts cold")
     margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")
     inference_batch_size: int = Field(32, ge=1, description="images a batch when nothing trains")
     device: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where the framework sees one")
@@ -171,6 +179,16 @@ class Recipe(BaseModel):
     def resize_to(self) -> int:
         """Shorter side in pixels to which an image is resized before it is cropped."""
         return self.resize or round(self.size * 256 / 224)
+
+    @property
+    def frozen_stages(self) -> int:
+        """How many of the first stages put out the same for an image in every step, so that once is enough."""
+        stages = len(self.pair.stages)
+        if self.strategy == "linear_probe":
+            return stages
+        if self.strategy == "scratch" or self.finetune_stages == "all" or self.flip or self.crop:
+            return 0
+        return stages - self.finetune_stages
 
     @property
     def batch_norm_trains(self) -> bool:

@@ -60,3 +60,28 @@ def _interval(differences: NDArray[Any], level: float) -> tuple[float, float]:
         return (mean, mean)
     low, high = stats.t.interval(level, n - 1, loc=mean, scale=error)
     return (float(low), float(high))
+
+
+def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: int = 9999) -> tuple[float, float]:
+    """Bootstrap confidence interval for the geometric mean of paired ratios.
+
+    The expanded percentile interval (Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 3.3):
+    percentiles of resampled means, further out than the level says by as much as Student's t with n - 1 degrees of
+    freedom is wider than the normal distribution and the divisor n narrower than n - 1. Five values have few different
+    resamples, so that even this misses the truth in 8 % of all cases instead of 5 %; the interval is therefore never
+    narrower than Student's.
+
+    Args:
+        ratios: of paired measurements, all above 0, (n,).
+        level: chance that the interval covers the truth.
+        resamples: of the bootstrap, drawn with a fixed seed.
+    """
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    n = len(logs)
+    if n < 2:
+        return (0.0, math.inf)
+    tail = float(stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1)))
+    drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
+    low, high = np.quantile(logs[drawn].mean(axis=1), (tail, 1 - tail))
+    student = _interval(logs, level)
+    return (math.exp(min(low, student[0])), math.exp(max(high, student[1])))

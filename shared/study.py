@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 
-from shared import checkpoint, dataset, evaluation, launch, plan, results, sources, statistics, timing
+from shared import checkpoint, dataset, evaluation, launch, machine, plan, results, sources, speed, statistics
 from shared.cache import Cache
-from shared.contract import Cell, CellResult, Job, WorkerResult
+from shared.contract import Cell, CellResult, Job, Runtime, WorkerResult
 from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
-from shared.report.comparison import Agreement, Comparison, Environment, Run, Verdict
+from shared.report.comparison import Agreement, Alternative, Comparison, Environment, Run, Verdict
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of executing the recipe: the recipe's own, or one beside it for comparison."""
+
+    runtime: Runtime
+    precision: str
+
+    @property
+    def label(self) -> str:
+        """Part of a file's name."""
+        return f"{self.runtime}-{self.precision}"
 
 
 class Study:
@@ -33,9 +45,12 @@ class Study:
 
     def __init__(self, recipe: Recipe, cache: Cache, folder: Path, progress: Progress) -> None:
         self.recipe, self.cache, self.folder, self.progress = recipe, cache, folder, progress
-        self.threads = recipe.threads or timing.available_cores()
+        self.threads = recipe.threads or machine.available_cores()
         self.workers: dict[Framework, WorkerResult] = {}
         self.runs: list[Run] = []
+        #: Of the variants beside the recipe's own.
+        self.other_runs: dict[Variant, list[Run]] = {}
+        self.repeats: list[speed.Repeat] = []
         self.test_labels: dict[tuple[Shots, int], np.ndarray[Any, Any]] = {}
 
     def compare(self) -> Comparison:
@@ -46,7 +61,7 @@ class Study:
             WorkerFailed: a framework's process ended early; what was finished by then has been written.
         """
         results.make(self.folder)
-        recipe, load = self.recipe, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        recipe, load = self.recipe, machine.load_average()
         data = dataset.load(recipe.data, self.cache, self.progress)
         stored = recipe.resize_to if recipe.crop else recipe.size
         data, pixels = dataset.pixels(data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress)
@@ -57,17 +72,43 @@ class Study:
         }
         weights = sources.resolve(recipe, self.cache, self.threads, self.progress)
         self.data, self.load, self.weights = data, load, weights
+        self.pixels, self.plans = pixels, plans
         self._clear()
         (self.folder / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
         try:
-            for framework in recipe.frameworks:
-                self._run(framework, data, pixels, plans, weights)
+            self._take_turns()
         except (WorkerFailed, KeyboardInterrupt):
             self._assemble().save(self.folder / "comparison.json")
             raise
         comparison = self._assemble()
         comparison.save(self.folder / "comparison.json")
         return comparison
+
+    def _variants(self) -> list[Variant]:
+        """The recipe's own way of execution, then those that it is compared with."""
+        recipe = self.recipe
+        main = Variant("stock" if recipe.runtime == "stock" else "tuned", recipe.precision)
+        found = [main]
+        if recipe.runtime == "both":
+            found.append(Variant("stock", recipe.precision))
+        if recipe.precision == "bfloat16":
+            found.append(Variant(main.runtime, "float32"))
+        return found
+
+    def _take_turns(self) -> None:
+        """A B A B: every repeat of every variant, the frameworks one after the other. Disturbed pairs come again.
+
+        The first repeat gives the results; all others are there for their clocks.
+        """
+        tries, number, counted = 2 * self.recipe.repeats, 0, 0
+        while counted < self.recipe.repeats and number < tries:
+            for variant in self._variants():
+                for framework in self.recipe.frameworks:
+                    self._run(framework, variant, number)
+            latest = [repeat for repeat in self.repeats if repeat.number == number]
+            # With one repeat there is nothing to compare, and a disturbance is only told.
+            counted += self.recipe.repeats == 1 or not any(repeat.disturbed for repeat in latest)
+            number += 1
 
     def _clear(self) -> None:
         """Remove what an earlier run left in the same folder, so that nothing of it passes for this one's."""
@@ -105,40 +146,55 @@ class Study:
     def _has_control(self) -> bool:
         return self.recipe.control and self._pretrained
 
-    def _run(
-        self,
-        framework: Framework,
-        data: dataset.Dataset,
-        pixels: Path,
-        plans: dict[tuple[Shots, int], plan.Plan],
-        weights: Path | None,
-    ) -> None:
+    def _run(self, framework: Framework, variant: Variant, number: int) -> None:
         """One framework's process. Its finished cells are collected even if it fails."""
         work = Path(tempfile.mkdtemp(prefix=f".{framework}-", dir=self.folder.absolute()))
-        np.save(work / "labels.npy", data.labels)
+        np.save(work / "labels.npy", self.data.labels)
         cells = self._cells()
         for cell in cells:
-            plans[cell.shots, cell.seed].save(work / cell.plan)
+            self.plans[cell.shots, cell.seed].save(work / cell.plan)
         job = Job(
             kind="compare",
-            recipe=self.recipe,
+            recipe=self.recipe.model_copy(update={"precision": variant.precision}),
             threads=self.threads,
-            classes=data.classes,
-            images=pixels,
+            classes=self.data.classes,
+            images=self.pixels,
             labels=(work / "labels.npy").absolute(),
-            checkpoint=weights.absolute() if weights else None,
+            checkpoint=self.weights.absolute() if self.weights else None,
+            runtime=variant.runtime,
+            store=self._store(),
+            data_digest=self.pixels.parent.name,
             cells=tuple(cells),
         )
         try:
-            self.workers[framework] = launch.run(framework, job, work, self._listener(framework, len(cells)))
+            worker = launch.run(framework, job, work, self._listener(framework, len(cells)))
+            self.repeats.append(
+                speed.Repeat(
+                    framework=framework,
+                    runtime=variant.runtime,
+                    precision=variant.precision,
+                    number=number,
+                    disturbed=speed.disturbance(worker),
+                    worker=worker,
+                )
+            )
+            if number == 0 and variant == self._variants()[0]:
+                self.workers[framework] = worker
         except WorkerFailed:
             shutil.copyfile(work / "worker.log", self.folder / f"{framework}-worker.log")
             raise
         finally:
             for cell in cells:
-                if (work / cell.id / "cell.json").is_file():
-                    self._collect(framework, cell, work / cell.id, plans[cell.shots, cell.seed], data)
+                if number == 0 and (work / cell.id / "cell.json").is_file():
+                    self._collect(framework, variant, cell, work / cell.id)
             shutil.rmtree(work, ignore_errors=True)
+
+    def _store(self) -> Path | None:
+        """Where outputs of frozen layers are kept between runs. Whoever compares clocks wants the work to be done."""
+        recipe = self.recipe
+        if not recipe.cache or recipe.repeats > 1 or recipe.runtime == "both":
+            return None
+        return self.cache.folder("features")
 
     def _listener(self, framework: Framework, total: int) -> launch.Listener:
         """Turns a worker's events into progress."""
@@ -157,20 +213,25 @@ class Study:
 
         return listen
 
-    def _collect(self, framework: Framework, cell: Cell, folder: Path, drawn: plan.Plan, data: dataset.Dataset) -> None:
+    def _collect(self, framework: Framework, variant: Variant, cell: Cell, folder: Path) -> None:
         """Judge one finished cell and keep its logits and model."""
+        is_main = variant == self._variants()[0]
         logits_folder, models = self.folder / "logits", self.folder / "models"
         logits_folder.mkdir(exist_ok=True)
+        drawn = self.plans[cell.shots, cell.seed]
+        labels = self.data.labels[drawn.test]
         result = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
         logits = np.load(folder / "logits.npy", allow_pickle=False)
         losses = np.load(folder / "losses.npy", allow_pickle=False)
-        kept = logits_folder / f"{framework}-{cell.id}.npy"
+        name = f"{framework}-{cell.id}" if is_main else f"{framework}-{variant.label}-{cell.id}"
+        kept = logits_folder / f"{name}.npy"
         shutil.move(folder / "logits.npy", kept)
-        if result.model is not None:
+        if result.model is not None and is_main:
             models.mkdir(exist_ok=True)
             for file in folder.glob("model.*"):
                 shutil.move(file, models / f"{framework}{file.suffix}")
-        self.runs.append(
+        runs = self.runs if is_main else self.other_runs.setdefault(variant, [])
+        runs.append(
             Run(
                 framework=framework,
                 strategy=self.recipe.strategy,
@@ -179,16 +240,15 @@ class Study:
                 seed=cell.seed,
                 training_images=len(drawn.train),
                 test_images=len(drawn.test),
-                **asdict(evaluation.evaluate(logits, data.labels[drawn.test])),
+                **asdict(evaluation.evaluate(logits, labels)),
                 phases=result.phases,
-                images_per_second=result.images_per_second,
                 peak_memory_bytes=result.peak_memory_bytes,
                 weights_digest=result.weights_digest,
                 losses=[float(loss) if math.isfinite(loss) else None for loss in losses],
                 logits=str(kept.relative_to(self.folder)),
             )
         )
-        self.test_labels[cell.shots, cell.seed] = data.labels[drawn.test]
+        self.test_labels[cell.shots, cell.seed] = labels
 
     def _assemble(self) -> Comparison:
         """Everything that is finished, as one document."""
@@ -207,11 +267,52 @@ class Study:
             checkpoint=metadata,
             workers=self.workers,
             runs=self.runs,
+            repeats=self.repeats,
+            speed=self._speed(self._variants()[0]),
+            alternatives=[self._alternative(variant) for variant in self.other_runs],
             agreement=agreement,
             control_agreement=self._agreement(control)[0] if control else None,
             transfer_gain=_gain(main, control),
             verdict=verdict,
             verdict_sentence=sentence,
+        )
+
+    def _speed(self, variant: Variant) -> speed.Speed:
+        """What the clocks say about one variant."""
+        mine = [
+            repeat
+            for repeat in self.repeats
+            if (repeat.runtime, repeat.precision) == (variant.runtime, variant.precision)
+        ]
+        return speed.compare(mine)
+
+    def _alternative(self, variant: Variant) -> Alternative:
+        """A variant beside the recipe's own: its clocks, and what it does to the predictions."""
+        main = {(run.framework, run.pretrained, run.shots, run.seed): run for run in self.runs}
+        identical, compared = 0, 0
+        changes: dict[Framework, list[float]] = {}
+        for other in self.other_runs[variant]:
+            run = main.get((other.framework, other.pretrained, other.shots, other.seed))
+            if run is None or other.pretrained != self._pretrained:
+                continue
+            ours, theirs = (
+                evaluation.predictions(np.load(self.folder / each.logits, allow_pickle=False)) for each in (run, other)
+            )
+            compared += len(ours)
+            identical += int((ours == theirs).sum())
+            changes.setdefault(other.framework, []).append(run.accuracy - other.accuracy)
+        return Alternative(
+            runtime=variant.runtime,
+            precision=variant.precision,
+            workers={
+                repeat.framework: repeat.worker
+                for repeat in reversed(self.repeats)
+                if (repeat.runtime, repeat.precision) == (variant.runtime, variant.precision)
+            },
+            speed=self._speed(variant),
+            predictions_compared=compared,
+            predictions_identical=identical,
+            accuracy_change={framework: float(np.mean(values)) for framework, values in changes.items()},
         )
 
     def _environment(self) -> Environment:
@@ -220,10 +321,10 @@ class Study:
             versions=versions | {"numpy": np.__version__},
             python=platform.python_version(),
             platform=platform.platform(),
-            cpu=cpu_name(),
-            cores=timing.available_cores(),
+            cpu=machine.cpu_name(),
+            cores=machine.available_cores(),
             threads=self.threads,
-            allocator=launch.ALLOCATOR,
+            allocator=launch.allocator() if self._variants()[0].runtime == "tuned" else {},
             devices={framework: worker.device for framework, worker in self.workers.items()},
             load_average_before=self.load,
         )
@@ -328,14 +429,3 @@ def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, floa
 def as_toml(recipe: Recipe) -> str:
     """The recipe as a file that ``compare.py`` reads again."""
     return tomli_w.dumps({key: value for key, value in recipe.model_dump(mode="json").items() if value is not None})
-
-
-def cpu_name() -> str:
-    """The processor in words."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

@@ -1,14 +1,13 @@
-"""Clocks: how long each phase took, and whether the machine was disturbed while it ran."""
+"""Clocks: how long each phase and each step took."""
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 
 class Phases:
@@ -44,34 +43,70 @@ class Stretch:
     seconds: float = 0.0
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far.
+class StepTimes(BaseModel):
+    """How long the steps of one phase took, a step being one batch.
 
-    Linux's getrusage would count what the parent held when it started this process, so the kernel's own mark comes
-    first. getrusage counts kilobytes, on macOS bytes.
+    Attributes:
+        count: number of steps.
+        first: seconds of the first step, in which a framework may trace, compile and reserve memory; of several runs
+            in one process, the first run's.
+        median: seconds of a step in the steady state, which is all steps but the first of each run.
+        p95: 95th percentile of the same.
+        images_per_second: over the steady state, or over the only step if there is but one.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        marks = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        if marks:
-            return int(marks[0].split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int
+    first: float
+    median: float
+    p95: float
+    images_per_second: float
 
 
-def cpu_seconds() -> float:
-    """Processor time of this process over all its threads, user and system."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+class Steps:
+    """A stopwatch that is pressed after every step. The device is synchronised before every reading."""
 
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
+        self._synchronize = synchronize
+        self._first: float | None = None
+        self._first_images = 0
+        self._seconds: list[float] = []
+        self._images = 0
+        self._began = 0.0
+        self._is_first = True
 
-def involuntary_context_switches() -> int:
-    """How often this process had to give up a core."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    def begin(self) -> None:
+        """A run of steps begins; its first one will not count as steady state."""
+        self._synchronize()
+        self._began, self._is_first = time.perf_counter(), True
 
+    def resume(self) -> None:
+        """What happened since the last mark belongs to no step."""
+        self._began = time.perf_counter()
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    def mark(self, images: int) -> None:
+        """A step over so many images has ended, and the next begins."""
+        self._synchronize()
+        now = time.perf_counter()
+        if not self._is_first:
+            self._seconds.append(now - self._began)
+            self._images += images
+        elif self._first is None:
+            self._first, self._first_images = now - self._began, images
+        self._began, self._is_first = now, False
+
+    @property
+    def times(self) -> StepTimes | None:
+        """What was measured, or None before the first step."""
+        if self._first is None:
+            return None
+        steady = self._seconds or [self._first]
+        images = self._images if self._seconds else self._first_images
+        return StepTimes(
+            count=len(self._seconds) + 1,
+            first=self._first,
+            median=float(np.median(steady)),
+            p95=float(np.percentile(steady, 95)),
+            images_per_second=images / max(sum(steady), 1e-9),
+        )

@@ -54,7 +54,7 @@ def test_the_document_follows_its_schema(outcome: Outcome) -> None:
     document = outcome.document
     read = Comparison.model_validate(document)
     assert json.loads(read.model_dump_json()) == document
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["verdict"] == "identical"
     assert not {"versions", "threads", "cpu", "allocator"} - document["environment"].keys()
     for package in ("tensorflow", "keras", "torch", "torchvision", "numpy"):
@@ -62,7 +62,7 @@ def test_the_document_follows_its_schema(outcome: Outcome) -> None:
     assert len(document["runs"]) == 4
     for run in document["runs"]:
         assert run.keys() >= RUN_KEYS
-        assert set(run["phases"]) == {"start", "build", "features", "training", "inference"}
+        assert set(run["phases"]) == {"start", "build", "weights", "features", "training", "inference"}
         assert run["peak_memory_bytes"] > 100 * 2**20
         assert not run["pretrained"]
     agreement = document["agreement"]

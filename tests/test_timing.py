@@ -1,15 +1,14 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+import pytest
 
-from shared import timing
-from shared.worker import Rate
+from shared import machine, timing
 from tests.conftest import ROOT
 
 
@@ -28,25 +27,65 @@ def test_phases_add_up_and_wait_for_the_device() -> None:
 
 def test_peak_memory_is_the_process_s_own_and_not_its_parent_s() -> None:
     ballast = np.ones(60_000_000)
-    program = "from shared import timing; print(timing.peak_memory_bytes())"
+    program = "from shared import machine; print(machine.peak_memory_bytes())"
     child = int(subprocess.check_output([sys.executable, "-c", program], cwd=ROOT))
-    assert child < ballast.nbytes < timing.peak_memory_bytes()
+    assert child < ballast.nbytes < machine.peak_memory_bytes()
 
 
-def test_the_first_batch_does_not_count_in_a_rate() -> None:
-    def outputs() -> Iterator[np.ndarray[Any, Any]]:
-        time.sleep(0.2)
-        yield np.zeros(4)
-        time.sleep(0.01)
-        yield np.zeros(4)
+def test_the_first_step_of_a_run_is_told_apart() -> None:
+    steps = timing.Steps()
+    assert steps.times is None
+    for seconds in ((0.2, 0.01, 0.02), (0.1, 0.01)):
+        steps.begin()
+        for each in seconds:
+            time.sleep(each)
+            steps.mark(4)
+    times = steps.times
+    assert times is not None
+    # The second run's first step is neither: it may trace again, or not.
+    assert times.first >= 0.2
+    assert times.count == 4
+    assert 0.01 <= times.median <= times.p95 < 0.1
+    # 12 images in the steady state; with the first steps in it, it would be 50 a second.
+    assert times.images_per_second > 100
 
-    rate = Rate()
-    assert [len(output) for output in rate.watch(outputs())] == [4, 4]
-    # Eight images in 0.21 s would be 38 a second.
-    assert rate.per_second > 4 / 0.2
+
+def test_what_happens_between_steps_does_not_count() -> None:
+    steps = timing.Steps()
+    steps.begin()
+    steps.mark(1)
+    time.sleep(0.2)
+    steps.resume()
+    steps.mark(1)
+    assert steps.times is not None
+    assert steps.times.median < 0.1
 
 
-def test_a_single_batch_has_a_rate() -> None:
-    rate = Rate()
-    list(rate.watch(iter([np.zeros(4)])))
-    assert rate.per_second > 0
+def test_a_single_step_has_a_rate() -> None:
+    steps = timing.Steps()
+    steps.begin()
+    time.sleep(0.01)
+    steps.mark(4)
+    assert steps.times is not None
+    assert steps.times.images_per_second == pytest.approx(4 / steps.times.first)
+
+
+def test_a_busy_neighbour_is_noticed() -> None:
+    program = "import time\nend = time.time() + 20\nwhile time.time() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", program]) as neighbour:
+        watch = machine.Watch()
+        time.sleep(1.5)
+        share = watch.others_share()
+        neighbour.kill()
+    assert share > machine.DISTURBED
+
+
+def test_own_work_is_no_disturbance() -> None:
+    """Compared with the machine's whole use, so that the test holds on a busy machine, too."""
+    watch = machine.Watch()
+    began = time.process_time()
+    while time.process_time() - began < 1.0:
+        pass
+    busy = machine._busy_seconds() - watch._all
+    wall = time.perf_counter() - watch._wall
+    assert watch.others_share() * wall * (os.cpu_count() or 1) < busy - 0.9

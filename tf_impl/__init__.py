@@ -16,7 +16,8 @@ import keras
 import tensorflow as tf
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part
+from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Runtime
+from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
@@ -29,17 +30,21 @@ class Implementation:
 
     framework: Framework = "tensorflow"
 
-    def configure(self, threads: int, precision: str, device: str) -> None:
+    def configure(self, threads: int, precision: str, device: str, runtime: Runtime = "tuned") -> None:
         """Set threads, floating-point type and device, once, before anything is built."""
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        self.stock = runtime == "stock"
+        if not self.stock:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
         for gpu in tf.config.get_visible_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
         # float32 means float32: TF32 would keep only 10 bits of the mantissa on recent GPUs.
         tf.config.experimental.enable_tensor_float_32_execution(False)
-        keras.config.set_floatx(precision)
+        # bfloat16 is the backbone's arithmetic; weights, head and optimizer stay float32.
+        keras.config.set_floatx("float64" if precision == "float64" else "float32")
+        keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
         keras.config.set_image_data_format("channels_last")
 
     def environment(self) -> tuple[dict[str, str], str]:
@@ -55,7 +60,7 @@ class Implementation:
 
     def build(self, spec: ModelSpec) -> Network:
         """A network whose weights are still to be loaded."""
-        return Network(spec)
+        return Network(spec, self.stock)
 
     def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
         """Neutral name and shape (torch's layout) of every parameter and running statistic."""
@@ -69,9 +74,23 @@ class Implementation:
         """All parameters and running statistics by neutral name, in torch's layout."""
         return weights.dump(network)
 
-    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+    def engines(self, network: Network, part: Part) -> tuple[Engine, ...]:
+        """The ways to run a part in inference mode here; the first is the network as it is."""
+        return inference.engines(network, part)
+
+    def infer(
+        self, network: Network, part: Part, batches: Iterable[Array], engine: str | None = None
+    ) -> Iterator[Array]:
         """Outputs for each batch of inputs, in inference mode."""
-        return inference.infer(network, part, batches)
+        return inference.infer(network, part, batches, engine)
+
+    def multiply_adds(self, network: Network, part: Part) -> int:
+        """Multiplications with weights in the convolutions and dense layers of a part that takes images, for one."""
+        return inference.multiply_adds(network, part)
+
+    def matrix_product_rate(self, network: Network) -> float:
+        """Multiply-adds a second of a large matrix product, the machine's ceiling for this framework."""
+        return inference.matrix_product_rate(network)
 
     def train(
         self,

@@ -90,6 +90,28 @@ def build(spec: ModelSpec) -> keras.Model:
     return keras.models.clone_model(model, clone_function=clone, call_function=call)
 
 
+def cut(model: keras.Model, pair: Pair, frozen_stages: int) -> keras.KerasTensor:
+    """The tensor at which a backbone can be cut in two: behind the frozen stages, in front of all others.
+
+    Every path from the image to the feature map leads through it. Of several such tensors it is the smallest.
+    """
+    operations = model.operations
+    nodes = [operation._inbound_nodes[0] for operation in operations]
+    last_use: dict[int, float] = {}
+    for index, node in enumerate(nodes):
+        last_use.update((id(tensor), index) for tensor in node.input_tensors)
+    stages = [pair.stage_of(f"{pair.neutral_module(operation.name) or ''}.") for operation in operations]
+    begin = max(index for index, stage in enumerate(stages) if stage is not None and stage < frozen_stages)
+    end = min(index for index, stage in enumerate(stages) if stage is not None and stage >= frozen_stages)
+    candidates = []
+    for index in range(begin, end):
+        made = (tensor for node in nodes[: index + 1] for tensor in node.outputs)
+        crossing = [tensor for tensor in made if last_use.get(id(tensor), -1) > index]
+        if len(crossing) == 1:
+            candidates += crossing
+    return min(reversed(candidates), key=lambda tensor: math.prod(tensor.shape[1:]))
+
+
 #: Families that preprocess inside the model unless told otherwise. EfficientNet does so whatever it is told.
 _PREPROCESSES = {"MobileNetV3", "EfficientNetV2", "ConvNeXt"}
 

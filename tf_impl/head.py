@@ -11,11 +11,15 @@ from keras import layers
 def build(
     kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int
 ) -> keras.Model:
-    """The head's input, without the batch dimension in ``input_shape``, to logits (N, classes)."""
-    inputs = x = keras.Input(input_shape)
+    """The head's input, without the batch dimension in ``input_shape``, to logits (N, classes).
+
+    In the recipe's type, also where the backbone computes in a smaller one.
+    """
+    dtype = keras.config.floatx()
+    inputs = x = keras.Input(input_shape, dtype=dtype)
     if kind == "mlp":
-        x = layers.Dense(units, activation="relu", name="head.hidden")(x)
+        x = layers.Dense(units, activation="relu", dtype=dtype, name="head.hidden")(x)
     if kind == "conv":
-        x = layers.Conv2D(units, 3, padding="same", activation="relu", name="head.conv")(x)
-        x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(classes, name="head.output")(x), name="head")
+        x = layers.Conv2D(units, 3, padding="same", activation="relu", dtype=dtype, name="head.conv")(x)
+        x = layers.GlobalAveragePooling2D(dtype=dtype)(x)
+    return keras.Model(inputs, layers.Dense(classes, dtype=dtype, name="head.output")(x), name="head")

@@ -19,14 +19,16 @@ class Network:
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
-            With the architecture's own classifier there is only "all".
+            "trunk" ends behind the frozen stages and "tail" begins there. With the architecture's own classifier there
+            is only "all".
+        stock: whether everything about its execution is left as it is when TensorFlow is installed.
         forwards: compiled forward passes by part.
         trainers: training steps by what they train and how. Both are kept: a second seed does not trace them again.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        features = backbone.build(spec)
+    def __init__(self, spec: ModelSpec, stock: bool = False) -> None:
+        self.spec, self.stock = spec, stock
+        body = features = backbone.build(spec)
         self.models: dict[Part, keras.Model] = {}
         if spec.head == "imagenet":
             self.models["all"] = features
@@ -38,13 +40,21 @@ class Network:
             classifier = head.build(spec.head, features.output.shape[1:], spec.head_units, spec.classes)
             whole = keras.Model(features.input, classifier(features.output), name="classifier")
             self.models |= {"features": features, "head": classifier, "all": whole}
+            if spec.frozen_stages == len(spec.pair.stages):
+                self.models |= {"trunk": features, "tail": classifier}
+            elif spec.frozen_stages:
+                middle = backbone.cut(body, spec.pair, spec.frozen_stages)
+                self.models["trunk"] = keras.Model(body.input, middle, name="trunk")
+                self.models["tail"] = keras.Model(middle, whole.output, name="tail")
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
         self.trainers: dict[Any, Any] = {}
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""
         dtype = keras.config.floatx()
-        return tf.cast(inputs, dtype) if part == "head" else normalise(inputs, self.spec.preprocessing, dtype)
+        if part in ("head", "tail"):
+            return tf.cast(inputs, dtype)
+        return normalise(inputs, self.spec.preprocessing, dtype)
 
 
 def normalise(images: tf.Tensor, preprocessing: Preprocessing, dtype: str) -> tf.Tensor:

@@ -9,7 +9,8 @@ import torch
 import torchvision
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part
+from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Runtime
+from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
@@ -22,15 +23,19 @@ class Implementation:
 
     framework: Framework = "torch"
 
-    def configure(self, threads: int, precision: str, device: str) -> None:
+    def configure(self, threads: int, precision: str, device: str, runtime: Runtime = "tuned") -> None:
         """Set threads, floating-point type and device, once, before anything is built."""
-        torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        self.stock = runtime == "stock"
+        if not self.stock:
+            torch.set_num_threads(threads)
+            torch.set_num_interop_threads(1)
         self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
         # float32 means float32: TF32 would keep only 10 bits of the mantissa on recent GPUs.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        torch.set_default_dtype(getattr(torch, precision))
+        # bfloat16 is the backbone's arithmetic; weights, head and optimizer stay float32.
+        self.reduced = torch.bfloat16 if precision == "bfloat16" else None
+        torch.set_default_dtype(torch.float64 if precision == "float64" else torch.float32)
 
     def environment(self) -> tuple[dict[str, str], str]:
         """Versions by package, and the device in words."""
@@ -44,7 +49,7 @@ class Implementation:
 
     def build(self, spec: ModelSpec) -> Network:
         """A network whose weights are still to be loaded."""
-        return Network(spec, self.device)
+        return Network(spec, self.device, self.reduced, self.stock)
 
     def shapes(self, network: Network) -> dict[str, tuple[int, ...]]:
         """Neutral name and shape (torch's layout) of every parameter and running statistic."""
@@ -58,9 +63,23 @@ class Implementation:
         """All parameters and running statistics by neutral name, in torch's layout."""
         return weights.dump(network)
 
-    def infer(self, network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+    def engines(self, network: Network, part: Part) -> tuple[Engine, ...]:
+        """The ways to run a part in inference mode here; the first is the network as it is."""
+        return inference.engines(network, part)
+
+    def infer(
+        self, network: Network, part: Part, batches: Iterable[Array], engine: str | None = None
+    ) -> Iterator[Array]:
         """Outputs for each batch of inputs, in inference mode."""
-        return inference.infer(network, part, batches)
+        return inference.infer(network, part, batches, engine)
+
+    def multiply_adds(self, network: Network, part: Part) -> int:
+        """Multiplications with weights in the convolutions and dense layers of a part that takes images, for one."""
+        return inference.multiply_adds(network, part)
+
+    def matrix_product_rate(self, network: Network) -> float:
+        """Multiply-adds a second of a large matrix product, the machine's ceiling for this framework."""
+        return inference.matrix_product_rate(network)
 
     def train(
         self,

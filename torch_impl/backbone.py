@@ -6,7 +6,7 @@ in front of one. Parameter names stay torchvision's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ def stock(pair: Pair, classifier: bool = False, classes: int = 1000) -> nn.Modul
     return model.to_empty(device="cpu")
 
 
-def build(spec: ModelSpec) -> nn.Module:
+def build(spec: ModelSpec) -> Backbone:
     """Images (N, 3, S, S), preprocessed, to the last feature map (N, C, H, W), under the checkpoint's semantics.
 
     With head "imagenet" the result ends in the architecture's own logits (N, classes).
@@ -55,7 +55,8 @@ def build(spec: ModelSpec) -> nn.Module:
             if "bn_running_variance" in spec.switches:
                 module.register_forward_pre_hook(_remember_variance)
                 module.register_forward_hook(_count_biased_variance)
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels:
+        depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels
+        if depthwise and torch.get_default_dtype() == torch.float64:
             module.__class__ = DepthwiseConv2d
         if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" not in spec.switches:
             # A matched run leaves nothing to a framework's random generator.
@@ -67,8 +68,7 @@ def build(spec: ModelSpec) -> nn.Module:
             for module in getattr(model, name).modules():
                 if isinstance(module, nn.Linear | nn.LayerNorm):
                     module.reset_parameters()
-    forward = nn.Module.__call__ if spec.head == "imagenet" else _FORWARD.get(spec.pair.family, _features_only)
-    return Backbone(model, forward)
+    return Backbone(model, spec.pair, whole=spec.head == "imagenet")
 
 
 def _remember_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
@@ -91,11 +91,11 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that is quick in float64, too.
 
     torch's CPU library for float64 works through it channel by channel, so that its overhead grows with their number.
-    Here it is a sum over the cells of the kernel instead, each times a shifted image. In float32 it is torch's own.
+    Here it is a sum over the cells of the kernel instead, each times a shifted image.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if input.dtype != torch.float64 or input.device.type != "cpu":
+        if input.device.type != "cpu":
             return super()._conv_forward(input, weight, bias)
         assert not isinstance(self.padding, str)
         (rows, columns), (down, right) = self.padding, self.stride
@@ -127,48 +127,48 @@ class HardSigmoid(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A stock model, whole or up to its last feature map, with the stock model's parameter names."""
+    """A stock model, whole or up to its last feature map, with the stock model's parameter names.
 
-    def __init__(self, model: nn.Module, forward: Callable[[Any, Tensor], Tensor]) -> None:
+    Attributes:
+        units: the modules that make up the forward pass, one after the other, each with the index of its stage.
+    """
+
+    def __init__(self, model: nn.Module, pair: Pair, whole: bool) -> None:
         super().__init__()
         self.model = model
-        self._forward = forward
+        # A list is no submodule: the parameters keep the names that they have in the model.
+        self.units: list[tuple[int, nn.Module]] = [(0, model)] if whole else list(_units(model, pair))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) to (N, C, H, W), or to (N, classes) if the model is whole."""
-        return self._forward(self.model, images)
+        x = images
+        for _, unit in self.units:
+            x = unit(x)
+        return x
 
 
-def _features_only(model: Any, x: Tensor) -> Tensor:
-    return model.features(x)
-
-
-def _densenet_features(model: Any, x: Tensor) -> Tensor:
-    """The last activation is a function call in torchvision.models.DenseNet.forward, behind ``features``."""
-    return F.relu(model.features(x))
-
-
-def _resnet_features(model: Any, x: Tensor) -> Tensor:
-    """torchvision.models.ResNet.forward without its last three lines: pooling, flattening, classifier."""
-    x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
-    return model.layer4(model.layer3(model.layer2(model.layer1(x))))
-
-
-def _inception_v3_features(model: nn.Module, x: Tensor) -> Tensor:
-    """The children in order are the forward pass, up to Mixed_7c; transform_input belongs to the preprocessing."""
-    for name, child in model.named_children():
-        x = child(x)
-        if name == "Mixed_7c":
-            break
-    return x
-
-
-#: By family: the stock forward pass up to the last feature map. Not listed: ``features``.
-_FORWARD: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "DenseNet": _densenet_features,
-    "ResNet": _resnet_features,
-    "InceptionV3": _inception_v3_features,
-}
+def _units(model: Any, pair: Pair) -> Iterator[tuple[int, nn.Module]]:
+    """The stock forward pass up to the last feature map, as a sequence of modules and their stages."""
+    modules: Iterable[tuple[str, nn.Module]]
+    if pair.family == "ResNet":
+        # torchvision.models.ResNet.forward without its last three lines: pooling, flattening, classifier.
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+        modules = [(name, getattr(model, name)) for name in names]
+    elif pair.family == "InceptionV3":
+        # The children in order are the forward pass; transform_input belongs to the preprocessing.
+        names = tuple(name for name, _ in model.named_children())
+        modules = [(name, getattr(model, name)) for name in names[: names.index("Mixed_7c") + 1]]
+    else:
+        modules = [(f"features.{name}", child) for name, child in model.features.named_children()]
+    if pair.family == "DenseNet":
+        # A function call in torchvision.models.DenseNet.forward, behind ``features``.
+        model.last_activation = nn.ReLU()
+        modules = [*modules, ("last_activation", model.last_activation)]
+    stage = 0
+    for name, module in modules:
+        # What holds no parameters (an activation, a pooling) belongs to the stage before it.
+        stage = pair.stage_of(f"{name}.") or stage
+        yield stage, module
 
 
 def _flatten_as_it_is(model: Any, spec: ModelSpec) -> None:

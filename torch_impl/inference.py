@@ -1,27 +1,106 @@
-"""Batched features and logits."""
+"""Batched features and logits, and the ways to run a forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.fx.experimental import optimization
+from torch.utils.flop_counter import FlopCounterMode
 
 from shared.contract import Array, Part
-from torch_impl.network import Network
+from shared.engines import Engine
+from torch_impl.network import Network, Reduced
+
+#: Measured on two cores; docs/speed.md says on which. Fusing computes each normalisation into the convolution before
+#: it, compiling (inductor with frozen weights) generates C++ on top of that.
+FUSED = Engine("fused", setup_seconds=0.3, speedup=1.2)
+COMPILED = Engine("compiled", setup_seconds=25.0, speedup=1.3)
 
 
-def infer(network: Network, part: Part, batches: Iterable[Array]) -> Iterator[Array]:
+def engines(network: Network, part: Part) -> tuple[Engine, ...]:
+    """The ways to run a part in inference mode here; the first is the network as it is."""
+    eager = Engine("eager")
+    exact = torch.get_default_dtype() == torch.float64
+    if network.stock or exact or part == "head" or network.device.type != "cpu":
+        # float64 is for finding differences, and on a GPU none of this has been measured.
+        return (eager,)
+    # Inductor needs a C++ compiler.
+    return (eager, FUSED, COMPILED) if shutil.which(os.environ.get("CXX", "g++")) else (eager, FUSED)
+
+
+def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
     """Outputs for each batch of inputs, in inference mode, as arrays of the recipe's floating-point type.
 
     Args:
         network: whose weights are loaded.
-        part: "features" or "all" take uint8 images (b, S, S, 3), "head" takes features.
+        part: "features", "trunk" or "all" take uint8 images (b, S, S, 3), "head" and "tail" what these put out.
         batches: of any size, also of different sizes.
+        engine: the name of one of ``engines``; prepared anew for every call, since weights change between calls.
     """
     network.eval()
-    model = network.models[part]
+    # A user who takes torch as it is writes no_grad; inference mode leaves out more bookkeeping.
+    mode = torch.no_grad if network.stock else torch.inference_mode
+    with mode():
+        forward = _prepared(network.models[part], engine or "eager")
     for batch in batches:
-        with torch.inference_mode():
-            output = model(network.prepare(part, batch))
+        with mode():
+            output = forward(network.prepare(part, batch))
             # Feature maps leave as (N, H, W, C), as TensorFlow has them.
             yield (output.movedim(1, -1) if output.ndim == 4 else output).cpu().numpy()
+
+
+def _prepared(model: nn.Module, engine: str) -> Callable[[Tensor], Tensor]:
+    if engine == "eager":
+        return model
+    fused = _fused(model)
+    if engine == "fused":
+        return fused
+    compiled = torch.compile(fused, options={"freezing": True})
+    largest = 0
+
+    def forward(x: Tensor) -> Tensor:
+        """Always of the same batch size: another one would be compiled anew."""
+        nonlocal largest
+        largest = max(largest, len(x))
+        padded = torch.cat([x, x[-1:].expand(largest - len(x), *x.shape[1:])]) if len(x) < largest else x
+        return compiled(padded)[: len(x)]
+
+    return forward
+
+
+def _fused(model: nn.Module) -> nn.Module:
+    """A copy in which the weights of each convolution include the normalisation behind it."""
+    if isinstance(model, Reduced):
+        # autocast stays around the traced module: it cannot be traced itself.
+        return Reduced(_fused(model.inner), model.reduced)
+    if isinstance(model, nn.Sequential) and any(isinstance(child, Reduced) for child in model):
+        return nn.Sequential(*(_fused(child) if isinstance(child, Reduced) else child for child in model))
+    return optimization.fuse(model).to(memory_format=torch.channels_last)
+
+
+def multiply_adds(network: Network, part: Part) -> int:
+    """Multiplications with weights in the convolutions and dense layers of a part that takes images, for one image."""
+    side = network.spec.image_size
+    counter = FlopCounterMode(display=False)
+    network.eval()
+    with torch.inference_mode(), counter:
+        network.models[part](network.prepare(part, np.zeros((1, side, side, 3), np.uint8)))
+    return int(counter.get_total_flops()) // 2
+
+
+def matrix_product_rate(network: Network, size: int = 1536, repeats: int = 4) -> float:
+    """Multiply-adds a second of a square matrix product, the fastest of some; the machine's ceiling for torch."""
+    dtype = network.reduced or torch.get_default_dtype()
+    a = torch.rand(size, size, dtype=dtype, device=network.device)
+    best = float("inf")
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - began)
+    return size**3 / best

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import conversion, sources, timing, zoo
+from shared import conversion, machine, sources, zoo
 from shared.cache import Cache
 from shared.commands.parser import Parser
 from shared.contract import ClassifierChoice
@@ -26,7 +26,7 @@ def run(arguments: list[str], errors: Console) -> int:
     semantics = _word("--semantics", options.semantics, typing.get_args(zoo.Semantics))
     classifier = _word("--classifier", options.classifier, typing.get_args(ClassifierChoice))
     backbone = zoo.find(options.backbone).name if options.backbone else None
-    threads = options.threads if options.threads is not None else timing.available_cores()
+    threads = options.threads if options.threads is not None else machine.available_cores()
     if threads < 1:
         raise BadInput(f"--threads {threads} is not valid; give 1 or more.")
     request = Request(

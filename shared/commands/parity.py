@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import checkpoint, results, sources, switches, timing, zoo
+from shared import checkpoint, machine, results, sources, switches, zoo
 from shared import recipe as recipes
 from shared.cache import Cache
 from shared.commands.parser import Parser
@@ -99,7 +99,7 @@ def _weights(pair: zoo.Pair, options: argparse.Namespace, tell: report.Tell) -> 
     """The neutral checkpoint that --weights means for a pair."""
     values = {"backbone": pair.name, "weights": options.weights, "control": False}
     recipe = recipes.validated(values, "the command line")
-    return sources.resolve(recipe, Cache(options.cache_dir), options.threads or timing.available_cores(), tell)
+    return sources.resolve(recipe, Cache(options.cache_dir), options.threads or machine.available_cores(), tell)
 
 
 def _climbs(pair: zoo.Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[Climb]:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contract import WorkerResult
 from shared.recipe import Framework, Recipe, Shots
+from shared.speed import Repeat, Speed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
 
 
@@ -35,9 +36,8 @@ class Run(_Document):
     log_loss: float | None = Field(description="nats; null if logits are not finite")
     confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
     phases: dict[str, float] = Field(
-        description="seconds; what several runs share (start, build, features) is given in full to each of them"
+        description="seconds; what runs share (start, build, weights, features) is given in full to each of them"
     )
-    images_per_second: float = Field(description="through the backbone in inference mode")
     peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
     weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
     losses: list[float | None] = Field(description="training loss of every step; null if not finite")
@@ -54,6 +54,20 @@ class Agreement(_Document):
     initial_weights_identical: bool
     accuracy_difference: float | None = Field(description="tensorflow minus torch, mean over runs")
     accuracy_difference_interval: tuple[float, float] | None = Field(description="95 % confidence interval, or null")
+
+
+class Alternative(_Document):
+    """The same recipe executed in another way: as installed, or in float32 beside bfloat16."""
+
+    runtime: str
+    precision: str
+    workers: dict[Framework, WorkerResult]
+    speed: Speed
+    predictions_compared: int = Field(description="with the recipe's own way, framework by framework")
+    predictions_identical: int
+    accuracy_change: dict[Framework, float] = Field(
+        description="mean accuracy of the recipe's own way minus that of this one, by framework"
+    )
 
 
 class Environment(_Document):
@@ -87,6 +101,9 @@ class Comparison(_Document):
     )
     workers: dict[Framework, WorkerResult] = Field(description="each process as a whole, every phase counted once")
     runs: list[Run]
+    repeats: list[Repeat] = Field(description="every process that ran, in order; the first repeat gave the results")
+    speed: Speed = Field(description="over all undisturbed repeats of the recipe's own way")
+    alternatives: list[Alternative] = Field(description="with runtime both, or precision bfloat16")
     agreement: Agreement
     control_agreement: Agreement | None
     transfer_gain: dict[Framework, dict[str, float]] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from shared.contract import PHASES
+from shared.contract import PHASES, WorkerResult
 from shared.fetch import Progress as Tell
 from shared.recipe import Framework, Shots
-from shared.report.comparison import Comparison, Run
+from shared.report.comparison import Alternative, Comparison, Run
 
 WIDTH = 80
 TITLES: dict[Framework, str] = {"tensorflow": "Keras on TensorFlow", "torch": "torchvision on PyTorch"}
@@ -87,8 +87,26 @@ def show(comparison: Comparison, console: Console) -> None:
             )
     if comparison.agreement.predictions_compared and not comparison.agreement.initial_weights_identical:
         console.print("[bold red]The two processes did not start from the same weights.[/]")
+    for alternative in comparison.alternatives:
+        console.print(_alternative(comparison, alternative))
+        console.print(
+            f"Both ways predict the same for {alternative.predictions_identical} of "
+            f"{alternative.predictions_compared} test images.",
+            highlight=False,
+        )
+    for name, worker in comparison.workers.items():
+        if worker.engine:
+            console.print(f"{TITLES[name]} ran its passes {worker.engine}: {worker.engine_reason}.", highlight=False)
     for note in _disturbances(comparison):
         console.print(f"[yellow]{note}[/]", highlight=False)
+    if comparison.recipe.repeats > 1 and len(comparison.recipe.frameworks) == 2:
+        for ratio in comparison.speed.ratios:
+            console.print(
+                f"TensorFlow's seconds by PyTorch's, {ratio.what}: {ratio.median:.2f} "
+                f"({ratio.interval[0]:.2f} to {ratio.interval[1]:.2f})",
+                highlight=False,
+            )
+        console.print(f"[bold]{comparison.speed.sentence}[/]", highlight=False)
     colour = {"identical": "green", "equivalent": "green", "different": "red"}.get(comparison.verdict, "yellow")
     console.print(f"[bold {colour}]{comparison.verdict_sentence}[/]", highlight=False)
 
@@ -118,10 +136,57 @@ def _table(comparison: Comparison) -> Table:
     workers = [comparison.workers[name] for name in names]
     for phase in PHASES:
         table.add_row(f"Seconds, {phase}", *(f"{worker.phases.get(phase, 0.0):.2f}" for worker in workers))
-    main_runs = [run for run in comparison.runs if run.pretrained == (comparison.checkpoint is not None)]
-    rates = [[run.images_per_second for run in main_runs if run.framework == name] for name in names]
-    table.add_row("Images/s, inference", *(f"{np.median(values):.0f}" if values else "-" for values in rates))
+    for phase in ("features", "training"):
+        times = [worker.steps.get(phase) for worker in workers]
+        if any(times):
+            table.add_row(
+                f"Milliseconds, step of {phase}",
+                *(f"{1e3 * each.median:.1f} (p95 {1e3 * each.p95:.1f})" if each else "stored" for each in times),
+            )
+            table.add_row("  first step", *(f"{1e3 * each.first:.1f}" if each else "stored" for each in times))
+    rates = [worker.images_per_second for worker in workers]
+    if any(rates):
+        efficiencies = [_efficiency(worker, workers) for worker in workers]
+        table.add_row("Images/s, inference", *(f"{rate:.0f}" if rate else "stored" for rate in rates))
+        table.add_row("  of the matrix-product rate", *(f"{each:.0%}" if each else "-" for each in efficiencies))
     table.add_row("Peak memory", *(f"{worker.peak_memory_bytes / 2**20:.0f} MiB" for worker in workers))
+    return table
+
+
+def _efficiency(worker: WorkerResult, workers: list[WorkerResult]) -> float | None:
+    """Against the machine's ceiling, which is the best that any framework reached with a product of matrices."""
+    ceiling = max((other.ceiling or 0.0 for other in workers), default=0.0)
+    return worker.model_copy(update={"ceiling": ceiling}).efficiency
+
+
+def _alternative(comparison: Comparison, alternative: Alternative) -> Table:
+    """Seconds of the recipe's own way beside those of another."""
+    recipe = comparison.recipe
+    other = "as installed" if alternative.runtime == "stock" else alternative.precision
+    own = "tuned" if alternative.runtime == "stock" and recipe.runtime == "both" else recipe.precision
+    names = [name for name in recipe.frameworks if name in comparison.workers and name in alternative.workers]
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column(f"{own} | {other}")
+    for name in names:
+        table.add_column(TITLES[name], justify="right")
+
+    def row(label: str, value: Callable[[WorkerResult], float | None], form: str) -> None:
+        cells = []
+        for name in names:
+            values = [value(comparison.workers[name]), value(alternative.workers[name])]
+            cells.append(" | ".join("-" if each is None else form.format(each) for each in values))
+        table.add_row(label, *cells)
+
+    row("Images/s, inference", lambda worker: worker.images_per_second, "{:.0f}")
+    for phase in ("features", "training", "inference"):
+        row(f"Seconds, {phase}", lambda worker, phase=phase: worker.phases.get(phase), "{:.2f}")  # type: ignore[misc]
+    row("Seconds, whole process", lambda worker: worker.wall_seconds, "{:.2f}")
+    if alternative.precision != recipe.precision:
+        changes = [alternative.accuracy_change.get(name) for name in names]
+        table.add_row(
+            f"Accuracy, change from {other}",
+            *("-" if each is None else f"{100 * each:+.2f} points" for each in changes),
+        )
     return table
 
 
@@ -146,7 +211,12 @@ def _disturbances(comparison: Comparison) -> Iterator[str]:
     devices = set(environment.devices.values())
     if len(devices) > 1:
         yield f"The frameworks ran on different devices ({', '.join(sorted(devices))}): do not compare the seconds."
-    if environment.load_average_before is not None and environment.load_average_before > environment.cores / 2:
+    disturbed = [repeat for repeat in comparison.repeats if repeat.disturbed]
+    if disturbed:
+        worst = max(disturbed, key=lambda repeat: repeat.worker.others_share)
+        what = "this run" if len(comparison.repeats) <= 2 else f"{len(disturbed)} of {len(comparison.repeats)} runs"
+        yield f"The machine was busy during {what} ({worst.disturbed}): take the seconds with care."
+    elif environment.load_average_before is not None and environment.load_average_before > environment.cores / 2:
         yield (
             f"The machine was busy before the start (load {environment.load_average_before:.1f} on "
             f"{environment.cores} cores): take the seconds with care."

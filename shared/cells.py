@@ -1,0 +1,306 @@
+"""The cells of a comparison in one wing: what is frozen runs once for each image, then what trains is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from shared import checkpoint, engines, initialisation, machine, plan, timing, zoo
+from shared.contract import (
+    AnyImplementation,
+    Array,
+    Cell,
+    CellResult,
+    Job,
+    Part,
+    describe,
+    model_spec,
+)
+from shared.rows import Rows
+from shared.store import Store
+
+#: Of the stored outputs. Raise it when the code that computes them changes its meaning.
+STORE_VERSION = 1
+#: Images after which what was computed is safe from an interruption.
+COMMIT_EVERY = 2048
+
+
+class Events(Protocol):
+    """Tells the parent how far the work is."""
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Write one event."""
+
+    def progress(self, phase: str, total: int) -> Callable[[int], None]:
+        """A function that counts steps of a phase."""
+
+
+class Cells:
+    """Works through the cells of a job: pretrained ones first, then those on untrained backbones.
+
+    Attributes:
+        steps: a stopwatch for each phase that consists of batches.
+        choice: how the last pass over many images ran, and why.
+        multiply_adds: of the layers that the pass led through, for one image, once a pass was made.
+        ceiling: multiply-adds a second of a large matrix product, once a pass was made.
+    """
+
+    def __init__(
+        self, implementation: AnyImplementation, job: Job, folder: Path, events: Events, phases: timing.Phases
+    ) -> None:
+        assert job.images is not None and job.labels is not None
+        self.implementation, self.job, self.folder, self.events, self.phases = (
+            implementation,
+            job,
+            folder,
+            events,
+            phases,
+        )
+        self.recipe = job.recipe
+        self.images = Rows(job.images)
+        self.labels = np.load(job.labels, allow_pickle=False)
+        self.plans = {cell.id: plan.Plan.load(folder / cell.plan) for cell in job.cells}
+        self.pretrained: dict[str, Array] = {}
+        self.metadata: checkpoint.Metadata | None = None
+        self.steps: dict[str, timing.Steps] = {}
+        self.choice: engines.Choice | None = None
+        self.multiply_adds: int | None = None
+        self.ceiling: float | None = None
+
+    def run(self) -> None:
+        """Build the network once, then do every cell; cells on the same backbone share what is frozen in it."""
+        with self.phases.measure("build") as building:
+            if self.job.checkpoint is not None:
+                self.pretrained, self.metadata = checkpoint.load(self.job.checkpoint)
+                pair = self.recipe.pair
+                self.pretrained = {name: a for name, a in self.pretrained.items() if not pair.in_classifier(name)}
+            self.network = self.implementation.build(model_spec(self.recipe, self.metadata, len(self.job.classes)))
+            self.shapes = self.implementation.shapes(self.network)
+        self.build_seconds = building.seconds
+        self.head_shapes = {name: shape for name, shape in self.shapes.items() if name.startswith(zoo.HEAD)}
+        self.backbone_shapes = {name: shape for name, shape in self.shapes.items() if name not in self.head_shapes}
+        groups: dict[tuple[bool, int | None], list[Cell]] = {}
+        for cell in self.job.cells:
+            groups.setdefault((cell.pretrained, None if cell.pretrained else cell.seed), []).append(cell)
+        for cells in groups.values():
+            arrays = self._backbone_arrays(cells[0])
+            loading = self._load(arrays)
+            # Of what the network holds, not of what it was given: here a wrong transpose would show.
+            held = self.implementation.dump(self.network)
+            digest = checkpoint.digest({name: held[name] for name in self.backbone_shapes})
+            if self.recipe.frozen_stages:
+                self._train_tails(cells, arrays, loading, digest)
+            else:
+                self._train_whole(cells, arrays, loading, digest)
+
+    def _backbone_arrays(self, cell: Cell) -> dict[str, Array]:
+        """The cell's initial weights, the head's excepted."""
+        arrays: dict[str, Any] = self.pretrained
+        if not cell.pretrained:
+            arrays = initialisation.draw_weights(self.backbone_shapes, cell.seed)
+        if self.recipe.strategy == "scratch":
+            arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
+        what = str(self.job.checkpoint) if cell.pretrained else "the plan"
+        checkpoint.account_for(self.backbone_shapes, arrays, what)
+        return arrays
+
+    def _load(self, arrays: dict[str, Array]) -> float:
+        """Put weights into the network. Returns the seconds it took."""
+        with self.phases.measure("weights") as stretch:
+            self.implementation.load(self.network, arrays)
+        return stretch.seconds
+
+    def _load_head(self, cell: Cell, backbone_digest: str) -> str:
+        """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
+        self.implementation.load(self.network, initialisation.draw_weights(self.head_shapes, cell.seed))
+        held = self.implementation.dump(self.network)
+        head_digest = checkpoint.digest({name: held[name] for name in self.head_shapes})
+        return hashlib.sha256(f"{backbone_digest} {head_digest}".encode()).hexdigest()
+
+    def _train_tails(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
+        """One pass through the frozen stages over the images that any of the cells needs; then the rest trains."""
+        plans = [self.plans[cell.id] for cell in cells]
+        needed = np.unique(np.concatenate([part for each in plans for part in (each.train, each.test)]))
+        trained = self._trainable()
+        before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
+        with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
+            root = self.job.store if self.job.store is not None else Path(forgotten)
+            with self.phases.measure("features") as extraction:
+                outputs = self._stored(root, needed, cells[0], digest)
+            # Head and features are small, and are read in every step.
+            features = outputs.in_memory_if_small()
+            for number, (cell, drawn) in enumerate(zip(cells, plans, strict=True)):
+                if number and before:
+                    loading += self._load(before)
+                whole = self._load_head(cell, digest)
+                batches = plan.training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
+                losses, training = self._train(cell, "tail", trained, batches)
+                with self.phases.measure("inference") as inference:
+                    logits = self._logits("tail", features, drawn.test, cell)
+                phases = {"features": extraction.seconds, "training": training, "inference": inference.seconds}
+                self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
+
+    def _train_whole(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
+        """Images through the whole network in every step."""
+        recipe = self.recipe
+        for number, cell in enumerate(cells):
+            if number:
+                loading = self._load(arrays)
+            whole = self._load_head(cell, digest)
+            drawn = self.plans[cell.id]
+            batches = plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
+            losses, training = self._train(cell, "all", self._trainable(), batches)
+            with self.phases.measure("inference") as inference:
+                logits = self._logits("all", self.images, drawn.test, cell)
+            phases = {"features": 0.0, "training": training, "inference": inference.seconds}
+            self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
+
+    def _trainable(self) -> frozenset[str]:
+        """Neutral names of what trains: the head, and the stages that the strategy names."""
+        pair, recipe = self.recipe.pair, self.recipe
+        first = 0
+        if recipe.strategy == "linear_probe":
+            first = len(pair.stages)
+        elif recipe.strategy == "finetune" and recipe.finetune_stages != "all":
+            first = len(pair.stages) - recipe.finetune_stages
+        chosen = {name for name in self.backbone_shapes if (pair.stage_of(name) or 0) >= first}
+        if not recipe.batch_norm_trains:
+            chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.shapes}
+        return frozenset(chosen | self.head_shapes.keys())
+
+    def _learns(self, name: str) -> bool:
+        """Whether a running statistic moves in training."""
+        return self.recipe.batch_norm_trains and name.rpartition(".")[2].startswith("running_")
+
+    def _train(
+        self, cell: Cell, part: Part, trainable: frozenset[str], batches: Iterator[plan.Batch]
+    ) -> tuple[list[float], float]:
+        total = len(self.plans[cell.id].learning_rates)
+        advance = self.events.progress(f"training {cell.id}", total)
+        steps = self._stopwatch("training")
+        sizes: list[int] = []
+
+        def counted() -> Iterator[plan.Batch]:
+            for batch in batches:
+                sizes.append(len(batch.labels))
+                yield batch
+
+        def on_step() -> None:
+            steps.mark(sizes[-1])
+            advance(1)
+
+        with self.phases.measure("training") as stretch:
+            steps.begin()
+            losses = self.implementation.train(
+                self.network, part, trainable, self.recipe.batch_norm_trains, self.recipe, counted(), on_step
+            )
+        return losses, stretch.seconds
+
+    def _stopwatch(self, phase: str) -> timing.Steps:
+        return self.steps.setdefault(phase, timing.Steps(self.implementation.synchronize))
+
+    def _batches(self, inputs: Rows | Array, indices: Array, label: str) -> Iterator[Array]:
+        """The chosen inputs in batches; images come out as their centre crop."""
+        step = self.recipe.inference_batch_size
+        advance = self.events.progress(label, len(indices))
+        for start in range(0, len(indices), step):
+            chosen = indices[start : start + step]
+            batch = inputs[chosen]
+            yield plan.augmented(batch, self.recipe.size, None, None) if batch.dtype == np.uint8 else batch
+            advance(len(chosen))
+
+    def _outputs(self, phase: str, part: Part, batches: Iterable[Array], engine: str | None) -> Iterator[Array]:
+        """Outputs of a part, batch by batch, under a stopwatch."""
+        steps = self._stopwatch(phase)
+        steps.begin()
+        for output in self.implementation.infer(self.network, part, batches, engine):
+            steps.mark(len(output))
+            yield output
+            # Writing an output down is no part of the next step.
+            steps.resume()
+
+    def _logits(self, part: Part, inputs: Rows | Array, indices: Array, cell: Cell) -> Array:
+        engine = self._engine("all", len(indices)) if part == "all" else None
+        batches = self._batches(inputs, indices, f"inference {cell.id}")
+        return np.concatenate(list(self._outputs("inference", part, batches, engine)))
+
+    def _engine(self, part: Part, images: int) -> str:
+        """The way to run a pass of so many images, the one with which it ends first."""
+        if self.multiply_adds is None or self.ceiling is None:
+            self.multiply_adds = self.implementation.multiply_adds(self.network, part)
+            self.ceiling = self.implementation.matrix_product_rate(self.network)
+        ways = self.implementation.engines(self.network, part)
+        self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
+        return self.choice.name
+
+    def _stored(self, root: Path, needed: Array, cell: Cell, digest: str) -> Rows:
+        """What the frozen stages put out for the needed images, computed as far as no earlier run has done it."""
+        versions, device = self.implementation.environment()
+        spec = model_spec(self.recipe, self.metadata, 0)
+        key = {
+            "version": STORE_VERSION,
+            "framework": self.implementation.framework,
+            "versions": versions,
+            "device": device,
+            "cpu": machine.cpu_name(),
+            "threads": self.job.threads,
+            "runtime": self.job.runtime,
+            "images": self.job.data_digest,
+            "weights": digest,
+            "backbone": spec.pair.name,
+            "semantics": spec.semantics,
+            "batch_norm": repr(spec.batch_norm),
+            "preprocessing": repr(spec.preprocessing),
+            "size": spec.image_size,
+            "resize": spec.resize,
+            "frozen_stages": spec.frozen_stages,
+            "pooled": spec.pooled,
+            "precision": self.recipe.precision,
+            "batch_size": self.recipe.inference_batch_size,
+        }
+        with Store(root, key, len(self.labels)).opened() as store:
+            missing = store.missing(needed)
+            if len(missing):
+                # All outputs of a store come from one engine, so that they do not depend on who asked for what first.
+                engine = store.facts.get("engine") or self._engine("trunk", len(missing))
+                store.note({"engine": engine})
+                self._compute(store, missing, f"features {cell.id}", engine)
+            return store.outputs()
+
+    def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
+        """Put images through the frozen stages and store what comes out."""
+        done = kept = 0
+        for output in self._outputs("features", "trunk", self._batches(self.images, missing, label), engine):
+            store.write(missing[done : done + len(output)], output)
+            done += len(output)
+            if done - kept >= COMMIT_EVERY:
+                store.commit(missing[kept:done])
+                kept = done
+        store.commit(missing[kept:])
+
+    def _finish(
+        self, cell: Cell, logits: Array, losses: list[float], phases: dict[str, float], weights_digest: str
+    ) -> None:
+        """Write the cell's results at once, so that nothing is lost if a later cell fails."""
+        folder = self.folder / cell.id
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "logits.npy", logits)
+        np.save(folder / "losses.npy", np.asarray(losses, dtype=np.float64))
+        model = None
+        if cell.save_model:
+            description = describe(self.recipe, self.metadata, self.job.classes)
+            model = self.implementation.save(self.network, folder / "model", description).name
+        result = CellResult(
+            id=cell.id,
+            phases={"start": self.phases.seconds["start"], "build": self.build_seconds, **phases},
+            peak_memory_bytes=machine.peak_memory_bytes(),
+            weights_digest=weights_digest,
+            model=model,
+        )
+        (folder / "cell.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+        self.events.tell("cell", id=cell.id)

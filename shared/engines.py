@@ -1,0 +1,59 @@
+"""Ways to run a forward pass, and which of them pays for its set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Part of the machine's rate of matrix products that a convolutional network reaches as it is; for an estimate.
+TYPICAL_EFFICIENCY = 0.5
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run a network in inference mode.
+
+    Attributes:
+        name: the field's word for it.
+        setup_seconds: what it takes to prepare it, about.
+        speedup: how much faster it is than the network as it is, about.
+    """
+
+    name: str
+    setup_seconds: float = 0.0
+    speedup: float = 1.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine of one pass.
+
+    Attributes:
+        name: of the engine.
+        reason: why, in a few words.
+    """
+
+    name: str
+    reason: str
+
+
+def choose(engines: Sequence[Engine], multiply_adds: float, ceiling: float) -> Choice:
+    """The engine with which a pass ends first.
+
+    Args:
+        engines: at least one; the first is the network as it is.
+        multiply_adds: of the whole pass.
+        ceiling: multiply-adds a second of a large matrix product on this machine.
+    """
+    plain = engines[0]
+    seconds = multiply_adds / (TYPICAL_EFFICIENCY * ceiling)
+    best = min(engines, key=lambda engine: engine.setup_seconds + seconds / engine.speedup)
+    if len(engines) == 1:
+        return Choice(best.name, "the only way here")
+    if best is plain:
+        next_best = min(engines[1:], key=lambda engine: engine.setup_seconds)
+        return Choice(
+            best.name, f"{seconds:.1f} s of work do not pay for {next_best.setup_seconds:.1f} s of {next_best.name}"
+        )
+    saved = seconds - seconds / best.speedup
+    return Choice(best.name, f"saves about {saved:.1f} of {seconds:.1f} s for {best.setup_seconds:.1f} s of set-up")

@@ -1,0 +1,119 @@
+"""Which framework is faster here: ratios of paired repeats, and a verdict only where the interval excludes 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared import machine, statistics
+from shared.contract import PHASES, WorkerResult
+from shared.recipe import Framework
+
+SpeedVerdict = Literal["tensorflow", "torch", "no difference found", "not compared"]
+TITLES: dict[Framework, str] = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+#: With fewer pairs than this every interval includes 1, whatever was measured.
+FEWEST = 5
+
+
+class Ratio(BaseModel):
+    """How many times as long TensorFlow took as torch, over paired repeats."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str = Field(description="a phase, or all: the whole process")
+    repeats: int
+    median: float = Field(description="of the ratios, TensorFlow's seconds by torch's")
+    interval: tuple[float, float] = Field(description="95 % bootstrap confidence interval of their geometric mean")
+
+
+class Repeat(BaseModel):
+    """One framework's process of one repeat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framework: Framework
+    runtime: str
+    precision: str
+    number: int = Field(description="counts from 0; both frameworks of a pair have the same")
+    disturbed: str | None = Field(description="why this repeat does not count, or null")
+    worker: WorkerResult
+
+
+class Speed(BaseModel):
+    """What the repeats say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ratios: list[Ratio]
+    verdict: SpeedVerdict
+    sentence: str
+
+
+def disturbance(worker: WorkerResult) -> str | None:
+    """Why a process was not alone on the machine, or None."""
+    if worker.others_share > machine.DISTURBED:
+        return f"others used {100 * worker.others_share:.0f} % of the cores"
+    return None
+
+
+def compare(repeats: Sequence[Repeat]) -> Speed:
+    """Ratios by phase, and the verdict on the whole process.
+
+    Args:
+        repeats: of both frameworks under one runtime profile. Pairs with a disturbed half do not count.
+    """
+    pairs: dict[int, dict[Framework, Repeat]] = {}
+    for repeat in repeats:
+        pairs.setdefault(repeat.number, {})[repeat.framework] = repeat
+    whole = [
+        {framework: repeat.worker for framework, repeat in pair.items()}
+        for pair in pairs.values()
+        if len(pair) == 2 and not any(repeat.disturbed for repeat in pair.values())
+    ]
+    if len(whole) < 2:
+        return Speed(
+            ratios=[], verdict="not compared", sentence=f"Speed: not compared; --repeats {FEWEST} or more would do it."
+        )
+    ratios = [_ratio("all", whole, lambda worker: worker.wall_seconds)]
+    for phase in PHASES:
+        if all(worker.phases.get(phase, 0) > 0 for pair in whole for worker in pair.values()):
+            ratios.append(_ratio(phase, whole, lambda worker, phase=phase: worker.phases[phase]))  # type: ignore[misc]
+    return Speed(ratios=ratios, verdict=_verdict(ratios[0]), sentence=_sentence(ratios[0]))
+
+
+def _ratio(
+    what: str, pairs: Sequence[Mapping[Framework, WorkerResult]], seconds: Callable[[WorkerResult], float]
+) -> Ratio:
+    values = np.array([seconds(pair["tensorflow"]) / seconds(pair["torch"]) for pair in pairs])
+    return Ratio(
+        what=what,
+        repeats=len(values),
+        median=float(np.median(values)),
+        interval=statistics.ratio_interval(values),
+    )
+
+
+def _verdict(ratio: Ratio) -> SpeedVerdict:
+    low, high = ratio.interval
+    if ratio.repeats < FEWEST or low <= 1 <= high:
+        return "no difference found"
+    return "torch" if low > 1 else "tensorflow"
+
+
+def _sentence(ratio: Ratio) -> str:
+    low, high = ratio.interval
+    verdict = _verdict(ratio)
+    if verdict == "torch":
+        numbers = f"{ratio.median:.2f} times (95% interval {low:.2f} to {high:.2f})"
+        return f"Speed: PyTorch is faster here by {numbers} over {ratio.repeats} paired repeats."
+    if verdict == "tensorflow":
+        numbers = f"{1 / ratio.median:.2f} times (95% interval {1 / high:.2f} to {1 / low:.2f})"
+        return f"Speed: TensorFlow is faster here by {numbers} over {ratio.repeats} paired repeats."
+    more = "" if ratio.repeats >= FEWEST else f"; a verdict needs {FEWEST} undisturbed repeats"
+    return (
+        f"Speed: no difference found; TensorFlow takes {ratio.median:.2f} times as long as PyTorch "
+        f"(95% interval {low:.2f} to {high:.2f}) over {ratio.repeats} paired repeats{more}."
+    )

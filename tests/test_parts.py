@@ -1,0 +1,112 @@
+"""Parts and engines of a network: a cut in two is the same function, and so is every way to run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from shared import launch
+
+#: One of every family.
+FAMILIES = (
+    *("VGG16", "ResNet50", "InceptionV3", "DenseNet121", "MobileNetV2", "MobileNetV3Small"),
+    *("EfficientNetB0", "EfficientNetV2S", "ConvNeXtTiny"),
+)
+#: Those that are tried at once.
+FAST = ("ResNet50", "MobileNetV2", "MobileNetV3Small")
+
+PROGRAM = """
+import json, sys, numpy as np
+from {wing} import Implementation
+from shared import initialisation, recipe as recipes
+from shared.contract import model_spec
+wing = Implementation()
+wing.configure(1, "float32", "cpu")
+def infer(network, part, inputs, engine=None):
+    # A small last batch, as most data sets have.
+    return np.concatenate(list(wing.infer(network, part, [inputs[:2], inputs[2:]], engine)))
+found = []
+for name, semantics in {cases!r}:
+    from shared import zoo, checkpoint
+    pair = zoo.find(name)
+    side = max(64, pair.smallest_image)
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    metadata = checkpoint.Metadata(backbone=name, semantics=semantics)
+    for stages in {stages!r} or range(1, len(pair.stages)):
+        values = dict(backbone=name, strategy="finetune", finetune_stages=stages, image_size=side, weights="random",
+                      control=False)
+        network = wing.build(model_spec(recipes.validated(values, ""), metadata, 5))
+        shapes = wing.shapes(network)
+        wing.load(network, initialisation.draw_trained_looking_weights(shapes, 0))
+        logits = infer(network, "all", images)
+        size = np.abs(logits).max()
+        middle = infer(network, "trunk", images)
+        away = {{"cut": float(np.abs(infer(network, "tail", middle) - logits).max() / size)}}
+        away["halves"] = float(np.abs(infer(network, "head", infer(network, "features", images)) - logits).max() / size)
+        for engine in wing.engines(network, "all")[1:]:
+            if engine.name in {engines!r}:
+                away[engine.name] = float(np.abs(infer(network, "all", images, engine.name) - logits).max() / size)
+        found.append([name, semantics, stages, middle.shape, away, wing.multiply_adds(network, "trunk")])
+print(json.dumps(found))
+"""
+
+
+def run(wing: str, cases: list[tuple[str, str]], stages: list[int] | None, *engines: str) -> list[list[object]]:
+    program = PROGRAM.format(wing=wing, cases=cases, stages=stages, engines=engines)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=launch.ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return list(json.loads(finished.stdout.splitlines()[-1]))
+
+
+def check(cases: list[tuple[str, str]], stages: list[int] | None = None, compiled: bool = False) -> None:
+    torch = run("torch_impl", cases, stages, "fused", *(["compiled"] if compiled else []))
+    tensorflow = run("tf_impl", cases, stages, "frozen")
+    assert len(torch) == len(tensorflow) >= len(cases)
+    for ours, theirs in zip(torch, tensorflow, strict=True):
+        assert ours[:3] == theirs[:3]
+        # The same number of multiplications, counted by each wing in its own way.
+        assert ours[5] == theirs[5], ours
+        for found, engine in ((ours, "fused"), (theirs, "frozen")):
+            away = found[4]
+            assert isinstance(away, dict)
+            assert engine in away
+            assert ("compiled" in away) == (compiled and engine == "fused")
+            # float32: about 1e-7 a layer; another stride, padding or activation shows at 1e-2 and above.
+            assert max(away.values()) < 1e-4, found
+
+
+def test_parts_and_engines() -> None:
+    check([(name, semantics) for name in FAST for semantics in ("torchvision", "keras")], [1])
+
+
+@pytest.mark.slow
+def test_parts_and_engines_of_all_families() -> None:
+    check([(name, semantics) for name in FAMILIES for semantics in ("torchvision", "keras")])
+
+
+@pytest.mark.slow
+def test_compiled() -> None:
+    check([("MobileNetV2", "torchvision"), ("ResNet50", "keras")], [1], compiled=True)
+
+
+@pytest.mark.slow
+def test_multiply_adds_are_the_published_ones() -> None:
+    """Without the classifier: MobileNetV2 0.300 G (Sandler et al., 2018), ResNet50 v1.5 4.09 G (torchvision)."""
+    program = (
+        "from torch_impl import Implementation\n"
+        "from shared import recipe as recipes\n"
+        "from shared.contract import model_spec\n"
+        "wing = Implementation(); wing.configure(1, 'float32', 'cpu')\n"
+        "for name in ('MobileNetV2', 'ResNet50'):\n"
+        "    recipe = recipes.validated({'backbone': name}, '')\n"
+        "    print(wing.multiply_adds(wing.build(model_spec(recipe, None, 5)), 'features'))\n"
+    )
+    output = subprocess.check_output([sys.executable, "-c", program], cwd=launch.ROOT, text=True)
+    mobile, resnet = map(int, output.split())
+    assert mobile == pytest.approx(0.300e9, rel=0.01)
+    assert resnet == pytest.approx(4.09e9, rel=0.01)
