@@ -426,13 +426,13 @@ class Implementation(Protocol[Network]):
         """One pass with all parameters trainable. Running statistics learn if normalisation trains."""
 
     def optimize(
-        self, network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+        self, network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
     ) -> Iterator[dict[str, dict[str, Array]]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients.
 
         Yields:
             After every step the parameters and the optimizer's state, each by neutral name in torch's layout:
-            "parameter", and "momentum" or "first moment" and "second moment".
+            "parameter", and "momentum" or "first moment" and "second moment". The arrays hold until the next step.
         """
 
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:

@@ -33,6 +33,8 @@ OTHER: Framework = "tensorflow"
 LABELS, PER_LABEL, SHOTS = 4, 6, 4
 #: Passes over the training images: 20 steps.
 EPOCHS = 5
+#: Parameters above which a process in float64 takes more than 10 GB: gradients, moments and copies of them all.
+LARGE = 80_000_000
 
 
 #: One climb, as each wing's case.
@@ -72,12 +74,13 @@ class Climb:
 
         Halved again and again it is even and odd (44, 22, 11; 76, 38, 19), which tells paddings apart, and the last
         feature map has more than one place: architectures that round up at every halving have 2x2 of 44 pixels, those
-        that round down need 76. ConvNeXt does with one place, since it does not normalise over them.
+        that round down need 76, and InceptionV3, which does not pad, 107. A normalisation over one place of each of
+        four images would make training chaotic. ConvNeXt does with one place, since it does not normalise over them.
         """
         if self.checkpoint is not None:
             return self.image_size or self.pair.image_size
-        rounds_down = self.pair.family in ("VGG", "DenseNet", "InceptionV3")
-        return self.image_size or max(76 if rounds_down else 44, self.pair.smallest_image)
+        smallest = {"VGG": 76, "DenseNet": 76, "InceptionV3": 107}.get(self.pair.family, 44)
+        return self.image_size or max(smallest, self.pair.smallest_image)
 
 
 def recipe_for(climb: Climb, device: str, threads: int) -> Recipe:
@@ -199,14 +202,15 @@ class Ladder:
         return parts
 
     def _run(self, cases: dict[Framework, list[Case]], work: Path) -> dict[Framework, WorkerResult]:
-        """Both processes at the same time."""
+        """Both processes at the same time, but for the largest models, which take most of the memory each."""
 
         def run(framework: Framework) -> WorkerResult:
             mine = cases[framework]
             job = Job(kind="trace", recipe=mine[0].recipe, threads=self.threads, cases=tuple(mine))
             return launch.run(framework, job, work / framework, self._listener(framework, mine))
 
-        with ThreadPoolExecutor(len(cases)) as pool:
+        largest = max(case.recipe.pair.parameters for case in next(iter(cases.values())))
+        with ThreadPoolExecutor(1 if largest > LARGE else len(cases)) as pool:
             futures = {framework: pool.submit(run, framework) for framework in cases}
             return {framework: future.result() for framework, future in futures.items()}
 

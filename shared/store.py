@@ -24,6 +24,7 @@ class Store:
 
     Attributes:
         facts: what was noted when the first outputs were computed, as JSON values.
+        present: which images have an output, bool (N,).
     """
 
     def __init__(self, root: Path, key: dict[str, Any], images: int) -> None:
@@ -31,6 +32,7 @@ class Store:
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
         self.images = images
         self.facts: dict[str, Any] = {}
+        self.present: NDArray[np.bool_] = np.zeros(images, dtype=bool)
         self.folder.mkdir(parents=True, exist_ok=True)
         # For people who wonder what a folder is for.
         (self.folder / "key.json").write_text(text, encoding="utf-8")
@@ -39,8 +41,9 @@ class Store:
     def opened(self) -> Iterator[Store]:
         """Keep other processes from computing the same at the same time."""
         with FileLock(self.folder / "lock"):
+            self.present = self._present()
             facts = self.folder / "facts.json"
-            if facts.is_file():
+            if self.present.any() and facts.is_file():
                 self.facts = json.loads(facts.read_text(encoding="utf-8"))
             yield self
 
@@ -53,13 +56,20 @@ class Store:
 
     def missing(self, needed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the needed images that have no output yet."""
-        return needed[~self._present()[needed]]
+        return needed[~self.present[needed]]
 
     def _present(self) -> NDArray[np.bool_]:
         path = self.folder / "present.npy"
-        if not path.is_file():
-            return np.zeros(self.images, dtype=bool)
-        return np.asarray(np.load(path, allow_pickle=False), dtype=bool)
+        try:
+            present = np.load(path, allow_pickle=False)
+            if len(self.outputs()) == len(present) == self.images:
+                return np.asarray(present, dtype=bool)
+        except (OSError, ValueError, EOFError):
+            pass
+        # Nothing there, or damaged: it can be computed again.
+        for each in (path, self.folder / "outputs.npy"):
+            each.unlink(missing_ok=True)
+        return np.zeros(self.images, dtype=bool)
 
     def write(self, indices: NDArray[np.int64], outputs: NDArray[Any]) -> None:
         """Add the outputs (n, ...) of some images. They count as computed once ``commit`` was called."""
@@ -69,10 +79,9 @@ class Store:
 
     def commit(self, indices: NDArray[np.int64]) -> None:
         """What was written for these images is complete."""
-        present = self._present()
-        present[indices] = True
+        self.present[indices] = True
         temporary = self.folder / "present.part.npy"
-        np.save(temporary, present)
+        np.save(temporary, self.present)
         temporary.replace(self.folder / "present.npy")
 
     def outputs(self) -> Rows:

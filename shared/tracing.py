@@ -14,6 +14,7 @@ import numpy as np
 
 from shared import checkpoint, initialisation, plan, zoo
 from shared.contract import AnyImplementation, Array, Case, HeadKind, model_spec
+from shared.evaluation import largest_difference
 from shared.plan import generator
 from shared.rungs import DUMPED, Entry, Rung, perturbed, relative_changes, write
 
@@ -33,6 +34,8 @@ class Tracer:
         self.recipe = case.recipe
         self.switches = frozenset(case.switches)
         self.rounding: dict[Rung, dict[str, float]] = {}
+        #: Largest difference that moving the weights made to the logits in inference mode.
+        self.logits_moved = 0.0
         arrays: Mapping[str, Array] = {}
         metadata = checkpoint.Metadata(backbone=self.recipe.backbone, semantics=case.semantics)
         if case.checkpoint is not None:
@@ -111,7 +114,9 @@ class Tracer:
         self._write("activations", entries)
         if self.case.measures_rounding:
             self._load(self._moved())
-            self.rounding["activations"] = relative_changes(entries, collect().values())
+            others = collect()
+            self.rounding["activations"] = relative_changes(entries, others.values())
+            self.logits_moved = largest_difference(entries["logits|"].array, others["logits|"].array)
             self._load(self.arrays)
 
     def _loss_and_gradients(self) -> None:
@@ -148,8 +153,26 @@ class Tracer:
             # Frozen statistics are weights: that they were moved says nothing.
             passed = [entry for entry in other_losses.values() if not entry.what.startswith("running")]
             self.rounding["loss"] = relative_changes(losses, passed)
+            self._allow_what_logits_allow(losses, other_losses)
             self.rounding["gradients"] = relative_changes(gradients, other_gradients.values())
             self._load(held)
+
+    def _allow_what_logits_allow(self, losses: Mapping[str, Entry], others: Mapping[str, Entry]) -> None:
+        """A loss is one number, and may happen not to move although the logits that it is made of do.
+
+        Cross entropy moves by at most twice what the largest logit moves: its gradient, softmax minus target, has
+        absolute values that add up to at most 2.
+        """
+        trained = [key for key in losses if key.startswith("activation, training")]
+        moved = {"frozen": self.logits_moved}
+        if trained:
+            # The last layer's output: the logits in training mode.
+            moved["training"] = largest_difference(losses[trained[-1]].array, others[trained[-1]].array)
+        for mode, most in moved.items():
+            entry = losses.get(f"loss, {mode}|")
+            if entry is not None:
+                change = 2 * most / abs(float(entry.array[0]))
+                self.rounding["loss"][entry.what] = max(self.rounding["loss"][entry.what], change)
 
     def _statistics(self, when: str) -> Iterator[Entry]:
         for name, array in self.implementation.dump(self.network).items():
@@ -160,10 +183,13 @@ class Tracer:
     def _optimizer(self) -> None:
         """Given gradients, so that only the optimizers differ: of all sizes from 1e-9 to 1, as real ones are."""
         trained = [name for name in self.shapes if not name.rpartition(".")[2].startswith("running_")]
-        gradients = [{name: self._drawn_gradient(name, step) for name in trained} for step in range(1, len(RATES) + 1)]
         entries: list[Entry] = []
         for optimizer in ("sgd", "adam", "adamw"):
             recipe = self.recipe.model_copy(update={"optimizer": optimizer})
+            # One step's at a time: the largest networks have as many as a gigabyte and more.
+            gradients = (
+                {name: self._drawn_gradient(name, step) for name in trained} for step in range(1, len(RATES) + 1)
+            )
             found = self.implementation.optimize(self.network, recipe, gradients, RATES)
             for step, states in enumerate(found, start=1):
                 # The state first: parameters follow from it.

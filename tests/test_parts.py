@@ -110,3 +110,44 @@ def test_multiply_adds_are_the_published_ones() -> None:
     mobile, resnet = map(int, output.split())
     assert mobile == pytest.approx(0.300e9, rel=0.01)
     assert resnet == pytest.approx(4.09e9, rel=0.01)
+
+
+TRAINING = """
+import json, numpy as np
+from {wing} import Implementation
+from shared import initialisation, plan, recipe as recipes
+from shared.contract import model_spec
+wing = Implementation()
+wing.configure(1, "float64", "cpu")
+random = np.random.default_rng(0)
+images, labels = random.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.array([0, 1, 2, 1])
+recipe = recipes.validated(dict(strategy="finetune", finetune_stages=2, image_size=64, weights="random", control=False,
+                                freeze_batch_norm=False, precision="float64", learning_rate=0.01), "")
+pair = recipe.pair
+network = wing.build(model_spec(recipe, None, 3))
+shapes = wing.shapes(network)
+trainable = frozenset(name for name in shapes if pair.stage_of(name) in (None, 3, 4))
+found = []
+for part in ("all", "tail"):
+    wing.load(network, initialisation.draw_weights(shapes, 0))
+    inputs = images if part == "all" else next(wing.infer(network, "trunk", [images]))
+    batches = [plan.Batch(inputs, labels, 0.01)] * 4
+    losses = wing.train(network, part, trainable, True, recipe, batches, lambda: None)
+    weights = wing.dump(network)
+    found.append([losses, float(sum(np.abs(array).sum() for array in weights.values()))])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("wing", ["tf_impl", "torch_impl"])
+def test_training_the_tail_is_training_the_whole(wing: str) -> None:
+    """Statistics of the trained normalisations included. float64: rounding of a few units, and nothing else."""
+    program = TRAINING.format(wing=wing)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=launch.ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    (whole, whole_sum), (tail, tail_sum) = json.loads(finished.stdout.splitlines()[-1])
+    assert tail == pytest.approx(whole, rel=1e-10)
+    assert tail_sum == pytest.approx(whole_sum, rel=1e-10)
+    assert tail[-1] < tail[0]

@@ -130,7 +130,7 @@ class Implementation:
         return trace.differentiate(network, recipe, batch, batch_norm_trains)
 
     def optimize(
-        self, network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+        self, network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
     ) -> Iterator[dict[str, dict[str, Array]]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients."""
         return trace.optimize(network, recipe, gradients, rates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
 
 
 def optimize(
-    network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+    network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
 ) -> Iterator[dict[str, dict[str, Array]]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     trainer = Trainer(network, "all", _everything(network), False, recipe)

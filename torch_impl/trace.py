@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ _STATES = {"momentum_buffer": "momentum", "exp_avg": "first moment", "exp_avg_sq
 
 
 def optimize(
-    network: Network, recipe: Recipe, gradients: Sequence[Mapping[str, Array]], rates: Sequence[float]
+    network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
 ) -> Iterator[dict[str, dict[str, Array]]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     everything = frozenset(name for name, _ in parameters(network))
@@ -154,12 +154,12 @@ def optimize(
             variable.grad = torch.from_numpy(given[name]).to(variable)
         trainer.update(rate)
         found: dict[str, dict[str, Array]] = {
-            "parameter": {name: _numpy(variable) for name, variable in trainer.parameters.items()}
+            "parameter": {name: variable.detach().cpu().numpy() for name, variable in trainer.parameters.items()}
         }
         for name, variable in trainer.parameters.items():
             for key, value in trainer.optimizer.state[variable].items():
                 if key in _STATES and value is not None:
-                    found.setdefault(_STATES[key], {})[name] = _numpy(value)
+                    found.setdefault(_STATES[key], {})[name] = value.detach().cpu().numpy()
         yield found
     trainer.optimizer.zero_grad()
 

@@ -1,0 +1,107 @@
+"""How the work is executed: stored outputs, profiles, precisions, repeats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared import launch
+from tests.conftest import SMALL, Command, Outcome
+
+
+def logits(outcome: Outcome) -> dict[str, np.ndarray[Any, Any]]:
+    assert outcome.status == 0, outcome.errors
+    return {run["logits"]: np.load(outcome.folder / run["logits"]) for run in outcome.document["runs"]}
+
+
+@pytest.mark.parametrize("strategy", [(), ("--strategy", "finetune")])
+def test_frozen_layers_run_once(command: Command, photos: Path, tmp_path: Path, strategy: tuple[str, ...]) -> None:
+    options = ("--data", photos, *SMALL, *strategy, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
+    cold = command(*options)
+    first = logits(cold)
+    assert cold.document["workers"]["torch"]["steps"]["features"]["count"] == 1
+    warm = command(*options, "--output-dir", tmp_path / "warm")
+    worker = command(*options).document["workers"]["torch"]
+    assert "features" not in worker["steps"]
+    assert worker["engine"] is None
+    second = logits(warm)
+    # The very same bits went into training.
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    again = command(*options, "--no-cache", "--epochs", 1)
+    assert again.document["workers"]["torch"]["steps"]["features"]["count"] == 1
+
+
+def test_other_shots_share_what_is_stored(command: Command, photos: Path, tmp_path: Path) -> None:
+    options = ("--data", photos, *SMALL, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
+    command(*options)
+    other = command(*options, "--shots", 2, "--head", "mlp")
+    assert "features" not in other.document["workers"]["torch"]["steps"]
+    # Another precision and another size are other features.
+    assert "features" in command(*options, "--precision", "float64").document["workers"]["torch"]["steps"]
+    assert "features" in command(*options, "--image-size", 40).document["workers"]["torch"]["steps"]
+
+
+def test_augmentation_forbids_storing(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--strategy", "finetune", "--flip", "--frameworks", "torch")
+    assert outcome.status == 0, outcome.errors
+    assert outcome.document["workers"]["torch"]["phases"].get("features", 0) == 0
+
+
+def test_both_profiles_side_by_side(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--runtime", "both")
+    assert outcome.status == 0, outcome.errors
+    document = outcome.document
+    (stock,) = document["alternatives"]
+    assert (stock["runtime"], stock["precision"]) == ("stock", "float32")
+    assert set(stock["workers"]) == {"tensorflow", "torch"}
+    assert stock["predictions_identical"] == stock["predictions_compared"] == 2 * 15
+    assert len(document["repeats"]) == 4
+    assert "tuned | as installed" in outcome.output
+    assert max(map(len, outcome.output.splitlines()[:-1])) <= 80
+
+
+def test_bfloat16_tells_what_it_costs(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--precision", "bfloat16")
+    assert outcome.status in (0, 1), outcome.errors
+    document = outcome.document
+    (full,) = document["alternatives"]
+    assert full["precision"] == "float32"
+    assert set(full["accuracy_change"]) == {"tensorflow", "torch"}
+    assert "Accuracy, change from float32" in outcome.output
+    # It is another arithmetic: 8 bits of mantissa show in the logits, and are not nonsense.
+    for framework in ("tensorflow", "torch"):
+        name = "untrained-shots3-seed0.npy"
+        ours = np.load(outcome.folder / "logits" / f"{framework}-{name}")
+        theirs = np.load(outcome.folder / "logits" / f"{framework}-tuned-float32-{name}")
+        away = np.abs(ours - theirs).max() / np.abs(theirs).max()
+        assert 1e-4 < away < 0.2
+
+
+def test_repeats_take_turns(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--repeats", 2, "--epochs", 1)
+    assert outcome.status == 0, outcome.errors
+    document = outcome.document
+    order = [(repeat["number"], repeat["framework"]) for repeat in document["repeats"]]
+    # Disturbed pairs come again, up to as many as were asked for.
+    assert order == [(number, name) for number in range(len(order) // 2) for name in ("tensorflow", "torch")]
+    assert 4 <= len(order) <= 8
+    for repeat in document["repeats"]:
+        # Nothing was stored: every repeat does all the work.
+        assert repeat["worker"]["steps"]["features"]["count"] == 1
+    assert len(document["runs"]) == 2
+    assert "Speed:" in outcome.output
+
+
+def test_the_profiles_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    tuned, stock = launch.environment(3), launch.environment(3, "stock")
+    assert tuned["OMP_NUM_THREADS"] == "3"
+    assert tuned["MALLOC_MMAP_MAX_"] == "0"
+    assert tuned["GLIBC_TUNABLES"] == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
+    assert stock.get("OMP_NUM_THREADS") is None
+    assert "MALLOC_MMAP_MAX_" not in stock
+    assert stock["GLIBC_TUNABLES"] == "glibc.malloc.check=1"

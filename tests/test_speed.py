@@ -1,0 +1,103 @@
+"""Speed verdicts on simulated clocks: right about as often as they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shared import engines, speed, statistics
+from shared.contract import WorkerResult
+from shared.engines import Engine
+from shared.recipe import Framework
+from shared.speed import Repeat
+
+
+def worker(seconds: float, others: float = 0.0) -> WorkerResult:
+    return WorkerResult(
+        versions={},
+        device="CPU",
+        phases={"features": seconds / 2, "training": seconds / 4, "inference": 0.0},
+        cpu_seconds=seconds,
+        wall_seconds=seconds,
+        involuntary_context_switches=0,
+        others_share=others,
+        peak_memory_bytes=1,
+    )
+
+
+def repeats(tensorflow: list[float], torch: list[float], disturbed: tuple[int, ...] = ()) -> list[Repeat]:
+    found = []
+    columns: tuple[tuple[Framework, list[float]], ...] = (("tensorflow", tensorflow), ("torch", torch))
+    for number in range(len(torch)):
+        for framework, seconds in columns:
+            measured = worker(seconds[number], 0.5 if number in disturbed and framework == "torch" else 0.0)
+            found.append(
+                Repeat(
+                    framework=framework,
+                    runtime="tuned",
+                    precision="float32",
+                    number=number,
+                    disturbed=speed.disturbance(measured),
+                    worker=measured,
+                )
+            )
+    return found
+
+
+def test_a_clear_difference() -> None:
+    found = speed.compare(repeats([2.0, 2.1, 1.9, 2.0, 2.05], [1.0] * 5))
+    assert found.verdict == "torch"
+    assert "PyTorch is faster here by 2.00 times" in found.sentence
+    assert [ratio.what for ratio in found.ratios] == ["all", "features", "training"]
+    assert speed.compare(repeats([1.0] * 5, [2.0, 2.1, 1.9, 2.0, 2.05])).verdict == "tensorflow"
+
+
+def test_too_few_repeats_give_no_verdict() -> None:
+    found = speed.compare(repeats([2.0, 2.0, 2.0, 2.0], [1.0] * 4))
+    assert found.verdict == "no difference found"
+    assert "needs 5 undisturbed repeats" in found.sentence
+    assert speed.compare(repeats([2.0], [1.0])).verdict == "not compared"
+    assert speed.compare([]).verdict == "not compared"
+
+
+def test_disturbed_pairs_do_not_count() -> None:
+    clocks = repeats([1.0, 1.01, 0.99, 1.0, 1.02, 9.0], [1.0] * 6, disturbed=(5,))
+    assert [repeat.disturbed for repeat in clocks[-2:]] == [None, "others used 50 % of the cores"]
+    found = speed.compare(clocks)
+    assert found.ratios[0].repeats == 5
+    assert found.ratios[0].median == 1.0
+
+
+@pytest.mark.parametrize("repeated", [5, 10])
+@pytest.mark.parametrize("noise", [0.01, 0.05])
+def test_equal_workers_are_seldom_called_different(repeated: int, noise: float) -> None:
+    """At most 1 in 20. 1,000 simulations estimate a rate of 5 % to within 1.4 % (two standard errors)."""
+    random = np.random.default_rng(repeated)
+    intervals = [
+        statistics.ratio_interval(np.exp(random.normal(0, noise, repeated)), resamples=1000) for _ in range(1000)
+    ]
+    wrong = np.mean([low > 1 or high < 1 for low, high in intervals])
+    assert wrong <= 0.064
+    # An interval that never excludes 1 would pass as well.
+    assert wrong > 0.01
+
+
+def test_a_slowdown_of_ten_per_cent_is_found() -> None:
+    """In 9 of 10 trials and more, where repeats scatter by 3 % each."""
+    random = np.random.default_rng(0)
+    found = [
+        speed.compare(repeats(list(1.1 * np.exp(random.normal(0, 0.03, 5))), list(np.exp(random.normal(0, 0.03, 5)))))
+        for _ in range(100)
+    ]
+    assert np.mean([each.verdict == "torch" for each in found]) >= 0.9
+
+
+WAYS = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.5))
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(0.1, "eager"), (10, "fused"), (1000, "compiled")])
+def test_set_up_must_pay_for_itself(seconds: float, name: str) -> None:
+    ceiling = 1e11
+    choice = engines.choose(WAYS, seconds * ceiling * engines.TYPICAL_EFFICIENCY, ceiling)
+    assert choice.name == name
+    assert f"{seconds:.1f}" in choice.reason
