@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from shared import checkpoint, zoo
@@ -93,6 +94,7 @@ class Job(BaseModel):
             ``checkpoint`` (in the framework's own format) into a neutral one. Both write ``weights.safetensors``.
             "export" writes the neutral ``checkpoint`` as ``exported`` plus ``suffix``, and imports that again;
             "run" only puts images through a neutral checkpoint. "trace" climbs the parity ladder for every case.
+            "data_set" downloads a data set that the framework offers.
         images: uint8 array (N, S, S, 3) as .npy, opened as a memory map.
         labels: int64 array (N,) as .npy.
         classes: their names, in label order.
@@ -104,11 +106,12 @@ class Job(BaseModel):
         runtime: "tuned", or "stock": the framework as it is installed.
         store: folder for what frozen layers put out, kept for later runs; without one it is forgotten.
         data_digest: of the images, as a key of that folder.
+        data_set: name of the framework's own data set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["compare", "download", "import", "export", "run", "trace"]
+    kind: Literal["compare", "download", "import", "export", "run", "trace", "data_set"]
     recipe: Recipe
     threads: int
     classes: tuple[str, ...] = ()
@@ -122,6 +125,7 @@ class Job(BaseModel):
     runtime: Runtime = "tuned"
     store: Path | None = None
     data_digest: str = ""
+    data_set: str = ""
     cells: tuple[Cell, ...] = ()
     cases: tuple[Case, ...] = ()
 
@@ -347,6 +351,21 @@ class ForeignCheckpoint:
     batch_norm_epsilon: float | None = None
 
 
+@dataclass(frozen=True)
+class Portion:
+    """The training or the test images of a data set that a framework offers.
+
+    Attributes:
+        classes: names by label, or None if it has none.
+        total: number of images.
+        images: each as a file or decoded, and its label; can be gone through once.
+    """
+
+    classes: tuple[str, ...] | None
+    total: int
+    images: Iterator[tuple[Path | Image.Image, int]]
+
+
 class Implementation(Protocol[Network]):
     """What a wing offers. ``Network`` is the wing's own type; the caller only hands it on.
 
@@ -456,6 +475,17 @@ class Implementation(Protocol[Network]):
         self, path: Path, arrays: Mapping[str, Array], metadata: checkpoint.Metadata, spec: ModelSpec
     ) -> None:
         """Write arrays in the framework's own format, which the suffix chooses, with a record of what they are."""
+
+    def data_set(self, name: str, folder: Path) -> dict[str, Portion]:
+        """A classification data set that the framework offers, downloaded into the folder or into its own cache.
+
+        Returns:
+            "train", and "test" if the set itself has test images.
+
+        Raises:
+            BadInput: there is no such set, or it is not one of labelled images.
+            OSError: it cannot be fetched.
+        """
 
 
 AnyImplementation = Implementation[Any]

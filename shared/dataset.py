@@ -1,70 +1,63 @@
-"""Labelled images: what a folder or a built-in set holds, and its pixels, decoded once for both frameworks."""
+"""Labelled images: what a folder holds, and the pixels of a set, decoded once for both frameworks."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import PIL
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from shared import fetch, images, machine
 from shared.cache import Cache
-from shared.errors import BadInput, did_you_mean
+from shared.errors import BadInput
+from shared.pictures import Decoder, Files, Pictures
 
 TRAIN = ("train",)
 TEST = ("test", "val", "valid", "validation")
+#: Images that a thread decodes in one go, and how many goes are handed out for each thread: bounds the memory.
+_BATCH, _AHEAD = 8, 2
+#: A decoded image, or why there is none.
+Outcome = NDArray[np.uint8] | images.Unreadable
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Image files and their labels.
+    """Images and their labels.
 
     Attributes:
         name: built-in name or folder.
-        root: the folder that the paths are below.
         classes: names in label order (sorted, as ImageFolder and image_dataset_from_directory do).
-        paths: of all N images.
+        pictures: all N images.
         labels: class index of every image, int64 (N,).
-        is_test: which images the folder itself set apart for testing, bool (N,), or None if it did not.
+        is_test: which images the set itself has apart for testing, bool (N,), or None if it has none.
         skipped: files left out because they could not be read.
     """
 
     name: str
-    root: Path
     classes: tuple[str, ...]
-    paths: tuple[Path, ...]
+    pictures: Pictures
     labels: NDArray[np.int64]
     is_test: NDArray[np.bool_] | None
     skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.pictures)
 
-
-def load(name: str, cache: Cache, progress: fetch.Progress = lambda what, done, total: None) -> Dataset:
-    """A built-in data set by name, or a folder of images.
-
-    Raises:
-        BadInput: there is no such set or folder, or it does not hold at least two classes of images.
-    """
-    if name in BUILT_IN:
-        return BUILT_IN[name](cache, progress)
-    folder = Path(name).expanduser()
-    if not folder.exists():
-        raise BadInput(f"--data {name}: there is no such folder or built-in data set; {did_you_mean(name, BUILT_IN)}")
-    if not folder.is_dir():
-        raise BadInput(f"--data {name} is a file; give the folder that holds the classes.")
-    return from_folder(folder)
+    def only(self, keep: NDArray[np.bool_]) -> Dataset:
+        """The images that a mask (N,) chooses, in the same order."""
+        is_test = None if self.is_test is None else self.is_test[keep]
+        return replace(self, pictures=self.pictures.only(keep), labels=self.labels[keep], is_test=is_test)
 
 
 def from_folder(folder: Path) -> Dataset:
@@ -95,7 +88,7 @@ def from_folder(folder: Path) -> Dataset:
             labels += [index] * len(members)
             is_test += [part is test] * len(members)
     own_test = np.array(is_test) if test is not None else None
-    return Dataset(str(folder), folder, classes, tuple(paths), np.array(labels, dtype=np.int64), own_test)
+    return Dataset(str(folder), classes, Files(folder, tuple(paths)), np.array(labels, dtype=np.int64), own_test)
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -110,40 +103,6 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
-#: Names of the classes in the flower set, in the order of its numeric labels.
-FLOWER_CLASSES = (
-    "phlox",
-    "rose",
-    "calendula",
-    "iris",
-    "max chrysanthemum",
-    "bellflower",
-    "viola",
-    "rudbeckia laciniata",
-    "peony",
-    "aquilegia",
-)
-
-
-def _flowers(cache: Cache, progress: fetch.Progress) -> Dataset:
-    """210 photographs of 10 species, 15 to 26 of each."""
-    asset = fetch.fetch(fetch.FLOWERS, cache, progress)
-    root = asset / "flower_images"
-    with cache.lock("unpack-flowers"):
-        if not root.is_dir():
-            unpacked = asset / ".unpacking"
-            fetch.extract(asset / fetch.FLOWERS.members[0], unpacked, ("flower_images/",))
-            (unpacked / "flower_images").replace(root)
-    with (root / "flower_labels.csv").open(newline="", encoding="utf-8") as file:
-        rows = sorted((row["file"], int(row["label"])) for row in csv.DictReader(file))
-    paths = tuple(root / name for name, _ in rows)
-    labels = np.array([label for _, label in rows], dtype=np.int64)
-    return Dataset("flowers", root, FLOWER_CLASSES, paths, labels, None)
-
-
-BUILT_IN: dict[str, Callable[[Cache, fetch.Progress], Dataset]] = {"flowers": _flowers}
-
-
 def pixels(
     dataset: Dataset,
     resize: int,
@@ -154,8 +113,10 @@ def pixels(
 ) -> tuple[Dataset, Path]:
     """Decode, resize and crop every image once, into one uint8 array (N, size, size, 3) in the cache.
 
+    Memory does not grow with the set: a few images at a time are decoded, and written as they come.
+
     Args:
-        dataset: whose files are read.
+        dataset: whose images are read.
         resize: shorter side after resizing, in pixels.
         size: side of the centre crop that is kept, in pixels.
         cache: keeps the array, under a key made of the files' names, sizes and times and of these settings.
@@ -166,78 +127,99 @@ def pixels(
         The data set without skipped files, and the path of the array (.npy).
 
     Raises:
-        BadInput: files cannot be read; all of them are listed.
+        BadInput: files cannot be read (all of them are listed), or the array does not fit on the disk.
     """
     key = _key(dataset, resize, size)
     folder = cache.folder("pixels", key)
     array, notes = folder / "images.npy", folder / "unreadable.json"
     with cache.lock(f"pixels-{key}"):
         if not notes.is_file():
-            unreadable = _decode_all(dataset, resize, size, array, progress)
-            notes.write_text(json.dumps(unreadable), encoding="utf-8")
-        unreadable = json.loads(notes.read_text(encoding="utf-8"))
+            _check_space(dataset, size, folder)
+            found = _decode_all(dataset, resize, size, array, progress)
+            notes.write_text(json.dumps(found), encoding="utf-8")
+        unreadable = {index: (name, reason) for index, name, reason in json.loads(notes.read_text(encoding="utf-8"))}
         if not unreadable:
             return dataset, array
         if not skip_unreadable:
             # Not kept: the files may be mended in place.
             notes.unlink()
-            listed = "\n".join(f"  {path}: {reason}" for path, reason in unreadable.items())
+            listed = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.values())
             one = len(unreadable) == 1
             pronoun = "it" if one else "them"
             raise BadInput(
                 f"{len(unreadable)} image file{'' if one else 's'} in {dataset.name} cannot be read; mend or remove "
                 f"{pronoun}, or go on without {pronoun} with --skip-unreadable:\n{listed}"
             )
-    keep = np.array([_shown(path, dataset.root) not in unreadable for path in dataset.paths])
-    return (
-        replace(
-            dataset,
-            paths=tuple(path for path, kept in zip(dataset.paths, keep, strict=True) if kept),
-            labels=dataset.labels[keep],
-            is_test=None if dataset.is_test is None else dataset.is_test[keep],
-            skipped=tuple(unreadable),
-        ),
-        array,
-    )
-
-
-def _shown(path: Path, root: Path) -> str:
-    """A path below the root as text that can be written; names of another encoding get replacement characters."""
-    return os.fsencode(path.relative_to(root)).decode("utf-8", "replace")
+    keep = np.ones(len(dataset), dtype=bool)
+    keep[list(unreadable)] = False
+    return replace(dataset.only(keep), skipped=tuple(name for name, _ in unreadable.values())), array
 
 
 def _key(dataset: Dataset, resize: int, size: int) -> str:
-    state = hashlib.sha256(f"1 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
-    for path in dataset.paths:
-        status = path.stat()
-        state.update(os.fsencode(path) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
+    state = hashlib.sha256(f"2 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
+    for part in dataset.pictures.state():
+        state.update(part)
     return state.hexdigest()[:32]
 
 
-def _decode_all(dataset: Dataset, resize: int, size: int, target: Path, progress: fetch.Progress) -> dict[str, str]:
-    """Write the readable images, in order and without gaps. Returns the reason for every file that is not readable."""
-    unreadable: dict[str, str] = {}
+def _check_space(dataset: Dataset, size: int, folder: Path) -> None:
+    needed, free = len(dataset) * size * size * 3, shutil.disk_usage(folder).free
+    if needed > free:
+        raise BadInput(
+            f"the {len(dataset)} images of {dataset.name} take {needed / 1e9:.1f} GB at {size} px, but {folder} has "
+            f"{free / 1e9:.1f} GB left; lower --image-size, or name a cache on another disk with --cache-dir."
+        )
 
-    def decoded(path: Path) -> NDArray[np.uint8] | images.Unreadable:
-        try:
-            return images.read(path, resize, size)
-        except images.Unreadable as error:
-            return error
 
+def _decode_all(
+    dataset: Dataset, resize: int, size: int, target: Path, progress: fetch.Progress
+) -> list[tuple[int, str, str]]:
+    """Write the readable images, in order and without gaps. Returns index, name and reason of all others."""
+    unreadable: list[tuple[int, str, str]] = []
     temporary = target.with_suffix(".part")
-    stored: Any = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(dataset), size, size, 3))
-    row = 0
-    # Pillow decodes and resizes outside of Python's lock, so threads are enough.
-    with ThreadPoolExecutor(machine.available_cores()) as pool:
-        for done, (path, result) in enumerate(
-            zip(dataset.paths, pool.map(decoded, dataset.paths), strict=True), start=1
-        ):
-            if isinstance(result, images.Unreadable):
-                unreadable[_shown(path, dataset.root)] = str(result)
-            else:
-                stored[row] = result
-                row += 1
-            progress("decoding images", done, len(dataset))
-    stored.flush()
-    temporary.replace(target)
+    try:
+        # Plain writing, since the pages of a memory map count as this process's memory.
+        with temporary.open("wb") as file:
+            _write_header(file, len(dataset), size)
+            for index, (name, result) in enumerate(_decoded(dataset.pictures.decoders(), resize, size)):
+                if isinstance(result, images.Unreadable):
+                    unreadable.append((index, name, str(result)))
+                else:
+                    file.write(result.tobytes())
+                progress("decoding images", index + 1, len(dataset))
+            file.seek(0)
+            _write_header(file, len(dataset) - len(unreadable), size)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
     return unreadable
+
+
+def _write_header(file: BinaryIO, rows: int, size: int) -> None:
+    """NumPy leaves room for more digits, so that headers for any number of rows have the same length."""
+    write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)})
+
+
+def _decoded(decoders: Iterator[tuple[str, Decoder]], resize: int, size: int) -> Iterator[tuple[str, Outcome]]:
+    """Name and pixels (size, size, 3) of every image, in order, decoded by all cores a little ahead of the caller."""
+
+    def decode(batch: list[tuple[str, Decoder]]) -> list[tuple[str, Outcome]]:
+        return [(name, _fitted(decoder, resize, size)) for name, decoder in batch]
+
+    threads = machine.available_cores()
+    waiting: deque[Future[list[tuple[str, Outcome]]]] = deque()
+    # Pillow decodes and resizes outside of Python's lock, so threads are enough.
+    with ThreadPoolExecutor(threads) as pool:
+        while batch := list(islice(decoders, _BATCH)):
+            waiting.append(pool.submit(decode, batch))
+            if len(waiting) >= _AHEAD * threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _fitted(decoder: Decoder, resize: int, size: int) -> Outcome:
+    try:
+        return images.fit(decoder(), resize, size)
+    except images.Unreadable as error:
+        return error

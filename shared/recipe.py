@@ -31,7 +31,8 @@ class Recipe(BaseModel):
     data: str = Field(
         "flowers",
         min_length=1,
-        description="a built-in data set, or a folder of images (class/image, or train/ and test/)",
+        description="flowers, cifar10, chest_xrays, solar_cells, torchvision:NAME, keras:NAME, or a folder of images "
+        "(class/image, or train/ and test/)",
     )
     shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
     seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")

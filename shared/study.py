@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from shared import checkpoint, dataset, evaluation, launch, machine, plan, results, sources, speed, statistics
+from shared import (
+    catalogue,
+    checkpoint,
+    dataset,
+    evaluation,
+    launch,
+    machine,
+    plan,
+    results,
+    sources,
+    speed,
+    statistics,
+)
 from shared.cache import Cache
 from shared.contract import Cell, CellResult, Job, Runtime, WorkerResult
 from shared.errors import WorkerFailed
@@ -62,7 +74,7 @@ class Study:
         """
         results.make(self.folder)
         recipe, load = self.recipe, machine.load_average()
-        data = dataset.load(recipe.data, self.cache, self.progress)
+        data = catalogue.load(recipe.data, self.cache, self.progress)
         stored = recipe.resize_to if recipe.crop else recipe.size
         data, pixels = dataset.pixels(data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress)
         plans = {

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared import exchange, machine, timing, tracing
+from shared import exchange, gathering, machine, timing, tracing
 from shared.cells import Cells
 from shared.contract import AnyImplementation, Job, WorkerResult
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
@@ -69,6 +69,8 @@ def main(implementation: AnyImplementation) -> int:
             for case in job.cases:
                 tracing.trace(implementation, case, folder / case.id, lambda rung: events.tell("rung", name=rung))
                 events.tell("case", id=case.id)
+        elif job.kind == "data_set":
+            gathering.gather(implementation, job.data_set, folder, events.progress)
         else:
             exchange.carry_out(implementation, job, folder)
         _write_result(implementation, folder, phases, cells, watch)

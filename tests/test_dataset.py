@@ -2,15 +2,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from shared import dataset
+from shared import dataset, machine, pictures
 from shared.cache import VARIABLE, Cache
 from shared.errors import BadInput
-from tests.conftest import CLASSES, write_images
+from tests.conftest import CLASSES, ROOT, write_images
+
+
+def paths_of(data: dataset.Dataset) -> tuple[Path, ...]:
+    assert isinstance(data.pictures, pictures.Files)
+    return data.pictures.paths
 
 
 def test_a_folder_of_classes(photos: Path) -> None:
@@ -27,7 +40,7 @@ def test_a_folder_with_its_own_test_set(name: str, tmp_path: Path) -> None:
     found = dataset.from_folder(tmp_path)
     assert found.is_test is not None
     assert (len(found), int(found.is_test.sum())) == (10, 3)
-    assert all((name in path.parts) == own for path, own in zip(found.paths, found.is_test, strict=True))
+    assert all((name in path.parts) == own for path, own in zip(paths_of(found), found.is_test, strict=True))
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -98,8 +111,73 @@ def test_unreadable_files_are_listed_together_or_skipped(tmp_path: Path) -> None
     whole, whole_path = dataset.pixels(
         dataset.from_folder(write_images(tmp_path / "good", {"a": 3, "b": 3})), 36, 32, cache
     )
-    rows = [index for index, each in enumerate(whole.paths) if each.name != "00.png" or each.parent.name != "a"]
-    np.testing.assert_array_equal(np.load(path)[:5], np.load(whole_path)[rows])
+    rows = [index for index, each in enumerate(paths_of(whole)) if each.name != "00.png" or each.parent.name != "a"]
+    np.testing.assert_array_equal(np.load(path), np.load(whole_path)[rows])
+
+
+class Slow(pictures.Files):
+    """One file over and over; the first of each eight takes long to decode, and all tell when they are asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def decoders(self) -> Iterator[tuple[str, pictures.Decoder]]:
+        def decode(index: int) -> Image.Image:
+            time.sleep(0.02 if index % 8 == 0 else 0)
+            return Image.new("RGB", (32, 32), (index, 0, 0))
+
+        for index in range(len(self)):
+            self.asked.append(index)
+            yield str(index), partial(decode, index)
+
+
+def test_decoding_keeps_the_order_and_little_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
+    slow = Slow(tmp_path, (tmp_path,) * 200)
+    Slow.asked.clear()
+    ahead: list[int] = []
+    data = dataset.Dataset("slow", ("a", "b"), slow, np.zeros(200, dtype=np.int64), None)
+    _, path = dataset.pixels(
+        data, 32, 32, Cache(tmp_path / "cache"), progress=lambda what, done, total: ahead.append(len(Slow.asked) - done)
+    )
+    np.testing.assert_array_equal(np.load(path)[:, 0, 0, 0], np.arange(200))
+    assert max(ahead) <= 64
+
+
+def test_memory_does_not_grow_with_the_set(photos: Path, tmp_path: Path) -> None:
+    """600 images of 512 pixels are 450 MiB."""
+    program = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from shared import dataset, machine, pictures\n"
+        "from shared.cache import Cache\n"
+        "machine.available_cores = lambda: 2\n"
+        "files = pictures.Files(Path(sys.argv[1]), tuple(sorted(Path(sys.argv[1]).rglob('*.png'))[:1] * 600))\n"
+        "data = dataset.Dataset('many', ('a', 'b'), files, np.zeros(600, dtype=np.int64), None)\n"
+        "before = machine.peak_memory_bytes()\n"
+        "dataset.pixels(data, 512, 512, Cache(sys.argv[2]))\n"
+        "print((machine.peak_memory_bytes() - before) / 2**20)\n"
+    )
+    command = [sys.executable, "-c", program, str(photos), str(tmp_path)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(finished.stdout) < 100
+
+
+def test_an_array_that_does_not_fit_on_the_disk(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**5))
+    with pytest.raises(
+        BadInput, match=r"24 images of .* take 0\.0 GB at 48 px, but .* has 0\.0 GB left; lower --image"
+    ):
+        dataset.pixels(dataset.from_folder(photos), 48, 48, Cache(tmp_path))
+
+
+def test_an_interruption_leaves_nothing_half_done(photos: Path, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dataset.pixels(dataset.from_folder(photos), 36, 32, Cache(tmp_path), progress=interrupt)
+    assert not [path for path in (tmp_path / "pixels").rglob("*") if path.is_file()]
 
 
 def test_the_cache_folder_comes_from_option_then_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

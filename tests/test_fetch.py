@@ -60,6 +60,23 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
         fetch.extract(tmp_path / "a.whl", tmp_path / "out", ("x",))
 
 
+@pytest.mark.parametrize("suffix", [".tgz", ".zip"])
+def test_a_damaged_stream(suffix: str, tmp_path: Path) -> None:
+    """Directory and headers are whole; decompression stumbles."""
+    archive = tmp_path / f"a{suffix}"
+    content = " ".join(str(number**2) for number in range(9000)).encode()
+    if suffix == ".tgz":
+        tarred(archive, {"x": content})
+    else:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
+            bundle.writestr("x", content)
+    data = bytearray(archive.read_bytes())
+    data[4000:4400] = bytes(400)
+    archive.write_bytes(data)
+    with pytest.raises(BadInput, match=rf"a\{suffix} cannot be unpacked"):
+        fetch.extract(archive, tmp_path / "out", ("x",))
+
+
 def asset(archive: Path, **changes: object) -> fetch.Asset:
     values = {
         "name": "sample",

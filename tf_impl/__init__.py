@@ -16,12 +16,12 @@ import keras
 import tensorflow as tf
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Runtime
+from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Portion, Runtime
 from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
-from tf_impl import files, inference, trace, training, weights
+from tf_impl import data, files, inference, trace, training, weights
 from tf_impl.network import Network
 
 
@@ -150,3 +150,7 @@ class Implementation:
     def write_checkpoint(self, path: Path, arrays: Mapping[str, Array], metadata: Metadata, spec: ModelSpec) -> None:
         """Write arrays in the framework's own format, which the suffix chooses, with a record of what they are."""
         files.write_checkpoint(path, arrays, metadata, spec)
+
+    def data_set(self, name: str, folder: Path) -> dict[str, Portion]:
+        """One of Keras's own data sets, its training and its test images."""
+        return data.data_set(name, folder)
