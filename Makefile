@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: compare test test-slow parity check format clean
+.PHONY: compare test test-slow parity benchmark check format clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -18,6 +18,11 @@ test-slow: $(INSTALLED)
 # The whole ladder: all pairs under both semantics in float64 (an hour or more on two cores). Its table is docs/parity.md.
 parity: $(INSTALLED)
 	$(BIN)/python compare.py parity --backbone all --precision float64 --output-dir results/parity
+
+# Ours against the loops that a user would otherwise write (an hour or two on two quiet cores): docs/benchmarks.md.
+# DATA=folder chooses real photographs.
+benchmark: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py $(if $(DATA),--data $(DATA))
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""This project against the loops that a user would otherwise write."""
