@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from shared import launch
-from tests.conftest import SMALL, Command, Outcome
+from tests.conftest import ROOT, SMALL, Command, Outcome
 
 
 def logits(outcome: Outcome) -> dict[str, np.ndarray[Any, Any]]:
@@ -51,34 +53,42 @@ def test_augmentation_forbids_storing(command: Command, photos: Path) -> None:
     assert outcome.document["workers"]["torch"]["phases"].get("features", 0) == 0
 
 
-def test_both_profiles_side_by_side(command: Command, photos: Path) -> None:
-    outcome = command("--data", photos, *SMALL, "--runtime", "both")
-    assert outcome.status == 0, outcome.errors
-    document = outcome.document
-    (stock,) = document["alternatives"]
-    assert (stock["runtime"], stock["precision"]) == ("stock", "float32")
+@pytest.fixture(scope="module")
+def variants(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """bfloat16, tuned and stock, with float32 beside it."""
+    folder = tmp_path_factory.mktemp("variants")
+    arguments = ("--data", photos, *SMALL, "--runtime", "both", "--precision", "bfloat16", "--cache-dir", cache_dir)
+    command = [sys.executable, "compare.py", *map(str, arguments), "--output-dir", str(folder)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+
+
+def test_both_profiles_side_by_side(variants: Outcome) -> None:
+    # Whether so small a set is predicted alike in bfloat16 is not the question here.
+    assert variants.status in (0, 1), variants.errors
+    stock, full = variants.document["alternatives"]
+    assert (stock["runtime"], stock["precision"]) == ("stock", "bfloat16")
+    assert (full["runtime"], full["precision"]) == ("tuned", "float32")
     assert set(stock["workers"]) == {"tensorflow", "torch"}
-    assert stock["predictions_identical"] == stock["predictions_compared"] == 2 * 15
-    assert len(document["repeats"]) == 4
-    assert "tuned | as installed" in outcome.output
-    assert max(map(len, outcome.output.splitlines()[:-1])) <= 80
+    assert stock["predictions_compared"] == 2 * 15
+    assert stock["predictions_identical"] >= 28
+    order = [repeat["runtime"] for repeat in variants.document["repeats"]]
+    assert order == ["tuned", "tuned", "stock", "stock", "tuned", "tuned"]
+    assert "tuned | as installed" in variants.output
+    assert max(map(len, variants.output.splitlines()[:-1])) <= 80
 
 
-def test_bfloat16_tells_what_it_costs(command: Command, photos: Path) -> None:
-    outcome = command("--data", photos, *SMALL, "--precision", "bfloat16")
-    assert outcome.status in (0, 1), outcome.errors
-    document = outcome.document
-    (full,) = document["alternatives"]
-    assert full["precision"] == "float32"
+def test_bfloat16_tells_what_it_costs(variants: Outcome) -> None:
+    full = variants.document["alternatives"][1]
     assert set(full["accuracy_change"]) == {"tensorflow", "torch"}
-    assert "Accuracy, change from float32" in outcome.output
+    assert "Accuracy, change from float32" in variants.output
     # It is another arithmetic: 8 bits of mantissa show in the logits, and are not nonsense.
     for framework in ("tensorflow", "torch"):
         name = "untrained-shots3-seed0.npy"
-        ours = np.load(outcome.folder / "logits" / f"{framework}-{name}")
-        theirs = np.load(outcome.folder / "logits" / f"{framework}-tuned-float32-{name}")
+        ours = np.load(variants.folder / "logits" / f"{framework}-{name}")
+        theirs = np.load(variants.folder / "logits" / f"{framework}-tuned-float32-{name}")
         away = np.abs(ours - theirs).max() / np.abs(theirs).max()
-        assert 1e-4 < away < 0.2
+        assert 1e-4 < away < 0.5
 
 
 def test_repeats_take_turns(command: Command, photos: Path) -> None:

@@ -24,7 +24,10 @@ def stock(
 ) -> keras.Model:
     """The model as keras.applications builds it, for square RGB images; by default without weights and classifier."""
     # Layers without names of their own are numbered per process; start at zero, so that the numbers mean something.
+    policy = keras.config.dtype_policy()
     keras.utils.clear_session(free_memory=False)
+    # The session's state, which was just cleared, includes the policy.
+    keras.config.set_dtype_policy(policy)
     builder = getattr(keras.applications, pair.name)
     options: dict[str, Any] = {"classifier_activation": None, "classes": classes} if classifier else {}
     if pair.family in _PREPROCESSES and not imagenet:

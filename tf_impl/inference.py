@@ -31,7 +31,7 @@ def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     depthwise = any(isinstance(layer, layers.DepthwiseConv2D) for layer in network.models[part].layers)
     setup = FROZEN_SETUP_SECONDS + FROZEN_SETUP_SECONDS_PER_MB * megabytes
     # Without depthwise convolutions nearly all of the time is spent in products of matrices either way.
-    return (graph, Engine("frozen", setup, FROZEN_SPEEDUP if depthwise else 1.05))
+    return (graph, Engine("frozen", setup, FROZEN_SPEEDUP if depthwise else 1.08))
 
 
 def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
