@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,9 +39,12 @@ def timed(
     )
     seconds = time.perf_counter() - began
     if finished.returncode not in accepted:
-        last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-12:])
+        last = [line for text in (finished.stdout, finished.stderr) for line in text.strip().splitlines()[-12:]]
         shown = " ".join([script.name, *map(str, arguments)])
-        raise WorkerFailed(f"{shown} failed with exit status {finished.returncode}.", script.stem, last)
+        how = f"exit status {finished.returncode}"
+        if finished.returncode < 0:
+            how = signal.Signals(-finished.returncode).name
+        raise WorkerFailed(f"{shown} failed with {how}.", script.stem, "\n".join(last))
     return seconds, finished.stdout
 
 
