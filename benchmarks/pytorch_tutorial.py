@@ -4,7 +4,7 @@ ImageFolder and DataLoader, torchvision's MobileNetV2 with a new last layer, gra
 before it, SGD, and a training and a validation phase in every epoch. As installed: no thread, allocator or memory
 format is set. The batch is 32 instead of the tutorial's 4, and each DataLoader has the tutorial's 4 processes but not
 more than there are cores, as DataLoader itself advises: both only help it. (On two cores, over 397 photographs, two
-processes took 5 % less time than none and 8 % less than four.)
+processes took 2 to 5 % less time than none, and less than four.)
 
 The last line of its output is JSON:
 

@@ -130,8 +130,7 @@ class Cells:
         before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
         with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
             root = self.job.store if self.job.store is not None else Path(forgotten)
-            with self.phases.measure("features") as extraction:
-                outputs = self._stored(root, needed, cells[0], digest)
+            outputs, extraction = self._stored(root, needed, cells[0], digest)
             # Head and features are small, and are read in every step.
             features = outputs.in_memory_if_small()
             for number, (cell, drawn) in enumerate(zip(cells, plans, strict=True)):
@@ -142,7 +141,7 @@ class Cells:
                 losses, training = self._train(cell, "tail", trained, batches)
                 with self.phases.measure("inference") as inference:
                     logits = self._logits("tail", features, drawn.test, cell)
-                phases = {"features": extraction.seconds, "training": training, "inference": inference.seconds}
+                phases = {"features": extraction, "training": training, "inference": inference.seconds}
                 self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
 
     def _train_whole(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
@@ -238,8 +237,11 @@ class Cells:
         self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
         return self.choice.name
 
-    def _stored(self, root: Path, needed: Array, cell: Cell, digest: str) -> Rows:
-        """What the frozen stages put out for the needed images, computed as far as no earlier run has done it."""
+    def _stored(self, root: Path, needed: Array, cell: Cell, digest: str) -> tuple[Rows, float]:
+        """What the frozen stages put out for the needed images, computed as far as no earlier run has done it.
+
+        Also the seconds that computing took. Choosing an engine is not among them: it happens once, not for each image.
+        """
         versions, device = self.implementation.environment()
         spec = model_spec(self.recipe, self.metadata, 0)
         key = {
@@ -264,13 +266,15 @@ class Cells:
             "batch_size": self.recipe.inference_batch_size,
         }
         with Store(root, key, len(self.labels)).opened() as store:
-            missing = store.missing(needed)
+            missing, engine = store.missing(needed), ""
             if len(missing):
                 # All outputs of a store come from one engine, so that they do not depend on who asked for what first.
                 engine = store.facts.get("engine") or self._engine("trunk", len(missing))
                 store.note({"engine": engine})
-                self._compute(store, missing, f"features {cell.id}", engine)
-            return store.outputs()
+            with self.phases.measure("features") as extraction:
+                if len(missing):
+                    self._compute(store, missing, f"features {cell.id}", engine)
+            return store.outputs(), extraction.seconds
 
     def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
         """Put images through the frozen stages and store what comes out."""
