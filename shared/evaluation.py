@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +64,3 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
         log_loss=log_loss,
         confusion_matrix=confusion_matrix(labels, predicted, labels=every).tolist(),
     )
-
-
-def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Largest absolute difference of two arrays; infinite where only one of them is finite."""
-    both_alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        difference = np.where(both_alike, 0.0, np.abs(a.astype(np.float64) - b.astype(np.float64)))
-    most = float(difference.max(initial=0.0))
-    return most if math.isfinite(most) else math.inf

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shared import checkpoint, evaluation, images, launch, machine, plan, rungs, switches, zoo
+from shared import checkpoint, differences, evaluation, images, launch, machine, plan, rungs, switches, zoo
 from shared import recipe as recipes
 from shared.contract import Array, Case, Job, WorkerResult
 from shared.fetch import Progress
@@ -308,7 +308,7 @@ class Comparison:
         if RUNGS.index(self.case.until) < RUNGS.index("trajectory") or "trajectory" in self.case.skip:
             return None
         ours, theirs = (self._read(framework, "trajectory")["losses|"].array for framework in (REFERENCE, OTHER))
-        return _finite(evaluation.largest_difference(ours, theirs))
+        return _finite(differences.largest_difference(ours, theirs))
 
     def _relative(self, rung: Rung, entry: Entry | None = None) -> float:
         recipe = self.case.recipe

@@ -25,7 +25,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from shared.evaluation import largest_difference
+from shared.differences import largest_difference
 from shared.plan import generator
 
 Array = NDArray[Any]

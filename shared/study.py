@@ -29,6 +29,7 @@ from shared import (
 )
 from shared.cache import Cache
 from shared.contract import Cell, CellResult, Job, Runtime, WorkerResult
+from shared.differences import largest_difference
 from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
@@ -365,10 +366,10 @@ class Study:
             identical += int(((ours == theirs) & (ours != evaluation.NO_PREDICTION)).sum())
             # Logits that are not finite agree with nothing, not even with each other.
             finite = np.isfinite(tensorflow).all() and np.isfinite(torch).all()
-            difference = evaluation.largest_difference(tensorflow, torch) if finite else math.inf
+            difference = largest_difference(tensorflow, torch) if finite else math.inf
             logit_difference = max(logit_difference, difference)
             curves = (np.array(pair[name].losses, dtype=np.float64) for name in ("tensorflow", "torch"))
-            loss_difference = max(loss_difference, evaluation.largest_difference(*curves))
+            loss_difference = max(loss_difference, largest_difference(*curves))
             same_weights &= pair["tensorflow"].weights_digest == pair["torch"].weights_digest
             advantage = (ours == labels).astype(float) - (theirs == labels)
             by_image.setdefault(seed, []).append(advantage)

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared import checkpoint, initialisation, plan, zoo
 from shared.contract import AnyImplementation, Array, Case, HeadKind, model_spec
-from shared.evaluation import largest_difference
+from shared.differences import largest_difference
 from shared.plan import generator
 from shared.rungs import DUMPED, Entry, Rung, perturbed, relative_changes, write
 

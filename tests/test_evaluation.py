@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics
 
-from shared import evaluation, statistics
+from shared import differences, evaluation, statistics
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -47,10 +47,10 @@ def test_the_largest_difference_is_not_the_mean() -> None:
     a = np.zeros((100, 10))
     b = a.copy()
     b[3, 4] = 0.5
-    assert evaluation.largest_difference(a, b) == 0.5
+    assert differences.largest_difference(a, b) == 0.5
     b[0, 0] = np.nan
-    assert evaluation.largest_difference(a, b) == math.inf
-    assert evaluation.largest_difference(b, b) == 0
+    assert differences.largest_difference(a, b) == math.inf
+    assert differences.largest_difference(b, b) == 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ FLOORS = {
     "shared.machine": 0,
     "shared.engines": 0,
     "shared.rows": 0,
+    "shared.differences": 0,
     "shared.statistics": 0,
     "shared.store": 1,
     "shared.cache": 1,
@@ -107,6 +108,13 @@ def test_shared_code_imports_no_framework(path: Path) -> None:
 def test_the_wings_mirror_each_other() -> None:
     wings = ({path.name for path in (ROOT / name).glob("*.py")} for name in ("tf_impl", "torch_impl"))
     assert len({frozenset(names) for names in wings}) == 1
+
+
+def test_workers_do_not_wait_for_what_only_the_parent_needs() -> None:
+    """Metrics and statistics take a second to import, in every process anew."""
+    program = "import sys, shared.worker; sys.exit(str({'sklearn', 'scipy'} & set(sys.modules) or ''))"
+    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not finished.stderr.strip(), finished.stderr
 
 
 def test_the_parent_never_loads_a_framework(photos: Path, cache_dir: Path, tmp_path: Path) -> None:
