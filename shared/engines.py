@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Part of the machine's rate of matrix products that a convolutional network reaches as it is; for an estimate.
-TYPICAL_EFFICIENCY = 0.5
+#: Part of the machine's rate of matrix products that a network of depthwise convolutions reached as it is (docs/speed.md);
+#: for an estimate.
+TYPICAL_EFFICIENCY = 0.35
 
 
 @dataclass(frozen=True)

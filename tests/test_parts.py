@@ -16,7 +16,7 @@ FAMILIES = (
     *("EfficientNetB0", "EfficientNetV2S", "ConvNeXtTiny"),
 )
 #: Those that are tried at once.
-FAST = ("ResNet50", "MobileNetV2", "MobileNetV3Small")
+FAST = ("ResNet50", "MobileNetV2")
 
 PROGRAM = """
 import json, sys, numpy as np

@@ -19,7 +19,7 @@ def logits(outcome: Outcome) -> dict[str, np.ndarray[Any, Any]]:
     return {run["logits"]: np.load(outcome.folder / run["logits"]) for run in outcome.document["runs"]}
 
 
-@pytest.mark.parametrize("strategy", [(), ("--strategy", "finetune")])
+@pytest.mark.parametrize("strategy", [(), pytest.param(("--strategy", "finetune"), marks=pytest.mark.slow)])
 def test_frozen_layers_run_once(command: Command, photos: Path, tmp_path: Path, strategy: tuple[str, ...]) -> None:
     options = ("--data", photos, *SMALL, *strategy, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
     cold = command(*options)
