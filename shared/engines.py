@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Part of the machine's rate of matrix products that a network of depthwise convolutions reached as it is (docs/speed.md);
-#: for an estimate.
+#: Part of the machine's rate of matrix products that a network of depthwise convolutions reaches as it is, about.
 TYPICAL_EFFICIENCY = 0.35
 
 
