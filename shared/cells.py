@@ -91,8 +91,7 @@ class Cells:
             arrays = self._backbone_arrays(cells[0])
             loading = self._load(arrays)
             # Of what the network holds, not of what it was given: here a wrong transpose would show.
-            held = self.implementation.dump(self.network)
-            digest = checkpoint.digest({name: held[name] for name in self.backbone_shapes})
+            digest = checkpoint.digest(self.implementation.dump(self.network, self.backbone_shapes))
             if self.recipe.frozen_stages:
                 self._train_tails(cells, arrays, loading, digest)
             else:
@@ -118,8 +117,7 @@ class Cells:
     def _load_head(self, cell: Cell, backbone_digest: str) -> str:
         """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
         self.implementation.load(self.network, initialisation.draw_weights(self.head_shapes, cell.seed))
-        held = self.implementation.dump(self.network)
-        head_digest = checkpoint.digest({name: held[name] for name in self.head_shapes})
+        head_digest = checkpoint.digest(self.implementation.dump(self.network, self.head_shapes))
         return hashlib.sha256(f"{backbone_digest} {head_digest}".encode()).hexdigest()
 
     def _train_tails(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
@@ -162,11 +160,7 @@ class Cells:
     def _trainable(self) -> frozenset[str]:
         """Neutral names of what trains: the head, and the stages that the strategy names."""
         pair, recipe = self.recipe.pair, self.recipe
-        first = 0
-        if recipe.strategy == "linear_probe":
-            first = len(pair.stages)
-        elif recipe.strategy == "finetune" and recipe.finetune_stages != "all":
-            first = len(pair.stages) - recipe.finetune_stages
+        first = recipe.first_trained_stage
         chosen = {name for name in self.backbone_shapes if (pair.stage_of(name) or 0) >= first}
         if not recipe.batch_norm_trains:
             chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.shapes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -209,12 +209,11 @@ class WorkerResult(BaseModel):
         phase = "features" if "features" in self.steps else "inference"
         return self.steps[phase].images_per_second if self.multiply_adds and phase in self.steps else None
 
-    @property
-    def efficiency(self) -> float | None:
-        """Multiply-adds a second against the ceiling, 0 to 1 (fused or Winograd arithmetic may exceed it)."""
-        if not (self.images_per_second and self.multiply_adds and self.ceiling):
+    def efficiency(self, ceiling: float) -> float | None:
+        """Multiply-adds a second against a ceiling, 0 to 1 (fused or Winograd arithmetic may exceed it)."""
+        if not (self.images_per_second and self.multiply_adds and ceiling):
             return None
-        return self.images_per_second * self.multiply_adds / self.ceiling
+        return self.images_per_second * self.multiply_adds / ceiling
 
 
 @dataclass(frozen=True)
@@ -397,8 +396,8 @@ class Implementation(Protocol[Network]):
     def load(self, network: Network, arrays: Mapping[str, Array]) -> None:
         """Set the named parameters; all others stay as they are."""
 
-    def dump(self, network: Network) -> dict[str, Array]:
-        """All parameters and running statistics by neutral name, in torch's layout."""
+    def dump(self, network: Network, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Parameters and running statistics by neutral name, in torch's layout: all, or the named ones."""
 
     def engines(self, network: Network, part: Part) -> tuple[Engine, ...]:
         """The ways to run a part in inference mode here; the first is the network as it is."""

@@ -184,12 +184,16 @@ class Recipe(BaseModel):
     @property
     def frozen_stages(self) -> int:
         """How many of the first stages put out the same for an image in every step, so that once is enough."""
-        stages = len(self.pair.stages)
+        return 0 if self.flip or self.crop else self.first_trained_stage
+
+    @property
+    def first_trained_stage(self) -> int:
+        """Index of the first stage that trains; the number of stages if only the head does."""
         if self.strategy == "linear_probe":
-            return stages
-        if self.strategy == "scratch" or self.finetune_stages == "all" or self.flip or self.crop:
+            return len(self.pair.stages)
+        if self.strategy == "scratch" or self.finetune_stages == "all":
             return 0
-        return stages - self.finetune_stages
+        return len(self.pair.stages) - self.finetune_stages
 
     @property
     def batch_norm_trains(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -77,17 +77,21 @@ def compare(repeats: Sequence[Repeat]) -> Speed:
         return Speed(
             ratios=[], verdict="not compared", sentence=f"Speed: not compared; --repeats {FEWEST} or more would do it."
         )
-    ratios = [_ratio("all", whole, lambda worker: worker.wall_seconds)]
-    for phase in PHASES:
-        if all(worker.phases.get(phase, 0) > 0 for pair in whole for worker in pair.values()):
-            ratios.append(_ratio(phase, whole, lambda worker, phase=phase: worker.phases[phase]))  # type: ignore[misc]
+    ratios = [
+        _ratio(what, whole)
+        for what in ("all", *PHASES)
+        if all(_seconds(worker, what) > 0 for pair in whole for worker in pair.values())
+    ]
     return Speed(ratios=ratios, verdict=_verdict(ratios[0]), sentence=_sentence(ratios[0]))
 
 
-def _ratio(
-    what: str, pairs: Sequence[Mapping[Framework, WorkerResult]], seconds: Callable[[WorkerResult], float]
-) -> Ratio:
-    values = np.array([seconds(pair["tensorflow"]) / seconds(pair["torch"]) for pair in pairs])
+def _seconds(worker: WorkerResult, what: str) -> float:
+    """Of a phase, or of the whole process; 0 for a phase that it did not have."""
+    return worker.wall_seconds if what == "all" else worker.phases.get(what, 0.0)
+
+
+def _ratio(what: str, pairs: Sequence[Mapping[Framework, WorkerResult]]) -> Ratio:
+    values = np.array([_seconds(pair["tensorflow"], what) / _seconds(pair["torch"], what) for pair in pairs])
     return Ratio(
         what=what,
         repeats=len(values),

@@ -10,6 +10,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 
+def fastest(work: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some repetitions; the first one may include what is done only once."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
 class Phases:
     """Seconds by phase. The device is synchronised before every reading, so that queued work is not missed.
 

@@ -8,7 +8,7 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -70,9 +70,9 @@ class Implementation:
         """Set the named parameters; all others stay as they are."""
         weights.load(network, arrays)
 
-    def dump(self, network: Network) -> dict[str, Array]:
-        """All parameters and running statistics by neutral name, in torch's layout."""
-        return weights.dump(network)
+    def dump(self, network: Network, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Parameters and running statistics by neutral name, in torch's layout: all, or the named ones."""
+        return weights.dump(network, names)
 
     def engines(self, network: Network, part: Part) -> tuple[Engine, ...]:
         """The ways to run a part in inference mode here; the first is the network as it is."""

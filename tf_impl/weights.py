@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -48,15 +48,21 @@ def shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return {name: tuple(array.shape) for name, array in dump(network).items()}
 
 
-def dump(network: Network) -> dict[str, Array]:
-    """All parameters and running statistics by neutral name, in torch's layout."""
-    return _dump(network.models["all"], network.spec.pair, network.spec.switches)
+def dump(network: Network, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Parameters and running statistics by neutral name, in torch's layout: all, or the named ones."""
+    return _dump(network.models["all"], network.spec.pair, network.spec.switches, names)
 
 
-def _dump(model: keras.Model, pair: zoo.Pair, switches: frozenset[str] = frozenset()) -> dict[str, Array]:
+def _dump(
+    model: keras.Model,
+    pair: zoo.Pair,
+    switches: frozenset[str] = frozenset(),
+    names: Collection[str] | None = None,
+) -> dict[str, Array]:
     return {
         name: to_neutral(name, kind, layer, variable.numpy(), pair, switches)
         for name, kind, layer, variable in parameters(model, pair)
+        if names is None or name in names
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,11 @@ def shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in parameters(network)}
 
 
-def dump(network: Network) -> dict[str, Array]:
-    """All parameters and running statistics by neutral name, in torch's layout."""
-    return {name: tensor.detach().cpu().numpy() for name, tensor in parameters(network)}
+def dump(network: Network, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Parameters and running statistics by neutral name, in torch's layout: all, or the named ones."""
+    return {
+        name: tensor.detach().cpu().numpy() for name, tensor in parameters(network) if names is None or name in names
+    }
 
 
 def load(network: Network, arrays: Mapping[str, Array]) -> None:

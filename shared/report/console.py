@@ -146,17 +146,13 @@ def _table(comparison: Comparison) -> Table:
             table.add_row("  first step", *(f"{1e3 * each.first:.1f}" if each else "stored" for each in times))
     rates = [worker.images_per_second for worker in workers]
     if any(rates):
-        efficiencies = [_efficiency(worker, workers) for worker in workers]
+        # The machine's ceiling is the best that any framework reached with a product of matrices.
+        ceiling = max(worker.ceiling or 0.0 for worker in workers)
+        efficiencies = [worker.efficiency(ceiling) for worker in workers]
         table.add_row("Images/s, inference", *(f"{rate:.0f}" if rate else "stored" for rate in rates))
         table.add_row("  of the matrix-product rate", *(f"{each:.0%}" if each else "-" for each in efficiencies))
     table.add_row("Peak memory", *(f"{worker.peak_memory_bytes / 2**20:.0f} MiB" for worker in workers))
     return table
-
-
-def _efficiency(worker: WorkerResult, workers: list[WorkerResult]) -> float | None:
-    """Against the machine's ceiling, which is the best that any framework reached with a product of matrices."""
-    ceiling = max((other.ceiling or 0.0 for other in workers), default=0.0)
-    return worker.model_copy(update={"ceiling": ceiling}).efficiency
 
 
 def _alternative(comparison: Comparison, alternative: Alternative) -> Table:
