@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shared.contract import (
     describe,
     model_spec,
 )
+from shared.events import Events
 from shared.rows import Rows
 from shared.store import Store
 
@@ -28,16 +29,6 @@ from shared.store import Store
 STORE_VERSION = 1
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
-
-
-class Events(Protocol):
-    """Tells the parent how far the work is."""
-
-    def tell(self, event: str, **details: Any) -> None:
-        """Write one event."""
-
-    def progress(self, phase: str, total: int) -> Callable[[int], None]:
-        """A function that counts steps of a phase."""
 
 
 class Cells:

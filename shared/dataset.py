@@ -11,17 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import PIL
-from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from shared import fetch, images, machine
 from shared.cache import Cache
 from shared.errors import BadInput
 from shared.pictures import Decoder, Files, Pictures
+from shared.rows import write_header
 
 TRAIN = ("train",)
 TEST = ("test", "val", "valid", "validation")
@@ -180,7 +179,7 @@ def _decode_all(
     try:
         # Plain writing, since the pages of a memory map count as this process's memory.
         with temporary.open("wb") as file:
-            _write_header(file, len(dataset), size)
+            write_header(file, (len(dataset), size, size, 3), np.uint8)
             for index, (name, result) in enumerate(_decoded(dataset.pictures.decoders(), resize, size)):
                 if isinstance(result, images.Unreadable):
                     unreadable.append((index, name, str(result)))
@@ -188,16 +187,11 @@ def _decode_all(
                     file.write(result.tobytes())
                 progress("decoding images", index + 1, len(dataset))
             file.seek(0)
-            _write_header(file, len(dataset) - len(unreadable), size)
+            write_header(file, (len(dataset) - len(unreadable), size, size, 3), np.uint8)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
     return unreadable
-
-
-def _write_header(file: BinaryIO, rows: int, size: int) -> None:
-    """NumPy leaves room for more digits, so that headers for any number of rows have the same length."""
-    write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)})
 
 
 def _decoded(decoders: Iterator[tuple[str, Decoder]], resize: int, size: int) -> Iterator[tuple[str, Outcome]]:

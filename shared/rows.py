@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -11,6 +11,15 @@ from numpy.typing import DTypeLike, NDArray
 
 #: Arrays up to this size are read into memory at once: too small to matter there, and quicker than mapping the file.
 SMALL_BYTES = 32 * 2**20
+
+
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """The beginning of a ``.npy`` file; the values follow.
+
+    NumPy leaves room for more digits, so that headers for any number of rows have the same length.
+    """
+    header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(file, header)
 
 
 class Rows:
@@ -33,8 +42,7 @@ class Rows:
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
         """A new file of zeros, which takes no room on disk until rows are written."""
         with path.open("wb") as file:
-            header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-            npy.write_array_header_2_0(file, header)
+            write_header(file, shape, dtype)
             file.truncate(file.tell() + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         return cls(path)
 

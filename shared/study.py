@@ -49,6 +49,17 @@ class Variant:
         return f"{self.runtime}-{self.precision}"
 
 
+def _variants(recipe: Recipe) -> list[Variant]:
+    """The recipe's own way of execution, then those that it is compared with."""
+    main = Variant("stock" if recipe.runtime == "stock" else "tuned", recipe.precision)
+    found = [main]
+    if recipe.runtime == "both":
+        found.append(Variant("stock", recipe.precision))
+    if recipe.precision == "bfloat16":
+        found.append(Variant(main.runtime, "float32"))
+    return found
+
+
 class Study:
     """One recipe carried out by its frameworks, one after the other, over the same files.
 
@@ -59,10 +70,9 @@ class Study:
     def __init__(self, recipe: Recipe, cache: Cache, folder: Path, progress: Progress) -> None:
         self.recipe, self.cache, self.folder, self.progress = recipe, cache, folder, progress
         self.threads = recipe.threads or machine.available_cores()
-        self.workers: dict[Framework, WorkerResult] = {}
-        self.runs: list[Run] = []
-        #: Of the variants beside the recipe's own.
-        self.other_runs: dict[Variant, list[Run]] = {}
+        self.variants = _variants(recipe)
+        self.main = self.variants[0]
+        self.runs: dict[Variant, list[Run]] = {variant: [] for variant in self.variants}
         self.repeats: list[speed.Repeat] = []
         self.test_labels: dict[tuple[Shots, int], np.ndarray[Any, Any]] = {}
 
@@ -97,17 +107,6 @@ class Study:
         comparison.save(self.folder / "comparison.json")
         return comparison
 
-    def _variants(self) -> list[Variant]:
-        """The recipe's own way of execution, then those that it is compared with."""
-        recipe = self.recipe
-        main = Variant("stock" if recipe.runtime == "stock" else "tuned", recipe.precision)
-        found = [main]
-        if recipe.runtime == "both":
-            found.append(Variant("stock", recipe.precision))
-        if recipe.precision == "bfloat16":
-            found.append(Variant(main.runtime, "float32"))
-        return found
-
     def _take_turns(self) -> None:
         """A B A B: every repeat of every variant, the frameworks one after the other. Disturbed pairs come again.
 
@@ -115,7 +114,7 @@ class Study:
         """
         tries, number, counted = 2 * self.recipe.repeats, 0, 0
         while counted < self.recipe.repeats and number < tries:
-            for variant in self._variants():
+            for variant in self.variants:
                 for framework in self.recipe.frameworks:
                     self._run(framework, variant, number)
             latest = [repeat for repeat in self.repeats if repeat.number == number]
@@ -191,8 +190,6 @@ class Study:
                     worker=worker,
                 )
             )
-            if number == 0 and variant == self._variants()[0]:
-                self.workers[framework] = worker
         except WorkerFailed:
             shutil.copyfile(work / "worker.log", self.folder / f"{framework}-worker.log")
             raise
@@ -228,7 +225,7 @@ class Study:
 
     def _collect(self, framework: Framework, variant: Variant, cell: Cell, folder: Path) -> None:
         """Judge one finished cell and keep its logits and model."""
-        is_main = variant == self._variants()[0]
+        is_main = variant == self.main
         logits_folder, models = self.folder / "logits", self.folder / "models"
         logits_folder.mkdir(exist_ok=True)
         drawn = self.plans[cell.shots, cell.seed]
@@ -243,8 +240,7 @@ class Study:
             models.mkdir(exist_ok=True)
             for file in folder.glob("model.*"):
                 shutil.move(file, models / f"{framework}{file.suffix}")
-        runs = self.runs if is_main else self.other_runs.setdefault(variant, [])
-        runs.append(
+        self.runs[variant].append(
             Run(
                 framework=framework,
                 strategy=self.recipe.strategy,
@@ -266,8 +262,9 @@ class Study:
     def _assemble(self) -> Comparison:
         """Everything that is finished, as one document."""
         metadata = checkpoint.read_metadata(self.weights).model_dump() if self.weights else None
-        main = [run for run in self.runs if run.pretrained == self._pretrained]
-        control = [run for run in self.runs if run.pretrained != self._pretrained]
+        runs = self.runs[self.main]
+        main = [run for run in runs if run.pretrained == self._pretrained]
+        control = [run for run in runs if run.pretrained != self._pretrained]
         agreement, differences = self._agreement(main)
         verdict, sentence = judge(self.recipe, agreement, differences)
         return Comparison(
@@ -278,11 +275,11 @@ class Study:
             images=len(self.data),
             skipped_files=list(self.data.skipped),
             checkpoint=metadata,
-            workers=self.workers,
-            runs=self.runs,
+            workers=self._workers(self.main),
+            runs=runs,
             repeats=self.repeats,
-            speed=self._speed(self._variants()[0]),
-            alternatives=[self._alternative(variant) for variant in self.other_runs],
+            speed=speed.compare(self._repeats_of(self.main)),
+            alternatives=[self._alternative(variant) for variant in self.variants[1:] if self.runs[variant]],
             agreement=agreement,
             control_agreement=self._agreement(control)[0] if control else None,
             transfer_gain=_gain(main, control),
@@ -290,21 +287,21 @@ class Study:
             verdict_sentence=sentence,
         )
 
-    def _speed(self, variant: Variant) -> speed.Speed:
-        """What the clocks say about one variant."""
-        mine = [
-            repeat
-            for repeat in self.repeats
-            if (repeat.runtime, repeat.precision) == (variant.runtime, variant.precision)
-        ]
-        return speed.compare(mine)
+    def _repeats_of(self, variant: Variant) -> list[speed.Repeat]:
+        """The processes of one variant, in order."""
+        chosen = (variant.runtime, variant.precision)
+        return [repeat for repeat in self.repeats if (repeat.runtime, repeat.precision) == chosen]
+
+    def _workers(self, variant: Variant) -> dict[Framework, WorkerResult]:
+        """Each framework's first process of one variant, whose results count."""
+        return {repeat.framework: repeat.worker for repeat in self._repeats_of(variant) if repeat.number == 0}
 
     def _alternative(self, variant: Variant) -> Alternative:
         """A variant beside the recipe's own: its clocks, and what it does to the predictions."""
-        main = {(run.framework, run.pretrained, run.shots, run.seed): run for run in self.runs}
+        main = {(run.framework, run.pretrained, run.shots, run.seed): run for run in self.runs[self.main]}
         identical, compared = 0, 0
         changes: dict[Framework, list[float]] = {}
-        for other in self.other_runs[variant]:
+        for other in self.runs[variant]:
             run = main.get((other.framework, other.pretrained, other.shots, other.seed))
             if run is None or other.pretrained != self._pretrained:
                 continue
@@ -317,19 +314,16 @@ class Study:
         return Alternative(
             runtime=variant.runtime,
             precision=variant.precision,
-            workers={
-                repeat.framework: repeat.worker
-                for repeat in reversed(self.repeats)
-                if (repeat.runtime, repeat.precision) == (variant.runtime, variant.precision)
-            },
-            speed=self._speed(variant),
+            workers=self._workers(variant),
+            speed=speed.compare(self._repeats_of(variant)),
             predictions_compared=compared,
             predictions_identical=identical,
             accuracy_change={framework: float(np.mean(values)) for framework, values in changes.items()},
         )
 
     def _environment(self) -> Environment:
-        versions = {name: version for worker in self.workers.values() for name, version in worker.versions.items()}
+        workers = self._workers(self.main)
+        versions = {name: version for worker in workers.values() for name, version in worker.versions.items()}
         return Environment(
             versions=versions | {"numpy": np.__version__},
             python=platform.python_version(),
@@ -337,8 +331,8 @@ class Study:
             cpu=machine.cpu_name(),
             cores=machine.available_cores(),
             threads=self.threads,
-            allocator=launch.allocator() if self._variants()[0].runtime == "tuned" else {},
-            devices={framework: worker.device for framework, worker in self.workers.items()},
+            allocator=launch.allocator() if self.main.runtime == "tuned" else {},
+            devices={framework: worker.device for framework, worker in workers.items()},
             load_average_before=self.load,
         )
 

@@ -6,48 +6,20 @@ lines on standard output. Everything else that a framework prints goes to standa
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from shared import exchange, gathering, machine, timing, tracing
 from shared.cells import Cells
 from shared.contract import AnyImplementation, Job, WorkerResult
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
+from shared.events import Events
 
 #: Set by the launcher: the time (``time.time()``) at which it started this process.
 SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
-
-
-class Events:
-    """Tells the parent how far the work is, as JSON lines."""
-
-    def __init__(self) -> None:
-        # Frameworks print to standard output as they please. Keep the real one for events, hand them standard error.
-        self._stream = os.fdopen(os.dup(1), "w", buffering=1)
-        os.dup2(2, 1)
-
-    def tell(self, event: str, **details: Any) -> None:
-        """Write one event."""
-        self._stream.write(json.dumps({"event": event, **details}) + "\n")
-
-    def progress(self, phase: str, total: int) -> Callable[[int], None]:
-        """A function that counts steps of a phase and tells the parent at most ten times a second."""
-        done, told = 0, 0.0
-
-        def advance(steps: int = 1) -> None:
-            nonlocal done, told
-            done += steps
-            if done >= total or time.monotonic() - told > 0.1:
-                told = time.monotonic()
-                self.tell("progress", phase=phase, done=done, total=total)
-
-        return advance
 
 
 def main(implementation: AnyImplementation) -> int:

@@ -60,26 +60,31 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
+def run_compare(
+    folder: Path, *arguments: object, cwd: Path = ROOT, environment: dict[str, str] | None = None
+) -> Outcome:
+    """compare.py in a process of its own, with its results in a folder."""
+    given = [str(argument) for argument in arguments]
+    if "--output-dir" not in given:
+        given += ["--output-dir", str(folder)]
+    finished = subprocess.run(
+        [sys.executable, str(ROOT / "compare.py"), *given],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | (environment or {}),
+        check=False,
+    )
+    return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+
+
 @pytest.fixture
 def command(tmp_path: Path, cache_dir: Path) -> Command:
     """``command("--epochs", 3)`` runs compare.py in a process of its own, results and cache in temporary folders."""
 
     def run(*arguments: object, environment: dict[str, str] | None = None) -> Outcome:
-        folder = tmp_path / "results"
-        given = [str(argument) for argument in arguments]
-        if "--output-dir" not in given:
-            given += ["--output-dir", str(folder)]
-        if "--cache-dir" not in given:
-            given += ["--cache-dir", str(cache_dir)]
-        finished = subprocess.run(
-            [sys.executable, str(ROOT / "compare.py"), *given],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | (environment or {}),
-            check=False,
-        )
-        return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+        given = arguments if "--cache-dir" in arguments else (*arguments, "--cache-dir", cache_dir)
+        return run_compare(tmp_path / "results", *given, cwd=tmp_path, environment=environment)
 
     return run
 

@@ -15,7 +15,7 @@ from shared import evaluation, plan
 from shared.recipe import Framework, Recipe
 from shared.report.comparison import Agreement, Comparison, schema
 from shared.study import judge
-from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome
+from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome, run_compare
 
 RUN_KEYS = {
     *("framework", "strategy", "pretrained", "shots", "seed", "accuracy", "macro_f1", "macro_recall", "log_loss"),
@@ -26,12 +26,8 @@ RUN_KEYS = {
 @pytest.fixture(scope="module")
 def outcome(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Both frameworks on random weights, two seeds."""
-    folder = tmp_path_factory.mktemp("outcome")
-    arguments = ("--data", photos, *SMALL, "--seeds", 2, "--cache-dir", cache_dir, "--output-dir", folder)
-    finished = subprocess.run(
-        [sys.executable, "compare.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+    arguments = ("--data", photos, *SMALL, "--seeds", 2, "--cache-dir", cache_dir)
+    return run_compare(tmp_path_factory.mktemp("outcome"), *arguments)
 
 
 def test_the_run_succeeds_within_eighty_columns(outcome: Outcome) -> None:

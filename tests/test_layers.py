@@ -21,6 +21,7 @@ FLOORS = {
     "shared.engines": 0,
     "shared.rows": 0,
     "shared.differences": 0,
+    "shared.events": 0,
     "shared.statistics": 0,
     "shared.store": 1,
     "shared.cache": 1,

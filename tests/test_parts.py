@@ -54,13 +54,17 @@ print(json.dumps(found))
 """
 
 
-def run(wing: str, cases: list[tuple[str, str]], stages: list[int] | None, *engines: str) -> list[list[object]]:
-    program = PROGRAM.format(wing=wing, cases=cases, stages=stages, engines=engines)
+def python(program: str) -> str:
+    """Run a program in a process of its own and return the last line that it prints."""
     finished = subprocess.run(
         [sys.executable, "-c", program], cwd=launch.ROOT, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    return list(json.loads(finished.stdout.splitlines()[-1]))
+    return finished.stdout.splitlines()[-1]
+
+
+def run(wing: str, cases: list[tuple[str, str]], stages: list[int] | None, *engines: str) -> list[list[object]]:
+    return list(json.loads(python(PROGRAM.format(wing=wing, cases=cases, stages=stages, engines=engines))))
 
 
 def check(cases: list[tuple[str, str]], stages: list[int] | None = None, compiled: bool = False) -> None:
@@ -104,10 +108,9 @@ def test_multiply_adds_are_the_published_ones() -> None:
         "wing = Implementation(); wing.configure(1, 'float32', 'cpu')\n"
         "for name in ('MobileNetV2', 'ResNet50'):\n"
         "    recipe = recipes.validated({'backbone': name}, '')\n"
-        "    print(wing.multiply_adds(wing.build(model_spec(recipe, None, 5)), 'features'))\n"
+        "    print(wing.multiply_adds(wing.build(model_spec(recipe, None, 5)), 'features'), end=' ')\n"
     )
-    output = subprocess.check_output([sys.executable, "-c", program], cwd=launch.ROOT, text=True)
-    mobile, resnet = map(int, output.split())
+    mobile, resnet = map(int, python(program).split())
     assert mobile == pytest.approx(0.300e9, rel=0.01)
     assert resnet == pytest.approx(4.09e9, rel=0.01)
 
@@ -142,12 +145,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize("wing", ["tf_impl", "torch_impl"])
 def test_training_the_tail_is_training_the_whole(wing: str) -> None:
     """Statistics of the trained normalisations included. float64: rounding of a few units, and nothing else."""
-    program = TRAINING.format(wing=wing)
-    finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=launch.ROOT, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    (whole, whole_sum), (tail, tail_sum) = json.loads(finished.stdout.splitlines()[-1])
+    (whole, whole_sum), (tail, tail_sum) = json.loads(python(TRAINING.format(wing=wing)))
     assert tail == pytest.approx(whole, rel=1e-10)
     assert tail_sum == pytest.approx(whole_sum, rel=1e-10)
     assert tail[-1] < tail[0]

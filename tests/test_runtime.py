@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared import launch
-from tests.conftest import ROOT, SMALL, Command, Outcome
+from tests.conftest import SMALL, Command, Outcome, run_compare
 
 
 def logits(outcome: Outcome) -> dict[str, np.ndarray[Any, Any]]:
@@ -25,8 +23,8 @@ def test_frozen_layers_run_once(command: Command, photos: Path, tmp_path: Path, 
     cold = command(*options)
     first = logits(cold)
     assert cold.document["workers"]["torch"]["steps"]["features"]["count"] == 1
-    warm = command(*options, "--output-dir", tmp_path / "warm")
-    worker = command(*options).document["workers"]["torch"]
+    warm = run_compare(tmp_path / "warm", *options)
+    worker = warm.document["workers"]["torch"]
     assert "features" not in worker["steps"]
     assert worker["engine"] is None
     second = logits(warm)
@@ -56,11 +54,8 @@ def test_augmentation_forbids_storing(command: Command, photos: Path) -> None:
 @pytest.fixture(scope="module")
 def variants(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """bfloat16, tuned and stock, with float32 beside it."""
-    folder = tmp_path_factory.mktemp("variants")
     arguments = ("--data", photos, *SMALL, "--runtime", "both", "--precision", "bfloat16", "--cache-dir", cache_dir)
-    command = [sys.executable, "compare.py", *map(str, arguments), "--output-dir", str(folder)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return Outcome(finished.returncode, finished.stdout, finished.stderr, folder)
+    return run_compare(tmp_path_factory.mktemp("variants"), *arguments)
 
 
 def test_both_profiles_side_by_side(variants: Outcome) -> None:
