@@ -333,6 +333,11 @@ class Differentiated:
     gradients: dict[str, Array]
 
 
+#: What it is ("parameter", "momentum", "first moment", "second moment"), whose (a neutral name), and the values in
+#: torch's layout.
+State = tuple[str, str, Array]
+
+
 @dataclass(frozen=True)
 class ForeignCheckpoint:
     """What a file in a framework's own format holds.
@@ -445,12 +450,12 @@ class Implementation(Protocol[Network]):
 
     def optimize(
         self, network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-    ) -> Iterator[dict[str, dict[str, Array]]]:
+    ) -> Iterator[Iterator[State]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients.
 
         Yields:
-            After every step the parameters and the optimizer's state, each by neutral name in torch's layout:
-            "parameter", and "momentum" or "first moment" and "second moment". The arrays hold until the next step.
+            After every step the optimizer's state and the parameters, which follow from it, one by one: of the largest
+            networks they take gigabytes. An array holds until the next one is asked for.
         """
 
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:

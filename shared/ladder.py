@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -208,15 +210,29 @@ class Ladder:
     def _run(self, cases: dict[Framework, list[Case]], work: Path) -> dict[Framework, WorkerResult]:
         """Both processes at the same time, but for the largest models, which take most of the memory each."""
 
+        processes: dict[Framework, int] = {}
+
         def run(framework: Framework) -> WorkerResult:
             mine = cases[framework]
             job = Job(kind="trace", recipe=mine[0].recipe, threads=self.threads, cases=tuple(mine))
-            return launch.run(framework, job, work / framework, self._listener(framework, mine))
+            follow = self._listener(framework, mine)
+
+            def listen(event: str, details: dict[str, Any]) -> None:
+                if event == "started":
+                    processes[framework] = details["pid"]
+                follow(event, details)
+
+            return launch.run(framework, job, work / framework, listen)
 
         largest = max(case.recipe.pair.parameters for case in next(iter(cases.values())))
         with ThreadPoolExecutor(1 if largest > LARGE else len(cases)) as pool:
             futures = {framework: pool.submit(run, framework) for framework in cases}
-            return {framework: future.result() for framework, future in futures.items()}
+            done, running = wait(futures.values(), return_when=FIRST_EXCEPTION)
+            # What one wing did is worth nothing without the other: nobody waits for it.
+            for framework, future in futures.items():
+                if future in running and not future.cancel():
+                    os.kill(processes[framework], signal.SIGKILL)
+            return {framework: future.result() for framework, future in futures.items() if future in done}
 
     def _listener(self, framework: Framework, cases: list[Case]) -> launch.Listener:
         """Turns a worker's events into progress."""

@@ -192,12 +192,9 @@ class Tracer:
             )
             found = self.implementation.optimize(self.network, recipe, gradients, RATES)
             for step, states in enumerate(found, start=1):
-                # The state first: parameters follow from it.
-                for what in sorted(states, key=lambda what: what == "parameter"):
-                    entries += [
-                        Entry(f"{optimizer}, step {step}: {what}", name, _sample(array))
-                        for name, array in states[what].items()
-                    ]
+                entries += [
+                    Entry(f"{optimizer}, step {step}: {what}", name, _sample(array)) for what, name, array in states
+                ]
             self._load(self.arrays)
         self._write("optimizer", _keyed(entries))
 

@@ -249,21 +249,26 @@ from shared import zoo
 from torch_impl import backbone
 state = backbone.stock(zoo.find("MobileNetV2"), classifier=True).state_dict()
 state = {name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}
-kind, path = sys.argv[1:]
-if kind == "parallel":
-    torch.save({"state_dict": {"module." + name: tensor for name, tensor in state.items()}, "epoch": 3}, path)
-elif kind == "parameters":
-    torch.save({name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in state.items()}, path)
-else:
-    save_file({name: tensor.bfloat16() for name, tensor in state.items()}, path)
+folder = sys.argv[1]
+parallel = {"module." + name: tensor for name, tensor in state.items()}
+torch.save({"state_dict": parallel, "epoch": 3}, f"{folder}/parallel.pth")
+parameters = {name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in state.items()}
+torch.save(parameters, f"{folder}/parameters.pth")
+save_file({name: tensor.bfloat16() for name, tensor in state.items()}, f"{folder}/bfloat16.safetensors")
 """
 
 
+@pytest.fixture(scope="module")
+def state_dicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of state_dicts as people keep them, all written by one process."""
+    folder = tmp_path_factory.mktemp("state_dicts")
+    subprocess.run([sys.executable, "-c", WRITE_STATE, str(folder)], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["parallel.pth", "parameters.pth", "bfloat16.safetensors"])
-def test_state_dicts_as_they_are_found(command: Command, photos: Path, tmp_path: Path, kind: str) -> None:
-    arguments = [kind.partition(".")[0], str(tmp_path / kind)]
-    subprocess.run([sys.executable, "-c", WRITE_STATE, *arguments], cwd=ROOT, check=True, capture_output=True)
-    outcome = command("--data", photos, *SMALL, "--weights", tmp_path / kind, "--frameworks", "torch")
+def test_state_dicts_as_they_are_found(command: Command, photos: Path, state_dicts: Path, kind: str) -> None:
+    outcome = command("--data", photos, *SMALL, "--weights", state_dicts / kind, "--frameworks", "torch")
     assert outcome.status == 0, outcome.errors
     assert outcome.document["checkpoint"]["source"] == kind
 

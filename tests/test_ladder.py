@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +15,8 @@ import pytest
 from rich.console import Console
 
 import compare
-from shared import rungs, switches, zoo
-from shared.errors import BadInput
+from shared import launch, rungs, switches, zoo
+from shared.errors import BadInput, WorkerFailed
 from shared.ladder import Climb, Ladder
 from shared.report import ladder as report
 from shared.report.parity import PairResult, Parity
@@ -217,6 +220,24 @@ def test_a_failure_is_printed(all_switched: dict[str, PairResult]) -> None:
     assert "First divergence, at rung 'activations': activation in torchvision: features.0.1 in Keras: bn_Conv1" in text
     assert "0 of 1 climbs passed all 9 rungs" in text
     assert "| no: activations |" in report.markdown(document)
+
+
+def test_a_wing_that_dies_does_not_keep_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, begun = subprocess.Popen(["sleep", "60"]), threading.Event()
+
+    def run(framework: str, job: object, folder: Path, listen: launch.Listener) -> None:
+        listen("started", {"pid": other.pid})
+        if framework == "tensorflow":
+            begun.set()
+            raise WorkerFailed(f"status {other.wait()}.", framework)
+        begun.wait()
+        raise WorkerFailed("the torch worker was killed by SIGKILL.", framework)
+
+    monkeypatch.setattr(launch, "run", run)
+    with pytest.raises(WorkerFailed, match="the torch worker"):
+        climb_all(tmp_path, [Climb(zoo.find("MobileNetV2"))])
+    assert other.wait() == -signal.SIGKILL
+    assert not list(tmp_path.glob(".parity-*"))
 
 
 def test_switches_of_one_wing() -> None:

@@ -157,7 +157,7 @@ def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
 
 
 #: Those with layers or operations that are no public Keras layers (LayerScale, additions), or with layers left out.
-@pytest.mark.parametrize("name", ["EfficientNetB0", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", [pytest.param("EfficientNetB0", marks=pytest.mark.slow), "ConvNeXtTiny"])
 def test_saved_keras_model_needs_none_of_our_code(name: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     write_checkpoint(weights, name, "torchvision")

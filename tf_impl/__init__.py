@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Portion, Runtime
+from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Portion, Runtime, State
 from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
@@ -131,7 +131,7 @@ class Implementation:
 
     def optimize(
         self, network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-    ) -> Iterator[dict[str, dict[str, Array]]]:
+    ) -> Iterator[Iterator[State]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients."""
         return trace.optimize(network, recipe, gradients, rates)
 

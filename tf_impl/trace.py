@@ -13,7 +13,7 @@ from PIL import Image
 
 from shared import images as files
 from shared.checkpoint import LAYER_SCALE
-from shared.contract import Array, Differentiated, Part
+from shared.contract import Array, Differentiated, Part, State
 from shared.plan import Batch
 from shared.recipe import Recipe
 from tf_impl.network import Network
@@ -134,7 +134,7 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
 
 def optimize(
     network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-) -> Iterator[dict[str, dict[str, Array]]]:
+) -> Iterator[Iterator[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     trainer = Trainer(network, "all", _everything(network), False, recipe)
     spec, optimizer = network.spec, trainer.optimizer
@@ -147,13 +147,12 @@ def optimize(
             array = from_neutral(name, kind, given[name], variable, spec.pair, spec.switches)
             tensors.append(tf.constant(array, variable.dtype))
         trainer.update(tensors, rate)
-        found: dict[str, dict[str, Array]] = {}
-        for label, variables in {"parameter": trainer.variables, **states}.items():
-            found[label] = {
-                name: to_neutral(name, kind, layer, variable.numpy(), spec.pair, spec.switches)
-                for (name, kind, layer, _), variable in zip(trainer.parameters, variables, strict=True)
-            }
-        yield found
+        del tensors
+        yield (
+            (what, name, to_neutral(name, kind, layer, variable.numpy(), spec.pair, spec.switches))
+            for what, variables in {**states, "parameter": trainer.variables}.items()
+            for (name, kind, layer, _), variable in zip(trainer.parameters, variables, strict=True)
+        )
 
 
 def _everything(network: Network) -> frozenset[str]:

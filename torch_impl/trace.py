@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from shared import images as files
 from shared import zoo
-from shared.contract import Array, Differentiated
+from shared.contract import Array, Differentiated, State
 from shared.plan import Batch
 from shared.recipe import Recipe
 from torch_impl.network import Network
@@ -145,7 +145,7 @@ _STATES = {"momentum_buffer": "momentum", "exp_avg": "first moment", "exp_avg_sq
 
 def optimize(
     network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-) -> Iterator[dict[str, dict[str, Array]]]:
+) -> Iterator[Iterator[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     everything = frozenset(name for name, _ in parameters(network))
     trainer = Trainer(network, "all", everything, False, recipe)
@@ -153,15 +153,18 @@ def optimize(
         for name, variable in trainer.parameters.items():
             variable.grad = torch.from_numpy(given[name]).to(variable)
         trainer.update(rate)
-        found: dict[str, dict[str, Array]] = {
-            "parameter": {name: variable.detach().cpu().numpy() for name, variable in trainer.parameters.items()}
-        }
-        for name, variable in trainer.parameters.items():
-            for key, value in trainer.optimizer.state[variable].items():
-                if key in _STATES and value is not None:
-                    found.setdefault(_STATES[key], {})[name] = value.detach().cpu().numpy()
-        yield found
+        yield _states(trainer)
     trainer.optimizer.zero_grad()
+
+
+def _states(trainer: Trainer) -> Iterator[State]:
+    for key, what in _STATES.items():
+        for name, variable in trainer.parameters.items():
+            value = trainer.optimizer.state[variable].get(key)
+            if value is not None:
+                yield what, name, value.detach().cpu().numpy()
+    for name, variable in trainer.parameters.items():
+        yield "parameter", name, variable.detach().cpu().numpy()
 
 
 def _numpy(tensor: Tensor | None) -> Array:
