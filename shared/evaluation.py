@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.metrics import confusion_matrix, f1_score, recall_score
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 #: The prediction for an image whose logits are not all finite; it is no class and always wrong.
 NO_PREDICTION = -1
+#: Of the confidence, for the calibration error.
+BINS = 15
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,23 @@ class Metrics:
 
     Attributes:
         accuracy: part of the images whose largest logit is their class's.
-        macro_f1: F1 of each class, averaged with equal weight.
+        macro_precision: precision of each class, averaged with equal weight; 0 for a class that is never predicted.
         macro_recall: recall of each class, averaged with equal weight ("balanced accuracy").
+        macro_f1: F1 of each class, averaged with equal weight.
+        recalls: of each class; None for one without a test image.
         log_loss: mean negative log likelihood in nats, or None if logits are not finite.
+        calibration_error: how far confidence and accuracy are apart, 0 to 1 (see ``calibration_error``), or None
+            likewise.
         confusion_matrix: rows are true classes, columns predictions; images without a prediction are in no column.
     """
 
     accuracy: float
-    macro_f1: float
+    macro_precision: float
     macro_recall: float
+    macro_f1: float
+    recalls: list[float | None]
     log_loss: float | None
+    calibration_error: float | None
     confusion_matrix: list[list[int]]
 
 
@@ -53,14 +62,35 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
     predicted = predictions(logits)
     every = list(range(logits.shape[1]))
     present = np.unique(labels)
-    log_loss = None
+    log_loss = calibration = None
     if np.isfinite(logits).all():
-        log_likelihood = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
-        log_loss = float(-log_likelihood.mean())
+        log_likelihoods = log_softmax(logits.astype(np.float64), axis=1)
+        log_loss = float(-log_likelihoods[np.arange(len(labels)), labels].mean())
+        calibration = calibration_error(np.exp(log_likelihoods.max(axis=1)), predicted == labels)
+    precisions, recalls, f1s, _ = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0)
+    recall_of = dict(zip(present.tolist(), recalls.tolist(), strict=True))
     return Metrics(
         accuracy=float((predicted == labels).mean()),
-        macro_f1=float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
-        macro_recall=float(recall_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        macro_precision=float(precisions.mean()),
+        macro_recall=float(recalls.mean()),
+        macro_f1=float(f1s.mean()),
+        recalls=[recall_of.get(label) for label in every],
         log_loss=log_loss,
+        calibration_error=calibration,
         confusion_matrix=confusion_matrix(labels, predicted, labels=every).tolist(),
     )
+
+
+def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Expected calibration error (Naeini et al., 2015; Guo et al., 2017, equation 5), 0 to 1.
+
+    Images are put into 15 bins of equal width by their confidence. In each bin, what is the distance between the mean
+    confidence and the accuracy? Averaged over images. With few images in a bin it is biased upwards.
+
+    Args:
+        confidences: probability of the predicted class, (N,), 0 to 1.
+        correct: whether it is the true one, (N,).
+    """
+    bins = np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, weights=confidences - correct, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidences))

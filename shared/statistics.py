@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Outcome = Literal["equivalent", "different", "inconclusive"]
 #: Chance of a wrong "equivalent" and of a wrong "different".
 ALPHA = 0.05
+#: Chance that as many seeds as ``seeds_to_settle`` says settle the question.
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,83 @@ def _interval(differences: NDArray[Any], level: float) -> tuple[float, float]:
     mean = float(np.mean(differences))
     if n < 2:
         return (-math.inf, math.inf)
-    error = float(stats.sem(differences))
-    if error == 0:
-        return (mean, mean)
-    low, high = stats.t.interval(level, n - 1, loc=mean, scale=error)
-    return (float(low), float(high))
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2) * np.std(differences, ddof=1) / math.sqrt(n))
+    return (mean - reach, mean + reach)
+
+
+def mean_interval(values: NDArray[Any], level: float = 1 - ALPHA) -> tuple[float, float]:
+    """Student's t interval for the mean of independent values (n,); infinite for a single one."""
+    return _interval(np.asarray(values, dtype=np.float64), level)
+
+
+def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """p-value of McNemar's exact test: are two classifiers right equally often on the same images?
+
+    Only images that one of them gets right and the other wrong count; under no difference each is a fair coin
+    (McNemar, 1947; the exact form is a two-sided binomial test).
+
+    Args:
+        ours: which images the first one gets right, (N,).
+        theirs: the same of the second one.
+    """
+    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    # Twice the tail: a fair coin's distribution is symmetric.
+    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values that are corrected for their number (Holm, 1979): the chance of any false alarm stays below the level.
+
+    Args:
+        p_values: of all tests, in any order.
+
+    Returns:
+        In the same order; each may be compared with the level as if it were the only one.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def seeds_to_settle(differences: NDArray[Any], margin: float, most: int = 100_000) -> int | None:
+    """How many pairs would settle what is inconclusive now, with a chance of 80 %, if they go on as they began.
+
+    Settled is "equivalent" or "different". The mean of n pairs is taken as normal around the mean that was found, and
+    their scatter as known: what is the chance that it lies within the one bound or beyond the other?
+
+    Args:
+        differences: of the pairs so far, (n,).
+        margin: differences of less than this count as equivalent.
+        most: no more than so many.
+
+    Returns:
+        None if there are fewer than two pairs, or if ``most`` would not do.
+    """
+    if len(differences) < 2:
+        return None
+    mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    if deviation == 0:
+        return 2
+
+    def settled(n: int) -> bool:
+        error = deviation / math.sqrt(n)
+        within = margin / error - special.stdtrit(n - 1, 1 - ALPHA)
+        beyond = max(within, special.stdtrit(n - 1, 1 - ALPHA / 2))
+
+        def inside(bound: float) -> float:
+            return float(special.ndtr(bound - mean / error) - special.ndtr(-bound - mean / error))
+
+        return max(0.0, inside(within)) + 1 - inside(beyond) >= POWER
+
+    if not settled(most):
+        return None
+    low, high = 2, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settled(middle) else (middle + 1, high)
+    return low
 
 
 def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: int = 9999) -> tuple[float, float]:
@@ -80,7 +155,7 @@ def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: in
     n = len(logs)
     if n < 2:
         return (0.0, math.inf)
-    tail = float(stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1)))
+    tail = float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - level) / 2)))
     drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
     low, high = np.quantile(logs[drawn].mean(axis=1), (tail, 1 - tail))
     student = _interval(logs, level)

@@ -7,6 +7,7 @@ import math
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import tomli_w
 
 from shared import (
+    agreement,
     catalogue,
     checkpoint,
     dataset,
@@ -25,15 +27,14 @@ from shared import (
     results,
     sources,
     speed,
-    statistics,
+    switches,
 )
 from shared.cache import Cache
-from shared.contract import Cell, CellResult, Job, Runtime, WorkerResult
-from shared.differences import largest_difference
+from shared.contract import Array, Cell, CellResult, Job, Runtime, WorkerResult
 from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
-from shared.report.comparison import Agreement, Alternative, Comparison, Environment, Run, Verdict
+from shared.report.comparison import Agreement, Alternative, Comparison, Environment, Run
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Study:
         self.main = self.variants[0]
         self.runs: dict[Variant, list[Run]] = {variant: [] for variant in self.variants}
         self.repeats: list[speed.Repeat] = []
-        self.test_labels: dict[tuple[Shots, int], np.ndarray[Any, Any]] = {}
+        self.test_labels: dict[tuple[Shots, int], Array] = {}
 
     def compare(self) -> Comparison:
         """Run everything and write the results.
@@ -265,8 +266,8 @@ class Study:
         runs = self.runs[self.main]
         main = [run for run in runs if run.pretrained == self._pretrained]
         control = [run for run in runs if run.pretrained != self._pretrained]
-        agreement, differences = self._agreement(main)
-        verdict, sentence = judge(self.recipe, agreement, differences)
+        agreed, differences = self._agreement(main)
+        verdict, sentence = agreement.judge(agreed, differences, self.recipe.margin)
         return Comparison(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             recipe=self.recipe,
@@ -280,7 +281,7 @@ class Study:
             repeats=self.repeats,
             speed=speed.compare(self._repeats_of(self.main)),
             alternatives=[self._alternative(variant) for variant in self.variants[1:] if self.runs[variant]],
-            agreement=agreement,
+            agreement=agreed,
             control_agreement=self._agreement(control)[0] if control else None,
             transfer_gain=_gain(main, control),
             verdict=verdict,
@@ -336,84 +337,23 @@ class Study:
             load_average_before=self.load,
         )
 
-    def _agreement(self, runs: list[Run]) -> tuple[Agreement, np.ndarray[Any, Any]]:
-        """How far the frameworks agree over some runs, and the paired accuracy differences that the verdict rests on.
+    def _agreement(self, runs: list[Run]) -> tuple[Agreement, Array]:
+        """How far the frameworks agree over some runs, and the paired accuracy differences behind it."""
+        return agreement.agree(self._paired(runs), self.recipe.margin)
 
-        With several seeds a difference is one seed's, averaged over its numbers of shots; with one seed, one image's.
-        """
+    def _paired(self, runs: list[Run]) -> Iterator[agreement.Paired]:
+        """The runs that both frameworks have done."""
         by_key: dict[tuple[Shots, int], dict[Framework, Run]] = {}
         for run in runs:
             by_key.setdefault((run.shots, run.seed), {})[run.framework] = run
-        compared = identical = 0
-        logit_difference, loss_difference, same_weights = 0.0, 0.0, True
-        by_seed: dict[int, list[float]] = {}
-        by_image: dict[int, list[np.ndarray[Any, Any]]] = {}
         for (shots, seed), pair in by_key.items():
-            if len(pair) < 2:
-                continue
-            labels = self.test_labels[shots, seed]
-            tensorflow, torch = (
-                np.load(self.folder / pair[name].logits, allow_pickle=False) for name in ("tensorflow", "torch")
-            )
-            ours, theirs = evaluation.predictions(tensorflow), evaluation.predictions(torch)
-            compared += len(labels)
-            identical += int(((ours == theirs) & (ours != evaluation.NO_PREDICTION)).sum())
-            # Logits that are not finite agree with nothing, not even with each other.
-            finite = np.isfinite(tensorflow).all() and np.isfinite(torch).all()
-            difference = largest_difference(tensorflow, torch) if finite else math.inf
-            logit_difference = max(logit_difference, difference)
-            curves = (np.array(pair[name].losses, dtype=np.float64) for name in ("tensorflow", "torch"))
-            loss_difference = max(loss_difference, largest_difference(*curves))
-            same_weights &= pair["tensorflow"].weights_digest == pair["torch"].weights_digest
-            advantage = (ours == labels).astype(float) - (theirs == labels)
-            by_image.setdefault(seed, []).append(advantage)
-            by_seed.setdefault(seed, []).append(float(advantage.mean()))
-        differences = np.array([np.mean(values) for values in by_seed.values()])
-        # With one seed, or several that happen to differ alike, seeds say nothing about spread; images do.
-        if len(by_seed) == 1 or (compared and np.ptp(differences) == 0 != differences[0]):
-            differences = np.concatenate([np.mean(values, axis=0) for values in by_image.values()])
-        summary = statistics.paired_difference(differences, self.recipe.margin) if compared else None
-        bounded = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
-        agreement = Agreement(
-            predictions_compared=compared,
-            predictions_identical=identical,
-            max_abs_logit_difference=logit_difference if compared and math.isfinite(logit_difference) else None,
-            max_abs_loss_difference=loss_difference if compared and math.isfinite(loss_difference) else None,
-            initial_weights_identical=same_weights and compared > 0,
-            accuracy_difference=summary.mean if summary else None,
-            accuracy_difference_interval=summary.interval if summary and bounded else None,
-        )
-        return agreement, differences
+            if len(pair) == 2:
+                tensorflow, torch = (self._side(pair[name]) for name in switches.FRAMEWORKS)
+                yield agreement.Paired(seed, self.test_labels[shots, seed], tensorflow, torch)
 
-
-def judge(recipe: Recipe, agreement: Agreement, differences: np.ndarray[Any, Any]) -> tuple[Verdict, str]:
-    """The verdict and its sentence.
-
-    Args:
-        recipe: its margin says what counts as equivalent.
-        agreement: over the recipe's own runs, not its control's.
-        differences: paired accuracy differences, tensorflow minus torch.
-    """
-    compared, identical = agreement.predictions_compared, agreement.predictions_identical
-    if not compared:
-        return "not compared", "Not compared: there are no runs that both frameworks have finished."
-    logits = agreement.max_abs_logit_difference
-    if logits is None:
-        return "inconclusive", (
-            f"Inconclusive: logits are not all finite, so training diverged; {identical} of {compared} predictions are "
-            "the same. Lower the learning rate."
-        )
-    how_close = f"largest logit difference {logits:.1e}"
-    if identical == compared:
-        return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
-    found = statistics.paired_difference(differences, recipe.margin)
-    low, high = (100 * bound for bound in found.equivalence_interval)
-    numbers = (
-        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch "
-        f"(90% interval {low:+.2f} to {high:+.2f}, margin {100 * recipe.margin:g}), "
-        f"and {identical} of {compared} test predictions are the same ({how_close})."
-    )
-    return found.outcome, f"{found.outcome.capitalize()}: {numbers}"
+    def _side(self, run: Run) -> agreement.Side:
+        logits = np.load(self.folder / run.logits, allow_pickle=False)
+        return agreement.Side(logits, np.array(run.losses, dtype=np.float64), run.weights_digest)
 
 
 def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, float]]:

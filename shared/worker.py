@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from shared import exchange, gathering, machine, timing, tracing
 from shared.cells import Cells
@@ -22,8 +23,17 @@ from shared.events import Events
 SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
 
 
-def main(implementation: AnyImplementation) -> int:
-    """Run the job whose folder is the only argument of the process. Returns the exit status."""
+def main(implementation: AnyImplementation) -> NoReturn:
+    """Run the job whose folder is the only argument of the process, and end the process."""
+    status = _work(implementation)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is written, and taking a framework down in good order would take a second.
+    os._exit(status)
+
+
+def _work(implementation: AnyImplementation) -> int:
+    """Run the job. Returns the exit status."""
     events = Events()
     folder = Path(sys.argv[1])
     watch = machine.Watch()
@@ -34,7 +44,7 @@ def main(implementation: AnyImplementation) -> int:
         phases.add("start", time.time() - float(os.environ.get(SPAWNED_AT, time.time())))
         events.tell("ready")
         cells: Cells | None = None
-        if job.kind == "compare":
+        if job.kind in ("compare", "features"):
             cells = Cells(implementation, job, folder, events, phases)
             cells.run()
         elif job.kind == "trace":

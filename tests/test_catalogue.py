@@ -80,7 +80,7 @@ def more_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "if __name__ == '__main__':\n"
         "    from shared import worker\n"
         "    from torch_impl import Implementation\n"
-        "    raise SystemExit(worker.main(Implementation()))\n"
+        "    worker.main(Implementation())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setitem(launch.WINGS, "torch", "more_sets")

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from shared import evaluation, plan
+from shared.agreement import judge
 from shared.recipe import Framework, Recipe
 from shared.report.comparison import Agreement, Comparison, schema
-from shared.study import judge
 from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome, run_compare
 
 RUN_KEYS = {
     *("framework", "strategy", "pretrained", "shots", "seed", "accuracy", "macro_f1", "macro_recall", "log_loss"),
+    *("macro_precision", "recalls", "calibration_error"),
     *("confusion_matrix", "phases", "peak_memory_bytes"),
 }
 
@@ -50,7 +51,7 @@ def test_the_document_follows_its_schema(outcome: Outcome) -> None:
     document = outcome.document
     read = Comparison.model_validate(document)
     assert json.loads(read.model_dump_json()) == document
-    assert document["schema_version"] == 2
+    assert document["schema_version"] == 3
     assert document["verdict"] == "identical"
     assert not {"versions", "threads", "cpu", "allocator"} - document["environment"].keys()
     for package in ("tensorflow", "keras", "torch", "torchvision", "numpy"):
@@ -129,6 +130,7 @@ def agreeing(compared: int, identical: int) -> Agreement:
         initial_weights_identical=True,
         accuracy_difference=0.0,
         accuracy_difference_interval=None,
+        seeds_to_settle=12,
     )
 
 
@@ -144,9 +146,10 @@ def agreeing(compared: int, identical: int) -> Agreement:
 )
 def test_verdicts(identical: int, differences: list[float], verdict: str) -> None:
     compared = 100 if differences else 0
-    found, sentence = judge(Recipe(), agreeing(compared, identical), np.array(differences))
+    found, sentence = judge(agreeing(compared, identical), np.array(differences), 0.01)
     assert found == verdict
     assert sentence.lower().startswith(verdict)
+    assert ("About 12 seeds would settle it" in sentence) == (verdict == "inconclusive")
 
 
 def test_runs_that_diverged_are_not_identical(command: Command, photos: Path) -> None:

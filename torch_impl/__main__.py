@@ -3,4 +3,4 @@
 from shared.worker import main
 from torch_impl import Implementation
 
-raise SystemExit(main(Implementation()))
+main(Implementation())

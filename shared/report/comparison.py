@@ -12,7 +12,7 @@ from shared.contract import WorkerResult
 from shared.recipe import Framework, Recipe, Shots
 from shared.speed import Repeat, Speed
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
 
 
@@ -31,9 +31,14 @@ class Run(_Document):
     training_images: int
     test_images: int
     accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
-    macro_f1: float
+    macro_precision: float
     macro_recall: float
+    macro_f1: float
+    recalls: list[float | None] = Field(description="by class; null for one without a test image")
     log_loss: float | None = Field(description="nats; null if logits are not finite")
+    calibration_error: float | None = Field(
+        description="expected calibration error over 15 bins of confidence, 0 to 1; null if logits are not finite"
+    )
     confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
     phases: dict[str, float] = Field(
         description="seconds; what runs share (start, build, weights, features) is given in full to each of them"
@@ -54,6 +59,9 @@ class Agreement(_Document):
     initial_weights_identical: bool
     accuracy_difference: float | None = Field(description="tensorflow minus torch, mean over runs")
     accuracy_difference_interval: tuple[float, float] | None = Field(description="95 % confidence interval, or null")
+    seeds_to_settle: int | None = Field(
+        description="if inconclusive: about so many seeds would settle it, with a chance of 80 %; or null"
+    )
 
 
 class Alternative(_Document):

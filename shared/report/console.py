@@ -125,7 +125,9 @@ def _table(comparison: Comparison) -> Table:
         table.add_row(f"Accuracy, {amount}", *(_spread(runs, "accuracy") for runs in main))
         table.add_row("  macro F1", *(_spread(runs, "macro_f1") for runs in main))
         table.add_row("  macro recall", *(_spread(runs, "macro_recall") for runs in main))
+        table.add_row("  macro precision", *(_spread(runs, "macro_precision") for runs in main))
         table.add_row("  log loss", *(_spread(runs, "log_loss") for runs in main))
+        table.add_row("  calibration error", *(_spread(runs, "calibration_error") for runs in main))
         if any(control):
             gains = [comparison.transfer_gain.get(name, {}).get(str(shots)) for name in names]
             table.add_row("  accuracy without transfer", *(_spread(runs, "accuracy") for runs in control))
