@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-import typing
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich.console import Console
 
 from shared import recipe as recipes
 from shared import results
 from shared.cache import Cache
-from shared.commands import convert, parity, zoo
+from shared.commands import convert, parity, study, zoo
 from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
@@ -22,7 +19,7 @@ from shared.errors import (
     BadInput,
     WorkerFailed,
 )
-from shared.recipe import Recipe, literal_choices
+from shared.recipe import Recipe
 from shared.report import console as terminal
 from shared.study import Study
 
@@ -30,6 +27,7 @@ from shared.study import Study
 COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
     "convert": convert.run,
     "parity": parity.run,
+    "study": study.run,
     "zoo": zoo.run,
 }
 
@@ -43,6 +41,8 @@ GROUPS = {
         "freeze_batch_norm",
         "head",
         "head_units",
+        "solver",
+        "ridge_penalty",
     ),
     "preprocessing and augmentation": ("image_size", "resize", "preprocessing", "flip", "crop"),
     "training": (
@@ -70,7 +70,7 @@ GROUPS = {
         "device",
         "threads",
     ),
-    "speed": ("runtime", "repeats", "cache"),
+    "speed": ("runtime", "engine", "repeats", "cache"),
 }
 
 
@@ -88,38 +88,11 @@ def build_parser() -> Parser:
     for title, keys in GROUPS.items():
         group = parser.add_argument_group(title)
         for key in keys:
-            _add_option(group, key)
+            parser.add_recipe_option(key, group)
     files = parser.add_argument_group("files")
     parser.add_output_dir("results/<time>-<name>/", files)
     parser.add_cache_dir(files)
     return parser
-
-
-def _add_option(group: argparse._ArgumentGroup, key: str) -> None:
-    """One field of the recipe as an option. The recipe checks values, so a file and an option get the same words."""
-    field = Recipe.model_fields[key]
-    option = "--" + key.replace("_", "-")
-    described = str(field.description)
-    if field.default is not None:
-        described += f" (default: {_shown(field.default)})"
-    choices = literal_choices(key)
-    if isinstance(field.default, bool):
-        group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=described)
-    elif isinstance(field.default, tuple):
-        group.add_argument(option, nargs="+", metavar="N" if key == "shots" else "NAME", help=described)
-    else:
-        metavar = "{" + ",".join(choices) + "}" if choices and key != "finetune_stages" else _metavar(field.annotation)
-        group.add_argument(option, metavar=metavar, help=described)
-
-
-def _metavar(annotation: Any) -> str:
-    """What stands for a value in the help: a whole number, a number, or a word."""
-    kinds = {annotation, *typing.get_args(annotation)}
-    return "N" if int in kinds else "X" if float in kinds else "NAME"
-
-
-def _shown(default: Any) -> str:
-    return " ".join(str(part) for part in default) if isinstance(default, tuple) else str(default)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import checkpoint, engines, initialisation, machine, plan, timing, zoo
+from shared import checkpoint, engines, initialisation, machine, plan, ridge, timing, zoo
 from shared.contract import (
     AnyImplementation,
     Array,
@@ -26,7 +26,7 @@ from shared.rows import Rows
 from shared.store import Store
 
 #: Of the stored outputs. Raise it when the code that computes them changes its meaning.
-STORE_VERSION = 1
+STORE_VERSION = 2
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
 
@@ -126,8 +126,11 @@ class Cells:
                 if number and before:
                     loading += self._load(before)
                 whole = self._load_head(cell, digest)
-                batches = plan.training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
-                losses, training = self._train(cell, "tail", trained, batches)
+                if self.recipe.solver == "ridge":
+                    losses, training = self._solve(drawn, features)
+                else:
+                    batches = plan.training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
+                    losses, training = self._train(cell, "tail", trained, batches)
                 with self.phases.measure("inference") as inference:
                     logits = self._logits("tail", features, drawn.test, cell)
                 phases = {"features": extraction, "training": training, "inference": inference.seconds}
@@ -185,6 +188,14 @@ class Cells:
             )
         return losses, stretch.seconds
 
+    def _solve(self, drawn: plan.Plan, features: Rows | Array) -> tuple[list[float], float]:
+        """Put the best linear head on the network. Returns no losses, since there are no steps, and the seconds."""
+        with self.phases.measure("training") as stretch:
+            chosen = features[drawn.train]
+            head = ridge.fit(chosen, self.labels[drawn.train], len(self.job.classes), self.recipe.ridge_penalty)
+            self.implementation.load(self.network, head)
+        return [], stretch.seconds
+
     def _stopwatch(self, phase: str) -> timing.Steps:
         return self.steps.setdefault(phase, timing.Steps(self.implementation.synchronize))
 
@@ -219,6 +230,8 @@ class Cells:
             self.multiply_adds = self.implementation.multiply_adds(self.network, part)
             self.ceiling = self.implementation.matrix_product_rate(self.network)
         ways = self.implementation.engines(self.network, part)
+        if self.recipe.engine == "plain":
+            ways = ways[:1]
         self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
         return self.choice.name
 
@@ -249,6 +262,7 @@ class Cells:
             "pooled": spec.pooled,
             "precision": self.recipe.precision,
             "batch_size": self.recipe.inference_batch_size,
+            "engine": self.recipe.engine,
         }
         with Store(root, key, len(self.labels)).opened() as store:
             missing, engine = store.missing(needed), ""

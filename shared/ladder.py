@@ -5,12 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +19,7 @@ from PIL import Image
 from shared import checkpoint, differences, evaluation, images, launch, machine, plan, rungs, switches, zoo
 from shared import recipe as recipes
 from shared.contract import Array, Case, Job, WorkerResult
+from shared.crew import Crew, Task
 from shared.fetch import Progress
 from shared.plan import generator
 from shared.recipe import Framework, Recipe
@@ -210,29 +208,13 @@ class Ladder:
     def _run(self, cases: dict[Framework, list[Case]], work: Path) -> dict[Framework, WorkerResult]:
         """Both processes at the same time, but for the largest models, which take most of the memory each."""
 
-        processes: dict[Framework, int] = {}
-
-        def run(framework: Framework) -> WorkerResult:
-            mine = cases[framework]
+        tasks = []
+        for framework, mine in cases.items():
             job = Job(kind="trace", recipe=mine[0].recipe, threads=self.threads, cases=tuple(mine))
-            follow = self._listener(framework, mine)
-
-            def listen(event: str, details: dict[str, Any]) -> None:
-                if event == "started":
-                    processes[framework] = details["pid"]
-                follow(event, details)
-
-            return launch.run(framework, job, work / framework, listen)
-
-        largest = max(case.recipe.pair.parameters for case in next(iter(cases.values())))
-        with ThreadPoolExecutor(1 if largest > LARGE else len(cases)) as pool:
-            futures = {framework: pool.submit(run, framework) for framework in cases}
-            done, running = wait(futures.values(), return_when=FIRST_EXCEPTION)
-            # What one wing did is worth nothing without the other: nobody waits for it.
-            for framework, future in futures.items():
-                if future in running and not future.cancel():
-                    os.kill(processes[framework], signal.SIGKILL)
-            return {framework: future.result() for framework, future in futures.items() if future in done}
+            tasks.append(Task(framework, job, work / framework, self._listener(framework, mine)))
+        largest = max(case.recipe.pair.parameters for mine in cases.values() for case in mine)
+        results = Crew(1 if largest > LARGE else len(tasks)).run(tasks)
+        return dict(zip(cases, results, strict=True))
 
     def _listener(self, framework: Framework, cases: list[Case]) -> launch.Listener:
         """Turns a worker's events into progress."""

@@ -51,6 +51,10 @@ class Recipe(BaseModel):
     finetune_stages: int | Literal["all"] = Field(1, description="how many of the last stages finetune trains, or all")
     freeze_batch_norm: bool = Field(True, description="finetune: keep batch normalisation in inference mode, unchanged")
     head: Literal["linear", "mlp", "conv"] = Field("linear", description="classifier on top of the backbone")
+    solver: Literal["optimizer", "ridge"] = Field(
+        "optimizer", description="how a linear head on frozen features is fitted: in steps, or in closed form"
+    )
+    ridge_penalty: float = Field(1.0, gt=0, description="weight of the squared norm of the head's weights (ridge)")
     head_units: int = Field(256, ge=1, description="width of the hidden layer of the mlp and conv heads")
 
     # Preprocessing and augmentation
@@ -92,6 +96,9 @@ class Recipe(BaseModel):
         "tuned", description="tuned: as fast as each framework can here; stock: as installed; both: side by side"
     )
     repeats: int = Field(1, ge=1, description="how often each framework does the work, in turns, to compare speed")
+    engine: Literal["auto", "plain"] = Field(
+        "auto", description="passes over many images as fast as it goes, or plain: reruns give the same bits"
+    )
     cache: bool = Field(True, description="use what frozen layers put out in earlier runs; --no-cache starts cold")
     margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")
     inference_batch_size: int = Field(32, ge=1, description="images a batch when nothing trains")
@@ -149,6 +156,8 @@ class Recipe(BaseModel):
     def _fields_fit_together(self) -> Recipe:
         if self.strategy == "linear_probe" and (self.flip or self.crop):
             raise ValueError("flip and crop need images in every step; use strategy finetune or scratch")
+        if self.solver == "ridge" and (self.strategy != "linear_probe" or self.head != "linear"):
+            raise ValueError("solver ridge is for a linear head on frozen features: strategy linear_probe, head linear")
         if self.loss == "mse" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss cross_entropy; leave it 0 with mse")
         if self.resize is not None and self.resize < self.size:
@@ -224,15 +233,24 @@ def read(source: str | None, overrides: dict[str, Any]) -> Recipe:
     values: dict[str, Any] = {}
     where = "the command line"
     if source is not None:
-        path = _find(source)
+        path = find(source)
         where = str(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
+        values = read_toml(path)
         values.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem))
     given = {key: value for key, value in overrides.items() if value is not None}
     return validated({**values, **given}, where, given)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        BadInput: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
 
 
 def validated(values: dict[str, Any], where: str, overrides: Collection[str] = ()) -> Recipe:
@@ -255,7 +273,12 @@ def validated(values: dict[str, Any], where: str, overrides: Collection[str] = (
         raise BadInput(_sentence(error, where, overrides)) from None
 
 
-def _find(source: str) -> Path:
+def find(source: str) -> Path:
+    """The file of a recipe: a path, or the name of one in ``recipes/`` (with or without ``.toml``).
+
+    Raises:
+        BadInput: there is none.
+    """
     for path in (Path(source), RECIPES / source, RECIPES / f"{source}.toml"):
         if path.is_file():
             return path

@@ -21,6 +21,7 @@ from shared import (
     checkpoint,
     dataset,
     evaluation,
+    jobs,
     launch,
     machine,
     plan,
@@ -30,7 +31,7 @@ from shared import (
     switches,
 )
 from shared.cache import Cache
-from shared.contract import Array, Cell, CellResult, Job, Runtime, WorkerResult
+from shared.contract import Array, Cell, CellResult, Runtime, WorkerResult
 from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
@@ -138,11 +139,11 @@ class Study:
             kinds.append(False)
         return [
             Cell(
-                id=f"{'pretrained' if pretrained else 'untrained'}-shots{shots}-seed{seed}",
+                id=jobs.cell_id(pretrained, shots, seed),
                 pretrained=pretrained,
                 shots=shots,
                 seed=seed,
-                plan=f"plan-shots{shots}-seed{seed}.npz",
+                plan=jobs.plan_file(shots, seed),
                 save_model=pretrained == self._pretrained and seed == recipe.first_seed and shots == recipe.shots[-1],
             )
             for pretrained in kinds
@@ -162,23 +163,10 @@ class Study:
     def _run(self, framework: Framework, variant: Variant, number: int) -> None:
         """One framework's process. Its finished cells are collected even if it fails."""
         work = Path(tempfile.mkdtemp(prefix=f".{framework}-", dir=self.folder.absolute()))
-        np.save(work / "labels.npy", self.data.labels)
         cells = self._cells()
-        for cell in cells:
-            self.plans[cell.shots, cell.seed].save(work / cell.plan)
-        job = Job(
-            kind="compare",
-            recipe=self.recipe.model_copy(update={"precision": variant.precision}),
-            threads=self.threads,
-            classes=self.data.classes,
-            images=self.pixels,
-            labels=(work / "labels.npy").absolute(),
-            checkpoint=self.weights.absolute() if self.weights else None,
-            runtime=variant.runtime,
-            store=self._store(),
-            data_digest=self.pixels.parent.name,
-            cells=tuple(cells),
-        )
+        recipe = self.recipe.model_copy(update={"precision": variant.precision})
+        where = (self.data, self.pixels, self.weights)
+        job = jobs.prepare(work, recipe, self.threads, *where, cells, self.plans, self._store(), variant.runtime)
         try:
             worker = launch.run(framework, job, work, self._listener(framework, len(cells)))
             self.repeats.append(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import typing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shared.cache import VARIABLE
 from shared.errors import BadInput, did_you_mean
+from shared.recipe import Recipe, literal_choices
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +31,22 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
         return options
 
+    def add_recipe_option(self, key: str, group: argparse._ArgumentGroup | None = None) -> None:
+        """One field of the recipe as an option; the recipe checks values, so files and options get the same words."""
+        field = Recipe.model_fields[key]
+        option, add = "--" + key.replace("_", "-"), (group or self).add_argument
+        described = str(field.description)
+        if field.default is not None:
+            described += f" (default: {_shown(field.default)})"
+        choices = literal_choices(key)
+        if isinstance(field.default, bool):
+            add(option, action=argparse.BooleanOptionalAction, default=None, help=described)
+        elif isinstance(field.default, tuple):
+            add(option, nargs="+", metavar="N" if key == "shots" else "NAME", help=described)
+        else:
+            words = choices and key != "finetune_stages"
+            add(option, metavar="{" + ",".join(choices) + "}" if words else _metavar(field.annotation), help=described)
+
     def add_cache_dir(self, group: argparse._ArgumentGroup | None = None) -> None:
         """Where fetched files are kept."""
         kept = f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)"
@@ -39,3 +57,13 @@ class Parser(argparse.ArgumentParser):
         (group or self).add_argument(
             "--output-dir", type=Path, metavar="DIR", help=f"where results go (default: {where})"
         )
+
+
+def _metavar(annotation: Any) -> str:
+    """What stands for a value in the help: a whole number, a number, or a word."""
+    kinds = {annotation, *typing.get_args(annotation)}
+    return "N" if int in kinds else "X" if float in kinds else "NAME"
+
+
+def _shown(default: Any) -> str:
+    return " ".join(str(part) for part in default) if isinstance(default, tuple) else str(default)

@@ -16,20 +16,15 @@ SCHEMA_VERSION = 3
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
+    """Part of a result; never changed, and nothing in it that is not declared."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Run(_Document):
-    """One framework, one seed, one number of shots, with or without pretrained weights."""
+class Measured(Document):
+    """How well one run recognises its test images (see ``shared.evaluation``)."""
 
-    framework: Framework
-    strategy: str
-    pretrained: bool = Field(description="false: the control on an untrained backbone, or strategy scratch")
-    shots: Shots = Field(description="training images a class, or all")
-    seed: int
-    training_images: int
-    test_images: int
     accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
     macro_precision: float
     macro_recall: float
@@ -40,6 +35,18 @@ class Run(_Document):
         description="expected calibration error over 15 bins of confidence, 0 to 1; null if logits are not finite"
     )
     confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
+
+
+class Run(Measured):
+    """One framework, one seed, one number of shots, with or without pretrained weights."""
+
+    framework: Framework
+    strategy: str
+    pretrained: bool = Field(description="false: the control on an untrained backbone, or strategy scratch")
+    shots: Shots = Field(description="training images a class, or all")
+    seed: int
+    training_images: int
+    test_images: int
     phases: dict[str, float] = Field(
         description="seconds; what runs share (start, build, weights, features) is given in full to each of them"
     )
@@ -49,7 +56,7 @@ class Run(_Document):
     logits: str = Field(description="file of the test logits, relative to this document")
 
 
-class Agreement(_Document):
+class Agreement(Document):
     """How far the frameworks agree over the runs that both have done."""
 
     predictions_compared: int
@@ -64,7 +71,7 @@ class Agreement(_Document):
     )
 
 
-class Alternative(_Document):
+class Alternative(Document):
     """The same recipe executed in another way: as installed, or in float32 beside bfloat16."""
 
     runtime: str
@@ -78,7 +85,7 @@ class Alternative(_Document):
     )
 
 
-class Environment(_Document):
+class Environment(Document):
     """What the comparison ran on."""
 
     versions: dict[str, str]
@@ -94,7 +101,7 @@ class Environment(_Document):
     load_average_before: float | None = Field(description="over the last minute, before the workers started")
 
 
-class Comparison(_Document):
+class Comparison(Document):
     """All of ``comparison.json``."""
 
     schema_version: int = SCHEMA_VERSION

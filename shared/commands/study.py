@@ -1,0 +1,101 @@
+"""``compare.py study``: what transfer buys when labels are few, and whether the answer depends on the framework."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from shared import curves, gallery, machine, strategies
+from shared.cache import Cache
+from shared.commands.parser import Parser
+from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
+from shared.grid import Grid
+from shared.report import page, plots
+from shared.report import study as report
+from shared.report.console import WIDTH, progress
+from shared.report.curves import StudyDocument
+
+#: Recipe keys that are options here, too; they go to all strategies.
+OPTIONS = (
+    *("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable", "backbone", "weights", "image_size"),
+    *("epochs", "batch_size", "precision", "frameworks", "margin", "device", "threads", "name"),
+)
+
+
+def build_parser() -> Parser:
+    """The options of the command."""
+    parser = Parser(
+        prog="compare.py study",
+        usage="compare.py study [RECIPE] [options]",
+        description="Learning curves: strategies x shots x seeds x both frameworks, with intervals, the gain over "
+        "training from scratch, and a verdict for every combination. Finished cells are kept in the output folder; the "
+        "same command goes on where it was interrupted.",
+        epilog="Exit status: 0 identical or equivalent throughout, 1 not, 2 bad input, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file, or the name of one in recipes/")
+    known = ", ".join(strategies.DEFAULTS)
+    parser.add_argument(
+        "--strategies", nargs="+", metavar="NAME", help=f"some of the recipe's strategies (default: all; {known})"
+    )
+    for key in OPTIONS:
+        parser.add_recipe_option(key)
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes at the same time (default: one for each core)")
+    parser.add_output_dir("results/study-<name>/")
+    parser.add_cache_dir()
+    return parser
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Work through the grid, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
+    options = build_parser().read(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        raise BadInput(f"--jobs {options.jobs} is too small; give 1 or more.")
+    overrides = {key: getattr(options, key) for key in OPTIONS}
+    recipes = strategies.read(options.recipe, overrides, options.strategies)
+    common = next(iter(recipes.values()))
+    folder = options.output_dir or Path("results") / f"study-{common.name}"
+    output = Console(width=WIDTH)
+    with progress(errors) as tell:
+        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs or machine.available_cores())
+        grid.prepare()
+        try:
+            grid.run()
+        finally:
+            # Also after an interruption or a failure: what is finished is worth a report.
+            found = curves.document(grid)
+            write(grid, found)
+    report.show(found, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    good = found.verdict in ("identical", "equivalent", "not compared")
+    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+
+
+def write(grid: Grid, document: StudyDocument) -> None:
+    """Everything that a study leaves behind."""
+    folder, recipe = grid.folder, strategies.as_toml(grid.recipes)
+    document.save(folder / "study.json")
+    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
+    (folder / "report.md").write_text(report.markdown(document), encoding="utf-8")
+    figures = {
+        "curves": (plots.learning_curves, "Test accuracy by labelled images a class; bars are 95 % intervals."),
+        "differences": (
+            plots.differences,
+            "Accuracy of TensorFlow minus that of PyTorch by strategy and shots, with 95 % intervals; inside of the "
+            "band it makes no difference that matters.",
+        ),
+    }
+    drawn = {}
+    for name, (draw, alt) in figures.items():
+        drawn[name] = plots.render(alt, partial(draw, document))
+        (folder / f"{name}.svg").write_text(drawn[name].light, encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(plots.png(partial(draw, document)))
+    matrix_of, matrices = gallery.confusion(document)
+    galleries = {
+        "On which the frameworks disagree": gallery.between_frameworks(grid, document),
+        "On which transfer and training from scratch disagree": gallery.between_strategies(grid, document),
+    }
+    text = page.render(document, drawn, matrices, matrix_of, galleries, recipe)
+    (folder / "report.html").write_text(text, encoding="utf-8")

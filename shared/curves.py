@@ -1,0 +1,207 @@
+"""What the finished cells of a study say: learning curves, gains, and whether the frameworks agree on them."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from shared import agreement, evaluation, launch, machine, statistics
+from shared.contract import Array, CellResult
+from shared.grid import Done, Grid
+from shared.recipe import Framework, Shots
+from shared.report.comparison import Environment, Verdict
+from shared.report.curves import Cheapest, Estimate, Judgement, Point, Result, StudyDocument
+from shared.strategies import BASELINE
+
+#: From the best to the worst.
+VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different")
+#: A strategy is as good as the best if it comes within one point of it.
+AS_GOOD = 0.01
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished cell with what was made of it; ``correct`` says which test images it recognises, (N,)."""
+
+    result: Result
+    side: agreement.Side
+    labels: Array
+    correct: Array
+
+
+def document(grid: Grid) -> StudyDocument:
+    """Everything that is finished, as one document."""
+    cells = [_measured(grid, done) for done in grid.done()]
+    judgements = _judgements(grid, cells)
+    verdict, sentence = _verdict(judgements)
+    points = list(_points(grid, [cell.result for cell in cells]))
+    return StudyDocument(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        recipes=grid.recipes,
+        environment=Environment(
+            versions=grid.versions,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cpu=machine.cpu_name(),
+            cores=machine.available_cores(),
+            threads=grid.threads,
+            allocator=launch.allocator(),
+            devices={},
+            load_average_before=grid.load,
+        ),
+        classes=list(grid.data.classes),
+        images=len(grid.data),
+        cells=grid.size,
+        results=[cell.result for cell in cells],
+        points=points,
+        judgements=judgements,
+        cheapest=list(_cheapest(grid, points)),
+        verdict=verdict,
+        verdict_sentence=sentence,
+    )
+
+
+def logits_of(grid: Grid, result: Result) -> Array:
+    """Test logits (N, classes) of a finished cell."""
+    logits: Array = np.load(grid.folder / result.folder / "logits.npy", allow_pickle=False)
+    return logits
+
+
+def _measured(grid: Grid, done: Done) -> Measured:
+    drawn = grid.branches[done.strategy].plans[done.cell.shots, done.cell.seed]
+    labels = grid.data.labels[drawn.test]
+    said = CellResult.model_validate_json((done.folder / "cell.json").read_text(encoding="utf-8"))
+    logits, losses = (np.load(done.folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "losses"))
+    result = Result(
+        framework=done.framework,
+        strategy=done.strategy,
+        shots=done.cell.shots,
+        seed=done.cell.seed,
+        training_images=len(drawn.train),
+        test_images=len(drawn.test),
+        **asdict(evaluation.evaluate(logits, labels)),
+        seconds=sum(said.phases[phase] for phase in ("features", "training", "inference")),
+        peak_memory_bytes=said.peak_memory_bytes,
+        weights_digest=said.weights_digest,
+        folder=str(done.folder.relative_to(grid.folder)),
+    )
+    side = agreement.Side(logits, losses, said.weights_digest)
+    return Measured(result, side, labels, evaluation.predictions(logits) == labels)
+
+
+def _points(grid: Grid, results: Sequence[Result]) -> Iterator[Point]:
+    by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in results}
+    for strategy, recipe in grid.recipes.items():
+        for framework in recipe.frameworks:
+            for shots in recipe.shots:
+                keys = [(framework, strategy, shots, seed) for seed in recipe.seed_list]
+                found = [by_cell[key] for key in keys if key in by_cell]
+                if found:
+                    yield _point(framework, strategy, shots, found, _gains(by_cell, found))
+
+
+def _gains(by_cell: dict[tuple[Framework, str, Shots, int], Result], found: Sequence[Result]) -> list[float]:
+    """Accuracy minus the baseline's, for every seed that both have finished."""
+    if found[0].strategy == BASELINE:
+        return []
+    pairs = ((each, by_cell.get((each.framework, BASELINE, each.shots, each.seed))) for each in found)
+    return [each.accuracy - baseline.accuracy for each, baseline in pairs if baseline is not None]
+
+
+def _point(framework: Framework, strategy: str, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(each, name) for each in found]))
+
+    finite = all(each.log_loss is not None for each in found)
+    return Point(
+        framework=framework,
+        strategy=strategy,
+        shots=shots,
+        seeds=len(found),
+        accuracy=_estimate([each.accuracy for each in found]),
+        macro_precision=mean("macro_precision"),
+        macro_recall=mean("macro_recall"),
+        macro_f1=mean("macro_f1"),
+        log_loss=mean("log_loss") if finite else None,
+        calibration_error=mean("calibration_error") if finite else None,
+        seconds=mean("seconds"),
+        gain=_estimate(gains) if gains else None,
+    )
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    array = np.array(values)
+    return Estimate(mean=float(array.mean()), interval=statistics.mean_interval(array) if len(values) > 1 else None)
+
+
+def _judgements(grid: Grid, cells: Sequence[Measured]) -> list[Judgement]:
+    """One for every strategy and number of shots, with p-values that are corrected for all of them."""
+    groups: dict[tuple[str, Shots], dict[int, dict[Framework, Measured]]] = {}
+    for cell in cells:
+        result = cell.result
+        seeds = groups.setdefault((result.strategy, result.shots), {})
+        seeds.setdefault(result.seed, {})[result.framework] = cell
+    margin = grid.common.margin
+    judged, tests, owners = [], [], []
+    for number, ((strategy, shots), seeds) in enumerate(groups.items()):
+        pairs = {seed: pair for seed, pair in seeds.items() if len(pair) == 2}
+        agreed, differences = agreement.agree(
+            (
+                agreement.Paired(seed, pair["tensorflow"].labels, pair["tensorflow"].side, pair["torch"].side)
+                for seed, pair in pairs.items()
+            ),
+            margin,
+        )
+        verdict, sentence = agreement.judge(agreed, differences, margin)
+        judged.append((strategy, shots, verdict, sentence, agreed))
+        for pair in pairs.values():
+            tests.append(statistics.exact_mcnemar(pair["tensorflow"].correct, pair["torch"].correct))
+            owners.append(number)
+    corrected = statistics.holm(tests)
+    return [
+        Judgement(
+            strategy=strategy,
+            shots=shots,
+            verdict=verdict,
+            sentence=sentence,
+            agreement=agreed,
+            p_value=min((p for p, owner in zip(corrected, owners, strict=True) if owner == number), default=None),
+        )
+        for number, (strategy, shots, verdict, sentence, agreed) in enumerate(judged)
+    ]
+
+
+def _verdict(judgements: Sequence[Judgement]) -> tuple[Verdict, str]:
+    """The worst of all, in one sentence."""
+    compared = [each for each in judgements if each.verdict != "not compared"]
+    if not compared:
+        return "not compared", "Not compared: there are no cells that both frameworks have finished."
+    counts = {verdict: sum(each.verdict == verdict for each in compared) for verdict in VERDICTS}
+    worst = [verdict for verdict in VERDICTS if counts[verdict]][-1]
+    parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    predictions = sum(each.agreement.predictions_compared for each in compared)
+    identical = sum(each.agreement.predictions_identical for each in compared)
+    return worst, (
+        f"{worst.capitalize()}: of {len(compared)} combinations of strategy and shots, {', '.join(parts)}; "
+        f"{identical} of {predictions} test predictions are the same in both frameworks."
+    )
+
+
+def _cheapest(grid: Grid, points: Sequence[Point]) -> Iterator[Cheapest]:
+    """By number of shots, means over frameworks. Needs at least two strategies to choose from."""
+    for shots in grid.common.shots:
+        here: dict[str, list[Point]] = {}
+        for point in points:
+            if point.shots == shots:
+                here.setdefault(point.strategy, []).append(point)
+        if len(here) < 2:
+            continue
+        accuracy = {name: float(np.mean([each.accuracy.mean for each in found])) for name, found in here.items()}
+        seconds = {name: float(np.mean([each.seconds for each in found])) for name, found in here.items()}
+        best = max(accuracy, key=lambda name: accuracy[name])
+        as_good = [name for name in accuracy if accuracy[name] >= accuracy[best] - AS_GOOD]
+        yield Cheapest(shots=shots, best=best, cheapest=min(as_good, key=lambda name: seconds[name]))

@@ -1,0 +1,133 @@
+"""Pictures worth a look: those on which the frameworks, or transfer and training from scratch, disagree."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from shared import curves, evaluation
+from shared.contract import Array
+from shared.grid import Grid
+from shared.report.curves import Result, StudyDocument
+from shared.strategies import BASELINE
+
+#: At most so many of a kind, and their side in pixels.
+MOST, SIDE = 12, 112
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One picture.
+
+    Attributes:
+        picture: JPEG as a data URI.
+        true: its class.
+        said: who says what it is.
+        where: strategy, shots, seed.
+    """
+
+    picture: str
+    true: str
+    said: dict[str, str]
+    where: str
+
+
+def between_frameworks(grid: Grid, document: StudyDocument) -> list[Exhibit]:
+    """Test images that the frameworks tell apart differently, each once, from strategies with many labels first."""
+    found: list[Exhibit] = []
+    seen: set[int] = set()
+    for tensorflow, torch in reversed(list(_pairs(document))):
+        images, ours = _predictions(grid, tensorflow)
+        _, theirs = _predictions(grid, torch)
+        for place in np.flatnonzero(ours != theirs):
+            if len(found) < MOST and images[place] not in seen:
+                seen.add(int(images[place]))
+                said = {"TensorFlow": _name(grid, ours[place]), "PyTorch": _name(grid, theirs[place])}
+                found.append(_exhibit(grid, tensorflow, int(images[place]), said))
+    return found
+
+
+def between_strategies(grid: Grid, document: StudyDocument) -> list[Exhibit]:
+    """Test images that only one of transfer and training from scratch recognises; first seed, most labels."""
+    best = document.cheapest[-1] if document.cheapest else None
+    if best is None or BASELINE not in document.recipes or best.best == BASELINE:
+        return []
+    first = grid.common
+    by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in document.results}
+    for framework in first.frameworks:
+        with_transfer = by_cell.get((framework, best.best, best.shots, first.first_seed))
+        without = by_cell.get((framework, BASELINE, best.shots, first.first_seed))
+        if with_transfer and without:
+            break
+    else:
+        return []
+    images, ours = _predictions(grid, with_transfer)
+    _, theirs = _predictions(grid, without)
+    labels = grid.data.labels[images]
+    # Those that transfer loses are rarer, and come first.
+    lost, won = (ours != labels) & (theirs == labels), (ours == labels) & (theirs != labels)
+    places = [*np.flatnonzero(lost)[: MOST // 2], *np.flatnonzero(won)]
+    return [
+        _exhibit(
+            grid,
+            with_transfer,
+            int(images[place]),
+            {best.best: _name(grid, ours[place]), BASELINE: _name(grid, theirs[place])},
+        )
+        for place in places[:MOST]
+    ]
+
+
+def confusion(document: StudyDocument) -> tuple[str, dict[str, list[list[int]]]]:
+    """Of the best strategy with most labels: what it is, and confusion matrices by framework, all seeds together."""
+    if not document.results:
+        return "", {}
+    last = document.results[-1]
+    strategy, shots = last.strategy, last.shots
+    if document.cheapest:
+        strategy, shots = document.cheapest[-1].best, document.cheapest[-1].shots
+    summed: dict[str, Array] = {}
+    for result in document.results:
+        if (result.strategy, result.shots) == (strategy, shots):
+            matrix = np.array(result.confusion_matrix)
+            summed[result.framework] = summed.get(result.framework, 0) + matrix
+    return f"{strategy}, {shots} images a class", {name: matrix.tolist() for name, matrix in summed.items()}
+
+
+def thumbnail(pixels: Array) -> str:
+    """A picture uint8 (H, W, 3) as a small JPEG in a data URI."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((SIDE, SIDE))
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def _pairs(document: StudyDocument) -> Iterator[tuple[Result, Result]]:
+    by_cell: dict[tuple[str, str, int], dict[str, Result]] = {}
+    for result in document.results:
+        by_cell.setdefault((result.strategy, str(result.shots), result.seed), {})[result.framework] = result
+    for pair in by_cell.values():
+        if len(pair) == 2:
+            yield pair["tensorflow"], pair["torch"]
+
+
+def _predictions(grid: Grid, result: Result) -> tuple[Array, Array]:
+    """Indices of the test images, and the classes that were predicted."""
+    drawn = grid.branches[result.strategy].plans[result.shots, result.seed]
+    return drawn.test, evaluation.predictions(curves.logits_of(grid, result))
+
+
+def _exhibit(grid: Grid, result: Result, image: int, said: dict[str, str]) -> Exhibit:
+    pixels = np.load(grid.branches[result.strategy].pixels, mmap_mode="r")[image]
+    where = f"{result.strategy}, {result.shots} a class, seed {result.seed}"
+    return Exhibit(thumbnail(np.array(pixels)), _name(grid, grid.data.labels[image]), said, where)
+
+
+def _name(grid: Grid, label: int) -> str:
+    return "none" if label == evaluation.NO_PREDICTION else grid.data.classes[label]

@@ -1,0 +1,67 @@
+"""Jobs that run cells: what a framework's process needs lies in its folder before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shared.contract import Cell, Job, Runtime
+from shared.dataset import Dataset
+from shared.plan import Plan
+from shared.recipe import Recipe, Shots
+
+
+def cell_id(pretrained: bool, shots: Shots, seed: int) -> str:
+    """Name of a cell, and of its folder."""
+    return f"{'pretrained' if pretrained else 'untrained'}-shots{shots}-seed{seed}"
+
+
+def plan_file(shots: Shots, seed: int) -> str:
+    """Name of a plan's file in the job's folder."""
+    return f"plan-shots{shots}-seed{seed}.npz"
+
+
+def prepare(
+    folder: Path,
+    recipe: Recipe,
+    threads: int,
+    data: Dataset,
+    pixels: Path,
+    checkpoint: Path | None,
+    cells: Sequence[Cell],
+    plans: Mapping[tuple[Shots, int], Plan],
+    store: Path | None,
+    runtime: Runtime = "tuned",
+) -> Job:
+    """A job of some cells; labels and plans are written into its folder.
+
+    Args:
+        folder: of the job; exists.
+        recipe: of the cells.
+        threads: of the framework.
+        data: whose labels and classes count.
+        pixels: its images, uint8 (N, S, S, 3) as .npy, in the cache.
+        checkpoint: neutral checkpoint of pretrained cells.
+        cells: what to do.
+        plans: by number of shots and seed.
+        store: keeps outputs of frozen layers for later runs.
+        runtime: "tuned", or "stock".
+    """
+    np.save(folder / "labels.npy", data.labels)
+    for cell in cells:
+        plans[cell.shots, cell.seed].save(folder / cell.plan)
+    return Job(
+        kind="compare",
+        recipe=recipe,
+        threads=threads,
+        classes=data.classes,
+        images=pixels,
+        labels=(folder / "labels.npy").absolute(),
+        checkpoint=checkpoint.absolute() if checkpoint else None,
+        runtime=runtime,
+        store=store,
+        data_digest=pixels.parent.name,
+        cells=tuple(cells),
+    )

@@ -1,0 +1,96 @@
+"""The result of a study as a documented document: ``study.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.recipe import Framework, Recipe, Shots
+from shared.report.comparison import Agreement, Document, Environment, Measured, Verdict
+
+
+class Result(Measured):
+    """One cell: one framework, strategy, number of shots and seed."""
+
+    framework: Framework
+    strategy: str = Field(description="name of the strategy in this study")
+    shots: Shots = Field(description="training images a class, or all")
+    seed: int
+    training_images: int
+    test_images: int
+    seconds: float = Field(description="of features, training and inference; other cells may have run beside it")
+    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this cell")
+    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
+    folder: str = Field(description="its logits.npy and losses.npy, relative to this document")
+
+
+class Estimate(Document):
+    """A mean over seeds with its 95 % confidence interval (Student's t); null with one seed."""
+
+    mean: float
+    interval: tuple[float, float] | None
+
+
+class Point(Document):
+    """One point of a learning curve."""
+
+    framework: Framework
+    strategy: str
+    shots: Shots
+    seeds: int
+    accuracy: Estimate
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    log_loss: float | None
+    calibration_error: float | None
+    seconds: float = Field(description="of one cell, mean")
+    gain: Estimate | None = Field(
+        description="accuracy minus that of the strategy scratch, paired by seed; null without it"
+    )
+
+
+class Judgement(Document):
+    """Whether the frameworks agree on one strategy and number of shots."""
+
+    strategy: str
+    shots: Shots
+    verdict: Verdict
+    sentence: str
+    agreement: Agreement
+    p_value: float | None = Field(
+        description="smallest of McNemar's exact tests of all seeds, corrected for the number of all cells (Holm)"
+    )
+
+
+class Cheapest(Document):
+    """What to use with so many labels."""
+
+    shots: Shots
+    best: str = Field(description="the strategy of the highest accuracy, mean over frameworks and seeds")
+    cheapest: str = Field(description="the one that takes least time among those within one point of the best")
+
+
+class StudyDocument(Document):
+    """All of ``study.json``."""
+
+    schema_version: int = 1
+    created: str = Field(description="ISO 8601, UTC")
+    recipes: dict[str, Recipe] = Field(description="by strategy")
+    environment: Environment
+    classes: list[str]
+    images: int
+    cells: int = Field(description="of the whole grid")
+    results: list[Result] = Field(description="finished cells")
+    points: list[Point]
+    judgements: list[Judgement]
+    cheapest: list[Cheapest]
+    verdict: Verdict = Field(description="the worst of all judgements")
+    verdict_sentence: str
+
+    def save(self, path: Path) -> None:
+        """Write the document, so that there is never half of one."""
+        temporary = path.with_suffix(".part")
+        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,69 @@
+"""``report.html``: one file that needs nothing else, to be read on a phone, in the dark, or by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from shared.recipe import Framework, Shots
+from shared.report.console import TITLES
+from shared.report.curves import Point, StudyDocument
+from shared.report.plots import Plot
+from shared.report.study import notes, percent
+
+Cell = Callable[[Framework, str, Shots], str]
+
+
+def render(
+    document: StudyDocument,
+    plots: Mapping[str, Plot],
+    matrices: Mapping[str, Sequence[Sequence[int]]],
+    matrix_of: str,
+    galleries: Mapping[str, Sequence[Any]],
+    recipe: str,
+) -> str:
+    """The page.
+
+    Args:
+        document: what was found.
+        plots: "curves" and "differences".
+        matrices: confusion matrix by framework.
+        matrix_of: of which cells.
+        galleries: pictures by title; see ``shared.gallery.Exhibit``.
+        recipe: as TOML.
+    """
+    points = {(point.framework, point.strategy, point.shots): point for point in document.points}
+
+    def cell(shown: Callable[[Point], str]) -> Cell:
+        def text(framework: Framework, strategy: str, shots: Shots) -> str:
+            point = points.get((framework, strategy, shots))
+            return shown(point) if point else ""
+
+        return text
+
+    first = next(iter(document.recipes.values()))
+    memory = {
+        framework: max((each.peak_memory_bytes for each in document.results if each.framework == framework), default=0)
+        for framework in first.frameworks
+    }
+    # Everything is escaped: class names come from folders, which anyone may name.
+    environment = Environment(loader=PackageLoader("shared.report", ""), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        first=first,
+        titles=TITLES,
+        notes=notes(document),
+        plots=plots,
+        accuracy=cell(lambda point: percent(point.accuracy)),
+        gain=cell(lambda point: percent(point.gain, sign=True) if point.gain else ""),
+        seconds=cell(lambda point: f"{point.seconds:.2f}"),
+        has_gains=any(point.gain for point in document.points),
+        memory={framework: f"{most / 2**20:,.0f} MiB" for framework, most in memory.items()},
+        matrices=matrices,
+        matrix_of=matrix_of,
+        galleries={title: exhibits for title, exhibits in galleries.items() if exhibits},
+        versions=", ".join(f"{name} {version}" for name, version in document.environment.versions.items()),
+        recipe=recipe,
+    )

@@ -1,0 +1,136 @@
+"""Plots of a study, for light and for dark pages. Colours are told apart without seeing red and green."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from shared.recipe import Framework, Shots
+from shared.report.console import TITLES
+from shared.report.curves import Judgement, Point, StudyDocument
+
+#: Okabe and Ito (2008), without black and yellow, which one of the two backgrounds would swallow.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+MARKERS = "osD^vP"
+LIGHT = {"text": "#1a1a1a", "grid": "#d0d0d0"}
+DARK = {"text": "#e6e6e6", "grid": "#4a4a4a"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure in both schemes.
+
+    Attributes:
+        alt: what it shows, for those who do not see it.
+        light: SVG for light pages; dark: for dark ones.
+    """
+
+    alt: str
+    light: str
+    dark: str
+
+    def uri(self, svg: str) -> str:
+        """One of the two as a data URI."""
+        return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def learning_curves(document: StudyDocument) -> Figure:
+    """Accuracy by number of shots, a panel for each framework, with 95 % intervals."""
+    first = next(iter(document.recipes.values()))
+    figure = Figure(figsize=(4.6 * len(first.frameworks), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(first.frameworks), sharey=True, squeeze=False)[0]
+    for ax, framework in zip(axes, first.frameworks, strict=True):
+        for number, strategy in enumerate(document.recipes):
+            _curve(ax, _points(document, framework, strategy), first.shots, number, strategy)
+        ax.set_title(TITLES[framework], fontsize="medium")
+        ax.set_xticks(range(len(first.shots)), [str(shots) for shots in first.shots])
+        ax.set_xlabel("labelled images a class")
+        ax.grid(axis="y", linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("test accuracy, %")
+    axes[0].set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    return figure
+
+
+def _points(document: StudyDocument, framework: Framework, strategy: str) -> list[Point]:
+    return [point for point in document.points if (point.framework, point.strategy) == (framework, strategy)]
+
+
+def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], number: int, label: str) -> None:
+    at = [list(shots).index(point.shots) + 0.06 * (number - 2) for point in points]
+    means = [100 * point.accuracy.mean for point in points]
+    below, above = [], []
+    for point in points:
+        low, high = point.accuracy.interval or (point.accuracy.mean, point.accuracy.mean)
+        # No accuracy lies outside of 0 and 100, whatever the interval says.
+        below.append(100 * (point.accuracy.mean - max(0.0, low)))
+        above.append(100 * (min(1.0, high) - point.accuracy.mean))
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    ax.errorbar(at, means, (below, above), color=colour, marker=marker, markersize=5, capsize=2, label=label)
+
+
+def differences(document: StudyDocument) -> Figure:
+    """Paired differences of accuracy between the frameworks with their 95 % intervals, and the equivalence band."""
+    shown = [each for each in document.judgements if each.agreement.accuracy_difference is not None]
+    figure = Figure(figsize=(7.5, 1.4 + 0.24 * max(1, len(shown))), layout="constrained")
+    ax = figure.subplots()
+    margin = 100 * next(iter(document.recipes.values())).margin
+    ax.axvspan(-margin, margin, color=COLOURS[2], alpha=0.18, label=f"equivalent: within {margin:g} points")
+    ax.axvline(0, color=_text(ax), linewidth=0.8)
+    for row, each in enumerate(shown):
+        mean = 100 * (each.agreement.accuracy_difference or 0.0)
+        low, high = each.agreement.accuracy_difference_interval or (mean / 100, mean / 100)
+        good = each.verdict in ("identical", "equivalent")
+        colour, marker = (COLOURS[0], "o") if good else (COLOURS[5], "s")
+        ax.errorbar(
+            [mean], [row], xerr=[[mean - 100 * low], [100 * high - mean]], color=colour, marker=marker, capsize=2
+        )
+    ax.set_yticks(range(len(shown)), [_name(each) for each in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlabel("accuracy of TensorFlow minus that of PyTorch, points")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.legend(loc="best", frameon=False, fontsize="small")
+    return figure
+
+
+def _name(judgement: Judgement) -> str:
+    return f"{judgement.strategy}, {judgement.shots}"
+
+
+def _text(ax: Any) -> Any:
+    return ax.xaxis.label.get_color()
+
+
+def render(alt: str, draw: Callable[[], Figure]) -> Plot:
+    """A figure in both schemes. ``draw`` makes a figure anew each time, since colours are chosen as it is made."""
+    return Plot(alt, _svg(draw, LIGHT), _svg(draw, DARK))
+
+
+def _svg(draw: Callable[[], Figure], colours: dict[str, str]) -> str:
+    text, grid = colours["text"], colours["grid"]
+    style: dict[Any, Any] = {
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), text),
+        **{"grid.color": grid, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none"},
+        # The same figure is the same file. Names are text, never formulas.
+        **{"svg.hashsalt": "transfer-parity", "text.parse_math": False, "font.size": 10},
+    }
+    with rc_context(style):
+        written = io.StringIO()
+        draw().savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
+
+
+def png(draw: Callable[[], Figure]) -> bytes:
+    """A figure on white, for pages that show no SVG."""
+    with rc_context({"text.parse_math": False, "font.size": 10}):
+        written = io.BytesIO()
+        draw().savefig(written, format="png", dpi=150)
+    return written.getvalue()

@@ -1,0 +1,130 @@
+"""What the terminal and ``report.md`` say of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shared.recipe import Framework
+from shared.report.console import TITLES, WIDTH
+from shared.report.curves import Estimate, Point, StudyDocument
+
+Shown = Callable[[Point], str]
+COLOURS = {"identical": "green", "equivalent": "green", "different": "red"}
+
+
+def show(document: StudyDocument, console: Console) -> None:
+    """Print the curves, what to use, and the verdict."""
+    first = next(iter(document.recipes.values()))
+    console.print(
+        f"[bold]{first.backbone}[/], {escape(first.weights)} weights; {document.images} images of "
+        f"{len(document.classes)} classes ({escape(first.data)}), {first.seeds} seed{'s' if first.seeds > 1 else ''}",
+        highlight=False,
+    )
+    for framework in first.frameworks:
+        console.print(_table(document, framework))
+    for line in notes(document):
+        console.print(line, highlight=False)
+    console.print(f"[bold {COLOURS.get(document.verdict, 'yellow')}]{document.verdict_sentence}[/]", highlight=False)
+
+
+def _table(document: StudyDocument, framework: Framework) -> Table:
+    """Accuracy in per cent: strategies by shots."""
+    first = next(iter(document.recipes.values()))
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column(TITLES[framework])
+    for shots in first.shots:
+        table.add_column(f"{shots} shot{'s' if shots != 1 else ''}" if shots != "all" else "all", justify="right")
+    by_key = {(point.strategy, point.shots): point for point in document.points if point.framework == framework}
+    for strategy in document.recipes:
+        row = [by_key.get((strategy, shots)) for shots in first.shots]
+        table.add_row(strategy, *(percent(point.accuracy) if point else "-" for point in row))
+    return table
+
+
+def percent(estimate: Estimate, sign: bool = False) -> str:
+    """A mean with half the width of its interval, in per cent: ``81.2 ± 3.4``."""
+    mean = f"{100 * estimate.mean:{'+' if sign else ''}.1f}"
+    if estimate.interval is None:
+        return mean
+    return f"{mean} ± {50 * (estimate.interval[1] - estimate.interval[0]):.1f}"
+
+
+def notes(document: StudyDocument) -> list[str]:
+    """What the curves mean, in sentences."""
+    lines = []
+    if len(document.results) < document.cells:
+        lines.append(f"{len(document.results)} of {document.cells} cells are finished; the same command goes on.")
+    if any(point.accuracy.interval for point in document.points):
+        lines.append("Accuracy in per cent, mean over seeds ± half of the 95 % confidence interval.")
+    for each in document.cheapest:
+        amount = "all images" if each.shots == "all" else f"{each.shots} shot{'s' if each.shots != 1 else ''}"
+        tail = "" if each.best == each.cheapest else f"; {each.cheapest} comes within a point of it in the least time"
+        lines.append(f"With {amount}, {each.best} is best{tail}.")
+    return lines
+
+
+def markdown(document: StudyDocument) -> str:
+    """The report for a pull request."""
+    first = next(iter(document.recipes.values()))
+    parts = [
+        f"# Study: {first.name}\n",
+        f"**{document.verdict_sentence}**\n",
+        f"{first.backbone}, {first.weights} weights; {document.images} images of {len(document.classes)} classes "
+        f"({first.data}), {first.seeds} seeds.\n",
+    ]
+    head = ["strategy", *(str(shots) for shots in first.shots)]
+    for framework in first.frameworks:
+        points = [point for point in document.points if point.framework == framework]
+        parts.append(f"## {TITLES[framework]}\n")
+        parts.append("Accuracy, %, by training images a class:\n")
+        parts.append(_rows(document, points, head, lambda point: percent(point.accuracy)))
+        if any(point.gain for point in points):
+            parts.append("Gain over scratch, points, paired by seed:\n")
+            parts.append(
+                _rows(document, points, head, lambda point: percent(point.gain, sign=True) if point.gain else "")
+            )
+    parts.append("## Do the frameworks agree?\n")
+    parts.append(
+        table(
+            ["strategy", "shots", "verdict", "same predictions", "largest logit difference", "McNemar, Holm"],
+            [
+                [
+                    each.strategy,
+                    str(each.shots),
+                    each.verdict,
+                    f"{each.agreement.predictions_identical} of {each.agreement.predictions_compared}",
+                    _number(each.agreement.max_abs_logit_difference),
+                    "" if each.p_value is None else f"{each.p_value:.2g}",
+                ]
+                for each in document.judgements
+            ],
+        )
+    )
+    parts.append("\n".join(f"- {line}" for line in notes(document)) + "\n")
+    versions = ", ".join(f"{name} {version}" for name, version in document.environment.versions.items())
+    parts.append(f"{document.created}; {versions}; {document.environment.cpu}.\n")
+    return "\n".join(parts)
+
+
+def _rows(document: StudyDocument, points: list[Point], head: list[str], shown: Shown) -> str:
+    by_key = {(point.strategy, str(point.shots)): point for point in points}
+    rows = []
+    for strategy in document.recipes:
+        found = [by_key.get((strategy, shots)) for shots in head[1:]]
+        if any(found):
+            rows.append([strategy, *(shown(point) if point else "" for point in found)])
+    return table(head, rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"
