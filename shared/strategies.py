@@ -81,7 +81,11 @@ def as_toml(found: Mapping[str, Recipe]) -> str:
         for name, recipe in found.items()
     }
     first = next(iter(dumped.values()))
-    common = {key: first[key] for key in COMMON if key in first}
+    common = {
+        key: value
+        for key, value in first.items()
+        if key not in FIXED and (key in COMMON or all(each.get(key) == value for each in dumped.values()))
+    }
     tables = {
         name: {key: value for key, value in values.items() if key not in common and key not in FIXED}
         for name, values in dumped.items()

@@ -83,7 +83,13 @@ def differences(document: StudyDocument) -> Figure:
     figure = Figure(figsize=(7.5, 1.4 + 0.24 * max(1, len(shown))), layout="constrained")
     ax = figure.subplots()
     margin = 100 * next(iter(document.recipes.values())).margin
-    ax.axvspan(-margin, margin, color=COLOURS[2], alpha=0.18, label=f"equivalent: within {margin:g} points")
+    ax.axvspan(
+        -margin,
+        margin,
+        color=COLOURS[2],
+        alpha=0.18,
+        label=f"equivalent: within {margin:g} point{'' if margin == 1 else 's'}",
+    )
     ax.axvline(0, color=_text(ax), linewidth=0.8)
     for row, each in enumerate(shown):
         mean = 100 * (each.agreement.accuracy_difference or 0.0)

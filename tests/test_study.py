@@ -1,0 +1,321 @@
+"""The study: every finished cell is kept, a rerun goes on, and the report says what the cells say."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import compare
+from shared import catalogue, curves, launch, strategies
+from shared.cache import Cache
+from shared.commands import study
+from shared.contract import Array, CellResult, Job, WorkerResult
+from shared.errors import BadInput, WorkerFailed
+from shared.grid import Grid
+from shared.plan import Plan, generator
+from shared.report.curves import StudyDocument
+from tests.conftest import CLASSES, ROOT, Command
+
+HOSTILE = "<script>alert(1)</script>"
+#: A small study without network; options of the command and recipe keys.
+OPTIONS = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 2, "--shots", 1, 2)
+KEYS = {"weights": "random", "image_size": 32, "epochs": 2, "seeds": 2, "shots": [1, 2]}
+
+
+def said(cell: str, weights: str = "") -> CellResult:
+    phases = {"start": 1.0, "build": 1.0, "weights": 0.5, "features": 0.25, "training": 0.5, "inference": 0.25}
+    return CellResult(id=cell, phases=phases, peak_memory_bytes=2**30, weights_digest=weights)
+
+
+def logits_for(job: Job, framework: str, cell: str, labels: Array) -> Array:
+    """Logits that depend on the cell alone, nearly the same in both frameworks."""
+    noise = generator(0, job.recipe.strategy, job.recipe.solver, cell)
+    skill = 0.0 if job.recipe.strategy == "scratch" else 2.0
+    logits = noise.normal(size=(len(labels), len(job.classes))) + skill * np.eye(len(job.classes))[labels]
+    if framework == "torch":
+        logits[0] = -logits[0]
+    return logits
+
+
+class FakeWorkers:
+    """Stands in for the frameworks' processes; may die after some cells."""
+
+    def __init__(self) -> None:
+        self.cells: list[str] = []
+        self.lives: int | None = None
+
+    def run(self, framework: str, job: Job, folder: Path, listen: launch.Listener) -> WorkerResult:
+        assert job.labels is not None
+        labels = np.load(job.labels)
+        for cell in job.cells:
+            if self.lives is not None and len(self.cells) >= self.lives:
+                raise WorkerFailed(f"the {framework} worker was killed.", framework)
+            self.cells.append(f"{framework} {job.recipe.strategy} {job.recipe.solver} {cell.id}")
+            (folder / cell.id).mkdir()
+            test = Plan.load(folder / cell.plan).test
+            np.save(folder / cell.id / "logits.npy", logits_for(job, framework, cell.id, labels[test]))
+            np.save(folder / cell.id / "losses.npy", np.zeros(3))
+            (folder / cell.id / "cell.json").write_text(said(cell.id).model_dump_json())
+            listen("cell", {"id": cell.id})
+        return WorkerResult(
+            **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
+            **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
+        )
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
+    fake = FakeWorkers()
+    monkeypatch.setattr(launch, "run", fake.run)
+    return fake
+
+
+def grid_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Grid:
+    recipes = strategies.read(None, {**KEYS, "data": str(photos)}, chosen or ["scratch", "linear_probe", "ridge"])
+    grid = Grid(recipes, Cache(folder / "cache"), folder / "out", lambda what, done, total: None, processes)
+    grid.prepare()
+    return grid
+
+
+def finished(grid: Grid) -> StudyDocument:
+    grid.run()
+    return curves.document(grid)
+
+
+def numbers(document: StudyDocument) -> dict[str, Any]:
+    return json.loads(document.model_dump_json(exclude={"created", "environment", "recipes"}))
+
+
+def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    grid = grid_in(tmp_path, photos)
+    document = finished(grid)
+    assert len(workers.cells) == grid.size == len(document.results) == 3 * 2 * 2 * 2
+    accuracies: dict[tuple[str, str, str], list[float]] = {}
+    for done in grid.done():
+        drawn = grid.branches[done.strategy].plans[done.cell.shots, done.cell.seed]
+        correct = np.load(done.folder / "logits.npy").argmax(axis=1) == grid.data.labels[drawn.test]
+        accuracies.setdefault((done.framework, done.strategy, str(done.cell.shots)), []).append(correct.mean())
+    for point in document.points:
+        ours = np.array(accuracies[point.framework, point.strategy, str(point.shots)])
+        assert point.accuracy.mean == pytest.approx(ours.mean())
+        assert point.seconds == pytest.approx(1.0)
+        if point.strategy == "scratch":
+            assert point.gain is None
+        else:
+            gains = ours - accuracies[point.framework, "scratch", str(point.shots)]
+            assert point.gain is not None
+            assert point.gain.mean == pytest.approx(gains.mean())
+    for each in document.judgements:
+        assert each.agreement.predictions_compared > each.agreement.predictions_identical
+        assert each.p_value == 1
+    for each in document.cheapest:
+        assert each.best in ("linear_probe", "ridge")
+    assert document.verdict not in ("identical", "not compared")
+
+
+def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    whole = numbers(finished(grid_in(tmp_path / "whole", photos, processes=3)))
+    workers.cells.clear()
+    pieces = tmp_path / "pieces"
+    for lives in (3, 4, 11):
+        workers.lives = lives
+        with pytest.raises(WorkerFailed):
+            finished(grid_in(pieces, photos))
+    document = curves.document(grid_in(pieces, photos))
+    assert len(document.results) == 11
+    assert any("11 of 24 cells are finished" in line for line in study.report.notes(document))
+    workers.lives = None
+    assert numbers(finished(grid_in(pieces, photos))) == whole
+    assert len(workers.cells) == len(set(workers.cells)) == 24
+    assert not list((pieces / "out").glob(".work-*"))
+
+
+def test_other_settings_are_other_cells(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    finished(grid_in(tmp_path, photos, chosen=["ridge"]))
+    recipes = strategies.read(None, {**KEYS, "data": str(photos), "batch_size": 7}, ["ridge"])
+    grid = Grid(recipes, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
+    grid.prepare()
+    assert grid.done() == []
+    wider = strategies.read(None, {**KEYS, "data": str(photos), "seeds": 3, "margin": 0.05}, ["ridge"])
+    grid = Grid(wider, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
+    grid.prepare()
+    assert len(grid.done()) == 8
+
+
+class Page(HTMLParser):
+    """What a page loads and what it says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "srcset", "href", "data")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(tmp_path: Path, photos: Path, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A report with a hostile class name."""
+    found = catalogue.load(str(photos), Cache(tmp_path / "cache"))
+    hostile = replace(found, classes=(HOSTILE, "$x_1$", *CLASSES[2:]))
+    monkeypatch.setattr(catalogue, "load", lambda *arguments: hostile)
+    grid = grid_in(tmp_path, photos)
+    study.write(grid, finished(grid))
+    return tmp_path / "out" / "report.html"
+
+
+def test_the_page_needs_nothing_and_runs_nothing(page: Path) -> None:
+    read = Page()
+    read.feed(page.read_text(encoding="utf-8"))
+    assert "script" not in read.tags
+    assert read.text.count(HOSTILE) > 4
+    assert all(each.startswith(("data:", "#")) for each in read.loaded)
+    assert "Who is taken for whom" in read.text and "On which the frameworks disagree" in read.text
+    assert read.tags.count("img") > 10
+    for name in ("study.json", "report.md", "recipe.toml", "curves.svg", "curves.png", "differences.svg"):
+        assert (page.parent / name).stat().st_size > 500
+
+
+def test_the_recipe_of_a_report_repeats_it(page: Path) -> None:
+    again = strategies.read(str(page.parent / "recipe.toml"), {})
+    document = StudyDocument.model_validate_json((page.parent / "study.json").read_text(encoding="utf-8"))
+    assert again == document.recipes
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_a_browser(page: Path, width: int) -> None:
+    """In headless Chromium: Playwright's own, or the one that the environment variable CHROMIUM names."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
+    with playwright.sync_playwright() as engine:
+        options = os.environ.get("CHROMIUM_ARGUMENTS", "").split()
+        try:
+            browser = engine.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=options)
+        except playwright.Error:
+            pytest.skip("there is no Chromium; playwright install chromium, or set CHROMIUM")
+        view = browser.new_page(viewport={"width": width, "height": 800})
+        complaints, requests = [], []
+        view.on("console", lambda message: complaints.append(message.text))
+        view.on("pageerror", lambda error: complaints.append(str(error)))
+        view.on("dialog", lambda dialog: complaints.append(dialog.message))
+        view.on("request", lambda request: requests.append(request.url))
+        view.goto(page.as_uri())
+        loaded = view.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
+        overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        text = view.inner_text("body")
+        browser.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
+    assert len(loaded) > 10 and all(loaded)
+    assert overflow <= 0
+    assert HOSTILE in text
+
+
+def test_the_command(command: Command, photos: Path, tmp_path: Path) -> None:
+    """Both frameworks for real, and a second time without any work."""
+    arguments = ("study", "--data", photos, *OPTIONS, "--strategies", "linear_probe", "ridge")
+    outcome = command(*arguments)
+    assert outcome.status in (0, 1), outcome.errors
+    assert max(map(len, outcome.output.splitlines())) <= 80
+    assert "linear_probe" in outcome.output and "ridge" in outcome.output
+    first = StudyDocument.model_validate_json((outcome.folder / "study.json").read_text(encoding="utf-8"))
+    assert {each.verdict for each in first.judgements} == {"identical"}
+    assert all(each.agreement.initial_weights_identical for each in first.judgements)
+    assert len(first.results) == first.cells == 16
+    before = {path: path.stat().st_mtime_ns for path in (outcome.folder / "cells").rglob("*")}
+    again = command(*arguments)
+    assert again.status == outcome.status, again.errors
+    assert {path: path.stat().st_mtime_ns for path in (outcome.folder / "cells").rglob("*")} == before
+    second = StudyDocument.model_validate_json((outcome.folder / "study.json").read_text(encoding="utf-8"))
+    assert numbers(second) == numbers(first)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[strategies.mine]\nshots = 3\n", "strategies.mine: shots is the same for all strategies"),
+        ("[strategies.mine]\nstrateegy = 'scratch'\n", "unknown recipe key 'strateegy'; did you mean 'strategy'?"),
+        ("[strategies.'a/b']\nepochs = 3\n", "strategy 'a/b' is no name for files"),
+        ("strategies = 3\n", "strategies is not a table of tables"),
+        ("[strategies.mine]\nsolver = 'ridge'\nhead = 'mlp'\n", "solver ridge is for a linear head"),
+    ],
+)
+def test_bad_recipes(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        strategies.read(str(path), {})
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--strategies", "linear_prob"], "there is no such strategy; did you mean 'linear_probe'?"),
+        (["--jobs", "0"], "--jobs 0 is too small; give 1 or more."),
+        (["--shotts", "3"], "unknown option '--shotts'; did you mean '--shots'?"),
+        (["nosuch"], "there is no command and no recipe file 'nosuch'"),
+        (["--data", "flowerz"], "there is no such folder or built-in data set; did you mean 'flowers'?"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main(["study", *arguments, "--output-dir", str(tmp_path / "out")]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_killed_ten_times(photos: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, then on to the end: the same numbers as without."""
+    chances = random.Random(0)
+    given = ["study", "--data", photos, *OPTIONS, "--strategies", "scratch", "linear_probe", "finetune"]
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        folders = ["--output-dir", tmp_path / name, "--cache-dir", tmp_path / f"cache-{name}"]
+        command = [sys.executable, ROOT / "compare.py", *given, *folders]
+        return subprocess.Popen([str(each) for each in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert start("whole").wait() in (0, 1)
+    seconds = time.monotonic() - began
+    for _ in range(10):
+        process = start("pieces")
+        time.sleep(chances.uniform(0, 0.6 * seconds))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("pieces").wait() in (0, 1)
+    whole, pieces = (
+        StudyDocument.model_validate_json((tmp_path / name / "study.json").read_text(encoding="utf-8"))
+        for name in ("whole", "pieces")
+    )
+    clocks = {"seconds", "peak_memory_bytes", "cheapest"}
+
+    def timeless(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: timeless(each) for key, each in value.items() if key not in clocks}
+        return [timeless(each) for each in value] if isinstance(value, list) else value
+
+    assert timeless(numbers(pieces)) == timeless(numbers(whole))
+    for ours, theirs in zip(pieces.results, whole.results, strict=True):
+        a, b = (
+            np.load(tmp_path / name / each.folder / "logits.npy")
+            for name, each in (("pieces", ours), ("whole", theirs))
+        )
+        assert a.tobytes() == b.tobytes()
