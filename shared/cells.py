@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import checkpoint, engines, initialisation, machine, plan, ridge, timing, zoo
+from shared import checkpoint, engines, explain, initialisation, machine, plan, ridge, timing, zoo
 from shared.contract import (
     AnyImplementation,
     Array,
@@ -286,6 +286,18 @@ class Cells:
                 kept = done
         store.commit(missing[kept:])
 
+    def _explained(self, cell: Cell) -> Array:
+        """Class-activation maps of the images that the cell names, for their true classes, float32 (n, h, w)."""
+        chosen = np.array(cell.explain, dtype=np.int64)
+        maps: list[Array] = []
+        done = 0
+        for images in self._batches(self.images, chosen, f"explaining {cell.id}"):
+            classes = self.labels[chosen[done : done + len(images)]]
+            found = self.implementation.class_gradients(self.network, images, classes)
+            maps.append(explain.class_activation_maps(*found).astype(np.float32))
+            done += len(images)
+        return np.concatenate(maps)
+
     def _finish(
         self, cell: Cell, logits: Array, losses: list[float], phases: dict[str, float], weights_digest: str
     ) -> None:
@@ -294,6 +306,8 @@ class Cells:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "logits.npy", logits)
         np.save(folder / "losses.npy", np.asarray(losses, dtype=np.float64))
+        if cell.explain:
+            np.save(folder / "explained.npy", self._explained(cell))
         model = None
         if cell.save_model:
             description = describe(self.recipe, self.metadata, self.job.classes)

@@ -36,6 +36,7 @@ class Cell(BaseModel):
         id: name of its folder below the job's.
         plan: file of its plan, relative to the job's folder.
         save_model: whether the trained model is kept in the framework's own format.
+        explain: images to be explained by class-activation maps of the trained model, as indices of the data set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class Cell(BaseModel):
     seed: int
     plan: str
     save_model: bool = False
+    explain: tuple[int, ...] = ()
 
 
 class Case(BaseModel):
@@ -150,6 +152,9 @@ class Imported(BaseModel):
 
 class CellResult(BaseModel):
     """What a worker says about one finished cell; its ``logits.npy`` and ``losses.npy`` lie beside it.
+
+    If it was asked to explain n images, ``explained.npy`` does, too: maps of their true classes in the order of
+    ``Cell.explain``, float32 (n, h, w), 0 to 1 (see ``shared.explain.class_activation_maps``).
 
     Attributes:
         phases: seconds by phase; what several cells share (start, build, weights and features of a frozen backbone) is
@@ -456,6 +461,21 @@ class Implementation(Protocol[Network]):
         Yields:
             After every step the optimizer's state and the parameters, which follow from it, one by one: of the largest
             networks they take gigabytes. An array holds until the next one is asked for.
+        """
+
+    def class_gradients(self, network: Network, images: Array, classes: Array) -> tuple[Array, Array]:
+        """The backbone's last feature map, and the gradient of each image's class logit with respect to it.
+
+        Args:
+            network: with one of the recipe's heads.
+            images: uint8 (b, S, S, 3).
+            classes: index of the class to explain for each image, int64 (b,).
+
+        Returns:
+            Activations and gradients in inference mode, both (b, h, w, c); ``shared.explain`` makes maps of them.
+
+        Raises:
+            ValueError: the network ends in the architecture's own classifier.
         """
 
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from shared import agreement, evaluation, launch, machine, statistics
-from shared.contract import Array, CellResult
+from shared import agreement, evaluation, explain, launch, machine, statistics
+from shared.contract import Array, Cell, CellResult
 from shared.grid import Done, Grid
 from shared.recipe import Framework, Shots
 from shared.report.comparison import Environment, Verdict
-from shared.report.curves import Cheapest, Estimate, Judgement, Point, Result, StudyDocument
+from shared.report.curves import Cheapest, Estimate, Explanation, Judgement, Point, Result, StudyDocument
 from shared.strategies import BASELINE
 
 #: From the best to the worst.
@@ -60,6 +60,7 @@ def document(grid: Grid) -> StudyDocument:
         points=points,
         judgements=judgements,
         cheapest=list(_cheapest(grid, points)),
+        explanations=list(_explanations(grid)),
         verdict=verdict,
         verdict_sentence=sentence,
     )
@@ -69,6 +70,34 @@ def logits_of(grid: Grid, result: Result) -> Array:
     """Test logits (N, classes) of a finished cell."""
     logits: Array = np.load(grid.folder / result.folder / "logits.npy", allow_pickle=False)
     return logits
+
+
+def class_maps(grid: Grid) -> Iterator[tuple[Cell, str, dict[Framework, Array]]]:
+    """Cells that were asked for class-activation maps and their strategies, with both frameworks' maps (n, h, w)."""
+    found: dict[tuple[str, str], dict[Framework, Array]] = {}
+    cells: dict[tuple[str, str], Cell] = {}
+    for done in grid.done():
+        if done.cell.explain:
+            key = (done.strategy, done.cell.id)
+            cells[key] = done.cell
+            maps = np.load(done.folder / "explained.npy", allow_pickle=False)
+            found.setdefault(key, {})[done.framework] = maps
+    for (strategy, name), maps in found.items():
+        if len(maps) == 2:
+            yield cells[strategy, name], strategy, maps
+
+
+def _explanations(grid: Grid) -> Iterator[Explanation]:
+    for cell, strategy, maps in class_maps(grid):
+        pairs = zip(maps["tensorflow"], maps["torch"], strict=True)
+        correlations = [explain.correlation(ours, theirs) for ours, theirs in pairs]
+        yield Explanation(
+            strategy=strategy,
+            shots=cell.shots,
+            seed=cell.seed,
+            images=list(cell.explain),
+            correlations=[each if np.isfinite(each) else None for each in correlations],
+        )
 
 
 def _measured(grid: Grid, done: Done) -> Measured:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from shared import curves, evaluation
+from shared import curves, evaluation, explain, plan
 from shared.contract import Array
 from shared.grid import Grid
+from shared.report.console import TITLES
 from shared.report.curves import Result, StudyDocument
 from shared.strategies import BASELINE
 
 #: At most so many of a kind, and their side in pixels.
 MOST, SIDE = 12, 112
+#: Class-activation maps that are shown.
+SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,23 @@ class Exhibit:
     picture: str
     true: str
     said: dict[str, str]
+    where: str
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Where both frameworks look when they see one picture.
+
+    Attributes:
+        pictures: JPEGs as data URIs, by what they show.
+        true: its class, for which the maps are.
+        correlation: of the two maps, or None.
+        where: strategy, shots, seed.
+    """
+
+    pictures: dict[str, str]
+    true: str
+    correlation: float | None
     where: str
 
 
@@ -81,6 +101,31 @@ def between_strategies(grid: Grid, document: StudyDocument) -> list[Exhibit]:
         )
         for place in places[:MOST]
     ]
+
+
+def maps(grid: Grid, document: StudyDocument) -> list[Sight]:
+    """Where the frameworks look when they see the first images of the strategy that is best with most labels."""
+    best = document.cheapest[-1].best if document.cheapest else None
+    found = {strategy: (cell, by_framework) for cell, strategy, by_framework in curves.class_maps(grid)}
+    if not found:
+        return []
+    strategy = best if best in found else next(iter(found))
+    cell, by_framework = found[strategy]
+    correlations = next(each.correlations for each in document.explanations if each.strategy == strategy)
+    pixels, size = np.load(grid.branches[strategy].pixels, mmap_mode="r"), grid.branches[strategy].recipe.size
+    sights = []
+    for place, index in list(enumerate(cell.explain))[:SHOWN]:
+        image = plan.augmented(np.array(pixels[[index]]), size, None, None)[0]
+        overlays = {TITLES[name]: explain.overlay(image, each[place]) for name, each in by_framework.items()}
+        sights.append(
+            Sight(
+                pictures={"the picture": thumbnail(image)} | {who: thumbnail(each) for who, each in overlays.items()},
+                true=_name(grid, grid.data.labels[index]),
+                correlation=correlations[place],
+                where=f"{strategy}, {cell.shots} a class, seed {cell.seed}",
+            )
+        )
+    return sights
 
 
 def confusion(document: StudyDocument) -> tuple[str, dict[str, list[list[int]]]]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared import catalogue, dataset, jobs, launch, machine, plan, results, sources
 from shared.cache import Cache
 from shared.contract import Cell, Job
@@ -20,9 +23,12 @@ from shared.crew import Crew, Task
 from shared.fetch import Progress
 from shared.plan import Plan
 from shared.recipe import Framework, Recipe, Shots
+from shared.strategies import BASELINE
 
 #: Of the finished cells. Raise it when the code that computes them changes its meaning.
 CELLS_VERSION = 1
+#: Test images of a strategy for which class-activation maps are made.
+EXPLAINED = 20
 #: Packages whose versions finished cells depend on.
 PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "numpy", "scikit-learn")
 #: Recipe keys that say which cells there are, or how they are judged, and not what comes out of one.
@@ -159,6 +165,8 @@ class Grid:
 
     def _cells(self, strategy: str) -> list[Cell]:
         branch = self.branches[strategy]
+        # It takes a while, so one cell of each strategy does it, and the baseline has seen too little.
+        looking = None if strategy == BASELINE else (branch.recipe.shots[-1], branch.recipe.first_seed)
         return [
             Cell(
                 id=jobs.cell_id(branch.weights is not None, shots, seed),
@@ -166,8 +174,9 @@ class Grid:
                 shots=shots,
                 seed=seed,
                 plan=jobs.plan_file(shots, seed),
+                explain=spread(drawn.test, EXPLAINED) if (shots, seed) == looking else (),
             )
-            for shots, seed in branch.plans
+            for (shots, seed), drawn in branch.plans.items()
         ]
 
     def _unfinished(self, framework: Framework, strategy: str) -> list[Cell]:
@@ -210,6 +219,12 @@ class Grid:
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / "cells" / f"{framework}-{strategy}-shots{cell.shots}-seed{cell.seed}-{digest}"
+
+
+def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:
+    """At most so many of the indices, evenly spread."""
+    places = np.unique(np.linspace(0, len(indices) - 1, most).astype(np.int64))
+    return tuple(int(index) for index in indices[places])
 
 
 _digests: dict[tuple[Path, float], str] = {}

@@ -22,6 +22,7 @@ FLOORS = {
     "shared.rows": 0,
     "shared.differences": 0,
     "shared.events": 0,
+    "shared.explain": 0,
     "shared.statistics": 0,
     "shared.store": 1,
     "shared.cache": 1,

@@ -54,11 +54,10 @@ print(json.dumps(found))
 """
 
 
-def python(program: str) -> str:
+def python(program: str, *arguments: object) -> str:
     """Run a program in a process of its own and return the last line that it prints."""
-    finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=launch.ROOT, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    finished = subprocess.run(command, cwd=launch.ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.splitlines()[-1]
 

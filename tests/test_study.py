@@ -25,6 +25,7 @@ from shared.contract import Array, CellResult, Job, WorkerResult
 from shared.errors import BadInput, WorkerFailed
 from shared.grid import Grid
 from shared.plan import Plan, generator
+from shared.report import study as report
 from shared.report.curves import StudyDocument
 from tests.conftest import CLASSES, ROOT, Command
 
@@ -67,6 +68,8 @@ class FakeWorkers:
             test = Plan.load(folder / cell.plan).test
             np.save(folder / cell.id / "logits.npy", logits_for(job, framework, cell.id, labels[test]))
             np.save(folder / cell.id / "losses.npy", np.zeros(3))
+            if cell.explain:
+                np.save(folder / cell.id / "explained.npy", np.eye(4)[None].repeat(len(cell.explain), 0))
             (folder / cell.id / "cell.json").write_text(said(cell.id).model_dump_json())
             listen("cell", {"id": cell.id})
         return WorkerResult(
@@ -95,7 +98,7 @@ def finished(grid: Grid) -> StudyDocument:
 
 
 def numbers(document: StudyDocument) -> dict[str, Any]:
-    return json.loads(document.model_dump_json(exclude={"created", "environment", "recipes"}))
+    return dict(json.loads(document.model_dump_json(exclude={"created", "environment", "recipes"})))
 
 
 def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
@@ -120,8 +123,8 @@ def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers)
     for each in document.judgements:
         assert each.agreement.predictions_compared > each.agreement.predictions_identical
         assert each.p_value == 1
-    for each in document.cheapest:
-        assert each.best in ("linear_probe", "ridge")
+    for advice in document.cheapest:
+        assert advice.best in ("linear_probe", "ridge")
     assert document.verdict not in ("identical", "not compared")
 
 
@@ -135,7 +138,7 @@ def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorker
             finished(grid_in(pieces, photos))
     document = curves.document(grid_in(pieces, photos))
     assert len(document.results) == 11
-    assert any("11 of 24 cells are finished" in line for line in study.report.notes(document))
+    assert any("11 of 24 cells are finished" in line for line in report.notes(document))
     workers.lives = None
     assert numbers(finished(grid_in(pieces, photos))) == whole
     assert len(workers.cells) == len(set(workers.cells)) == 24
@@ -189,6 +192,7 @@ def test_the_page_needs_nothing_and_runs_nothing(page: Path) -> None:
     assert "script" not in read.tags
     assert read.text.count(HOSTILE) > 4
     assert all(each.startswith(("data:", "#")) for each in read.loaded)
+    assert "Where they look" in read.text
     assert "Who is taken for whom" in read.text and "On which the frameworks disagree" in read.text
     assert read.tags.count("img") > 10
     for name in ("study.json", "report.md", "recipe.toml", "curves.svg", "curves.png", "differences.svg"):
@@ -240,6 +244,9 @@ def test_the_command(command: Command, photos: Path, tmp_path: Path) -> None:
     assert {each.verdict for each in first.judgements} == {"identical"}
     assert all(each.agreement.initial_weights_identical for each in first.judgements)
     assert len(first.results) == first.cells == 16
+    assert [each.strategy for each in first.explanations] == ["linear_probe", "ridge"]
+    for each in first.explanations:
+        assert all(correlation is not None and correlation >= 0.999 for correlation in each.correlations)
     before = {path: path.stat().st_mtime_ns for path in (outcome.folder / "cells").rglob("*")}
     again = command(*arguments)
     assert again.status == outcome.status, again.errors

@@ -21,7 +21,7 @@ from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.zoo import Pair
-from tf_impl import data, files, inference, trace, training, weights
+from tf_impl import data, explain, files, inference, trace, training, weights
 from tf_impl.network import Network
 
 
@@ -134,6 +134,10 @@ class Implementation:
     ) -> Iterator[Iterator[State]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients."""
         return trace.optimize(network, recipe, gradients, rates)
+
+    def class_gradients(self, network: Network, images: Array, classes: Array) -> tuple[Array, Array]:
+        """The backbone's last feature map, and the gradient of each image's class logit with respect to it."""
+        return explain.class_gradients(network, images, classes)
 
     def save(self, network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
         """Keep the network as a ``.keras`` file of stock layers, which loads without this project."""

@@ -23,7 +23,8 @@ class Network:
             is only "all".
         stock: whether everything about its execution is left as it is when TensorFlow is installed.
         forwards: compiled forward passes by part.
-        trainers: training steps by what they train and how. Both are kept: a second seed does not trace them again.
+        trainers: training steps by what they train and how.
+        explainer: compiled pass for class-activation maps. All three are kept: a second seed does not trace them again.
     """
 
     def __init__(self, spec: ModelSpec, stock: bool = False) -> None:
@@ -48,6 +49,7 @@ class Network:
                 self.models["tail"] = keras.Model(middle, whole.output, name="tail")
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
         self.trainers: dict[Any, Any] = {}
+        self.explainer: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""

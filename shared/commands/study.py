@@ -97,5 +97,6 @@ def write(grid: Grid, document: StudyDocument) -> None:
         "On which the frameworks disagree": gallery.between_frameworks(grid, document),
         "On which transfer and training from scratch disagree": gallery.between_strategies(grid, document),
     }
-    text = page.render(document, drawn, matrices, matrix_of, galleries, recipe)
+    sights = gallery.maps(grid, document)
+    text = page.render(document, drawn, matrices, matrix_of, galleries, sights, recipe)
     (folder / "report.html").write_text(text, encoding="utf-8")

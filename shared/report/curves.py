@@ -72,6 +72,16 @@ class Cheapest(Document):
     cheapest: str = Field(description="the one that takes least time among those within one point of the best")
 
 
+class Explanation(Document):
+    """Class-activation maps (Grad-CAM) of both frameworks for the same test images and their true classes."""
+
+    strategy: str
+    shots: Shots
+    seed: int
+    images: list[int] = Field(description="indices of the data set")
+    correlations: list[float | None] = Field(description="of both maps, by image, -1 to 1; null if one is not finite")
+
+
 class StudyDocument(Document):
     """All of ``study.json``."""
 
@@ -86,6 +96,7 @@ class StudyDocument(Document):
     points: list[Point]
     judgements: list[Judgement]
     cheapest: list[Cheapest]
+    explanations: list[Explanation]
     verdict: Verdict = Field(description="the worst of all judgements")
     verdict_sentence: str
 

@@ -22,6 +22,7 @@ def render(
     matrices: Mapping[str, Sequence[Sequence[int]]],
     matrix_of: str,
     galleries: Mapping[str, Sequence[Any]],
+    sights: Sequence[Any],
     recipe: str,
 ) -> str:
     """The page.
@@ -32,6 +33,7 @@ def render(
         matrices: confusion matrix by framework.
         matrix_of: of which cells.
         galleries: pictures by title; see ``shared.gallery.Exhibit``.
+        sights: class-activation maps; see ``shared.gallery.Sight``.
         recipe: as TOML.
     """
     points = {(point.framework, point.strategy, point.shots): point for point in document.points}
@@ -64,6 +66,13 @@ def render(
         matrices=matrices,
         matrix_of=matrix_of,
         galleries={title: exhibits for title, exhibits in galleries.items() if exhibits},
+        sights=sights,
+        explanations=[(each, _smallest(each.correlations)) for each in document.explanations],
         versions=", ".join(f"{name} {version}" for name, version in document.environment.versions.items()),
         recipe=recipe,
     )
+
+
+def _smallest(correlations: Sequence[float | None]) -> str:
+    finite = [each for each in correlations if each is not None]
+    return f"{min(finite):.6f}" if finite and len(finite) == len(correlations) else "not finite"
