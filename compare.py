@@ -13,7 +13,7 @@ from rich.console import Console
 from shared import recipe as recipes
 from shared import results
 from shared.cache import Cache
-from shared.commands import convert, parity, zoo
+from shared.commands import convert, parity, rank, zoo
 from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
@@ -30,6 +30,7 @@ from shared.study import Study
 COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
     "convert": convert.run,
     "parity": parity.run,
+    "rank": rank.run,
     "zoo": zoo.run,
 }
 

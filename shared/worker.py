@@ -34,7 +34,7 @@ def main(implementation: AnyImplementation) -> int:
         phases.add("start", time.time() - float(os.environ.get(SPAWNED_AT, time.time())))
         events.tell("ready")
         cells: Cells | None = None
-        if job.kind == "compare":
+        if job.kind in ("compare", "features"):
             cells = Cells(implementation, job, folder, events, phases)
             cells.run()
         elif job.kind == "trace":

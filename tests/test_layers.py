@@ -29,6 +29,7 @@ FLOORS = {
     "shared.zoo": 1,
     "shared.evaluation": 1,
     "shared.fetch": 2,
+    "shared.transferability": 2,
     "shared.recipe": 2,
     "shared.commands.parser": 2,
     "shared.plan": 3,
@@ -58,8 +59,9 @@ FLOORS = {
     "shared.ladder": 10,
     "tf_impl": 10,
     "torch_impl": 10,
-    "shared.commands": 11,
-    "compare": 12,
+    "shared.ranking": 11,
+    "shared.commands": 12,
+    "compare": 13,
 }
 
 
