@@ -17,11 +17,9 @@ from shared import evaluation
 #: flat at its maximum, so that its own error is about the square of this.
 STEPS, TOLERANCE = 1000, 1e-8
 #: How far alpha / beta may go below the smallest and above the largest squared singular value. Beyond, the evidence is
-#: that of no noise or of no signal, to about the same relative precision.
+#: that of no noise or of no signal, to about this relative precision; and of features that contain the labels, which
+#: would have infinite evidence, it is that of noise this much weaker than the labels.
 FAR = 1e10
-#: Part of a class's labels that no linear function of the features explains, at least. Without it, features that
-#: contain the labels would have infinite evidence.
-LEAST_RESIDUAL = 1e-12
 #: Fewer values than this say nothing about a ranking.
 ENOUGH = 3
 
@@ -58,9 +56,8 @@ def log_evidence(features: Array, targets: Array) -> NDArray[np.float64]:
     u, squares = u[:, kept], s[kept, None] ** 2
     explained = (u.T @ y) ** 2
     total = (y**2).sum(axis=0)
-    outside = np.zeros_like(total)
-    if len(squares) < n:
-        outside = np.maximum(total - explained.sum(axis=0), LEAST_RESIDUAL * total)
+    # What rounding leaves where n directions span everything is nothing.
+    outside = np.maximum(total - explained.sum(axis=0), 0) * (len(squares) < n)
     t = _ratio(squares, explained, outside, n)
     beta = n / ((explained * t / (t + squares)).sum(axis=0) + outside)
     evidence = n * (np.log(beta) - 1 - math.log(2 * math.pi)) - np.log1p(squares / t).sum(axis=0)
