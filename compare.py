@@ -10,7 +10,7 @@ from rich.console import Console
 from shared import recipe as recipes
 from shared import results
 from shared.cache import Cache
-from shared.commands import convert, parity, study, zoo
+from shared.commands import convert, parity, rank, study, zoo
 from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
@@ -27,6 +27,7 @@ from shared.study import Study
 COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
     "convert": convert.run,
     "parity": parity.run,
+    "rank": rank.run,
     "study": study.run,
     "zoo": zoo.run,
 }

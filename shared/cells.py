@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ class Cells:
             loading = self._load(arrays)
             # Of what the network holds, not of what it was given: here a wrong transpose would show.
             digest = checkpoint.digest(self.implementation.dump(self.network, self.backbone_shapes))
-            if self.recipe.frozen_stages:
+            if self.job.kind == "features":
+                self._hand_over(cells, loading, digest)
+            elif self.recipe.frozen_stages:
                 self._train_tails(cells, arrays, loading, digest)
             else:
                 self._train_whole(cells, arrays, loading, digest)
@@ -113,16 +116,13 @@ class Cells:
 
     def _train_tails(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
         """One pass through the frozen stages over the images that any of the cells needs; then the rest trains."""
-        plans = [self.plans[cell.id] for cell in cells]
-        needed = np.unique(np.concatenate([part for each in plans for part in (each.train, each.test)]))
         trained = self._trainable()
         before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
-        with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
-            root = self.job.store if self.job.store is not None else Path(forgotten)
-            outputs, extraction = self._stored(root, needed, cells[0], digest)
+        with self._frozen(cells, digest) as (outputs, extraction):
             # Head and features are small, and are read in every step.
             features = outputs.in_memory_if_small()
-            for number, (cell, drawn) in enumerate(zip(cells, plans, strict=True)):
+            for number, cell in enumerate(cells):
+                drawn = self.plans[cell.id]
                 if number and before:
                     loading += self._load(before)
                 whole = self._load_head(cell, digest)
@@ -135,6 +135,25 @@ class Cells:
                     logits = self._logits("tail", features, drawn.test, cell)
                 phases = {"features": extraction, "training": training, "inference": inference.seconds}
                 self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
+
+    def _hand_over(self, cells: Sequence[Cell], loading: float, digest: str) -> None:
+        """What the frozen stages put out for the training and the test images of each cell; nothing trains."""
+        with self._frozen(cells, digest) as (outputs, extraction):
+            for cell in cells:
+                drawn, folder = self.plans[cell.id], self.folder / cell.id
+                folder.mkdir(parents=True, exist_ok=True)
+                np.save(folder / "train.npy", outputs[drawn.train])
+                np.save(folder / "test.npy", outputs[drawn.test])
+                self._report(cell, {"weights": loading, "features": extraction}, digest)
+
+    @contextmanager
+    def _frozen(self, cells: Sequence[Cell], digest: str) -> Iterator[tuple[Rows, float]]:
+        """Outputs of the frozen stages for the images that any of the cells needs, and the seconds they took."""
+        plans = [self.plans[cell.id] for cell in cells]
+        needed = np.unique(np.concatenate([part for each in plans for part in (each.train, each.test)]))
+        with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
+            root = self.job.store if self.job.store is not None else Path(forgotten)
+            yield self._stored(root, needed, cells[0], digest)
 
     def _train_whole(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
         """Images through the whole network in every step."""
@@ -312,6 +331,10 @@ class Cells:
         if cell.save_model:
             description = describe(self.recipe, self.metadata, self.job.classes)
             model = self.implementation.save(self.network, folder / "model", description).name
+        self._report(cell, phases, weights_digest, model)
+
+    def _report(self, cell: Cell, phases: dict[str, float], weights_digest: str, model: str | None = None) -> None:
+        """Say in the cell's folder what there is to say about it, and tell the parent that it is done."""
         result = CellResult(
             id=cell.id,
             phases={"start": self.phases.seconds["start"], "build": self.build_seconds, **phases},
@@ -319,5 +342,5 @@ class Cells:
             weights_digest=weights_digest,
             model=model,
         )
-        (folder / "cell.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+        (self.folder / cell.id / "cell.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
         self.events.tell("cell", id=cell.id)

@@ -92,11 +92,11 @@ class Job(BaseModel):
     """What one process does. Written as ``job.json`` into the job's folder, where the results go too.
 
     Attributes:
-        kind: "compare" runs cells; "download" fetches the framework's own ImageNet weights; "import" turns the file
-            ``checkpoint`` (in the framework's own format) into a neutral one. Both write ``weights.safetensors``.
-            "export" writes the neutral ``checkpoint`` as ``exported`` plus ``suffix``, and imports that again;
-            "run" only puts images through a neutral checkpoint. "trace" climbs the parity ladder for every case.
-            "data_set" downloads a data set that the framework offers.
+        kind: "compare" runs cells; "features" only puts their images through the frozen backbone; "download" fetches
+            the framework's own ImageNet weights; "import" turns the file ``checkpoint`` (in the framework's own format)
+            into a neutral one. Both write ``weights.safetensors``. "export" writes the neutral ``checkpoint`` as
+            ``exported`` plus ``suffix``, and imports that again; "run" only puts images through a neutral checkpoint.
+            "trace" climbs the parity ladder for every case. "data_set" downloads a data set that the framework offers.
         images: uint8 array (N, S, S, 3) as .npy, opened as a memory map.
         labels: int64 array (N,) as .npy.
         classes: their names, in label order.
@@ -113,7 +113,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["compare", "download", "import", "export", "run", "trace", "data_set"]
+    kind: Literal["compare", "features", "download", "import", "export", "run", "trace", "data_set"]
     recipe: Recipe
     threads: int
     classes: tuple[str, ...] = ()
@@ -151,7 +151,9 @@ class Imported(BaseModel):
 
 
 class CellResult(BaseModel):
-    """What a worker says about one finished cell; its ``logits.npy`` and ``losses.npy`` lie beside it.
+    """What a worker says about one finished cell.
+
+    Beside it lie ``logits.npy`` and ``losses.npy``; of a job of kind "features", ``train.npy`` and ``test.npy``.
 
     If it was asked to explain n images, ``explained.npy`` does, too: maps of their true classes in the order of
     ``Cell.explain``, float32 (n, h, w), 0 to 1 (see ``shared.explain.class_activation_maps``).
@@ -160,7 +162,8 @@ class CellResult(BaseModel):
         phases: seconds by phase; what several cells share (start, build, weights and features of a frozen backbone) is
             given in full to each of them.
         peak_memory_bytes: largest resident memory of the process so far.
-        weights_digest: SHA-256 of all weights before the first training step; equal in both wings.
+        weights_digest: SHA-256 of all weights before the first training step (of the backbone's, if nothing trains);
+            equal in both wings.
         model: file of the kept model, relative to the cell's folder.
     """
 

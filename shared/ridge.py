@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from shared import zoo
-from shared.contract import Array
+
+Array = NDArray[Any]
 
 
-def fit(features: Array, labels: Array, classes: int, penalty: float) -> dict[str, Array]:
+def fit(
+    features: NDArray[Any], labels: NDArray[np.int64], classes: int, penalty: float
+) -> dict[str, NDArray[np.float64]]:
     """The weights of a linear head that predicts one-hot targets with least squares.
 
     Minimises ``|features @ weight.T + bias - targets|^2 + penalty |weight|^2`` (Hoerl and Kennard, 1970); the bias is

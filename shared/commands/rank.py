@@ -1,0 +1,130 @@
+"""``compare.py rank``: which backbone suits a data set, told from frozen features, without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from shared import checkpoint, results, zoo
+from shared import recipe as recipes
+from shared.cache import Cache
+from shared.commands.parser import Parser
+from shared.errors import IDENTICAL_OR_EQUIVALENT, WORKER_FAILED, BadInput, did_you_mean
+from shared.ranking import Candidate, Ranker
+from shared.recipe import WEIGHT_ORIGINS, Recipe
+from shared.report import ranking as report
+from shared.report.console import WIDTH, progress
+
+#: One of each of five families, 2 to 24 million parameters.
+BACKBONES = ("MobileNetV2", "MobileNetV3Large", "EfficientNetB0", "DenseNet121", "ResNet50")
+WEIGHTS = ("torchvision", "keras")
+
+
+def build_parser() -> Parser:
+    """The options of the command."""
+    parser = Parser(
+        prog="compare.py rank",
+        description="Rank backbones for a data set from what they put out, frozen, for its images: by LogME on the "
+        "training images, with the accuracy of the nearest class mean on the test images beside it. Nothing is "
+        "trained unless --train says so.",
+        epilog="Exit status: 0 ranked (what was skipped is told), 2 bad input or nothing left, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data", metavar="NAME", help=_described("data"))
+    parser.add_argument(
+        "--backbone", nargs="+", metavar="NAME", help=f"architectures, or all (default: {' '.join(BACKBONES)})"
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=list(WEIGHTS),
+        metavar="NAME",
+        help="torchvision, keras: the first that can be had of each backbone; random; or checkpoint files, which say "
+        f"themselves what they hold (default: {' '.join(WEIGHTS)})",
+    )
+    parser.add_argument("--framework", choices=("torch", "tensorflow"), default="torch", help="default: torch")
+    parser.add_argument("--shots", default="all", metavar="N", help="training images a class, or all (default: all)")
+    parser.add_argument("--first-seed", metavar="N", help="of the choice of images and of random weights (default: 0)")
+    parser.add_argument("--test-fraction", metavar="X", help=_described("test_fraction"))
+    parser.add_argument("--skip-unreadable", action="store_true", help=_described("skip_unreadable"))
+    parser.add_argument("--image-size", metavar="N", help=_described("image_size"))
+    parser.add_argument("--device", metavar="{auto,cpu}", help=_described("device"))
+    parser.add_argument("--threads", metavar="N", help=_described("threads"))
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument(
+        "--train", action="store_true", help="train a linear head on each, and say how well the scores predicted it"
+    )
+    known.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders of earlier comparisons on the same data, whose accuracies the scores are held against",
+    )
+    parser.add_output_dir("results/<time>-rank/")
+    parser.add_cache_dir()
+    return parser
+
+
+def _described(key: str) -> str:
+    return str(Recipe.model_fields[key].description)
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Rank, print the table, and write ``rank.json``."""
+    options = build_parser().read(arguments)
+    recipe = _recipe(options)
+    chosen = candidates(options.backbone, options.weights)
+    folder = options.output_dir or results.unused("rank")
+    with progress(errors) as tell:
+        ranker = Ranker(chosen, recipe, Cache(options.cache_dir), folder, tell)
+        document = ranker.rank(options.train, options.results)
+    output = Console(width=WIDTH)
+    report.show(document, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    return WORKER_FAILED if ranker.failure else IDENTICAL_OR_EQUIVALENT
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    """Everything but the backbone and its weights: a linear probe without a control, once."""
+    keys = ("data", "shots", "first_seed", "test_fraction", "skip_unreadable", "image_size", "device", "threads")
+    given = {key: value for key in keys if (value := getattr(options, key)) is not None}
+    fixed = {"name": "rank", "seeds": 1, "control": False, "frameworks": [options.framework]}
+    return recipes.validated({**fixed, **given}, "the command line")
+
+
+def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidate]:
+    """The backbones to rank, with the weights of each.
+
+    Raises:
+        BadInput: a backbone or weights are not known, or files and names are mixed.
+    """
+    words = [given.lower() for given in weights if given.lower() in WEIGHT_ORIGINS]
+    files = [given for given in weights if given.lower() not in WEIGHT_ORIGINS]
+    for given in files:
+        if not Path(given).suffix and not Path(given).expanduser().exists():
+            raise BadInput(f"--weights {given}: there is no such file; {did_you_mean(given, WEIGHT_ORIGINS)}")
+    if files and words:
+        raise BadInput(f"--weights {words[0]} and a file ({files[0]}) do not go together; rank one or the other.")
+    if "random" in words and len(words) > 1:
+        raise BadInput("--weights random can always be had and needs no other beside it; leave one out.")
+    if files and backbones:
+        raise BadInput("--backbone does not go with checkpoint files, which name their own; leave it out.")
+    if files:
+        return [_of_file(given) for given in dict.fromkeys(files)]
+    names = list(backbones or BACKBONES)
+    pairs = [zoo.find(name) for name in names] if [name.lower() for name in names] != ["all"] else list(zoo.PAIRS)
+    return [Candidate(name, tuple(words)) for name in dict.fromkeys(pair.name for pair in pairs)]
+
+
+def _of_file(given: str) -> Candidate:
+    path = Path(given).expanduser()
+    if path.is_file() and path.suffix.lower() != ".safetensors":
+        raise BadInput(
+            f"--weights {given} does not say which backbone it holds; make it a neutral checkpoint first: "
+            f"compare.py convert {given} {path.stem}.safetensors --backbone NAME"
+        )
+    return Candidate(checkpoint.read_metadata(path).backbone, (given,))
