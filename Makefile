@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: compare test test-slow parity benchmark check format clean
+.PHONY: compare test test-slow study parity benchmark check format clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -14,6 +14,11 @@ test: check
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or network"
+
+# What transfer buys with few labels, and whether it depends on the framework (half an hour on two cores). Goes on where it
+# was interrupted.
+study: $(INSTALLED)
+	$(BIN)/python compare.py study study
 
 # The whole ladder: all pairs under both semantics in float64 (an hour or more on two cores). Its table is docs/parity.md.
 parity: $(INSTALLED)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from shared import recipe as recipes
 from shared import results
 from shared.cache import Cache
-from shared.commands import convert, parity, rank, study, zoo
 from shared.commands.parser import Parser
 from shared.errors import (
     BAD_INPUT,
@@ -23,14 +23,9 @@ from shared.recipe import Recipe
 from shared.report import console as terminal
 from shared.study import Study
 
-#: Everything but the comparison itself: ``python compare.py NAME ...``.
-COMMANDS: dict[str, Callable[[list[str], Console], int]] = {
-    "convert": convert.run,
-    "parity": parity.run,
-    "rank": rank.run,
-    "study": study.run,
-    "zoo": zoo.run,
-}
+#: Everything but the comparison itself: ``python compare.py NAME ...``, each a module of ``shared.commands``, which is
+#: imported when it is asked for: plots and pages would cost every command a second.
+COMMANDS = ("convert", "parity", "rank", "study", "zoo")
 
 GROUPS = {
     "data": ("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable"),
@@ -102,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         if given and given[0] in COMMANDS:
-            return COMMANDS[given[0]](given[1:], errors)
+            command = importlib.import_module(f"shared.commands.{given[0]}")
+            return int(command.run(given[1:], errors))
         return compare(given, errors)
     except BadInput as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def prepare(
     plans: Mapping[tuple[Shots, int], Plan],
     store: Path | None,
     runtime: Runtime = "tuned",
+    kind: Literal["compare", "features"] = "compare",
 ) -> Job:
     """A job of some cells; labels and plans are written into its folder.
 
@@ -48,12 +50,13 @@ def prepare(
         plans: by number of shots and seed.
         store: keeps outputs of frozen layers for later runs.
         runtime: "tuned", or "stock".
+        kind: "compare" trains and judges, "features" only hands over what the frozen layers put out.
     """
     np.save(folder / "labels.npy", data.labels)
     for cell in cells:
         plans[cell.shots, cell.seed].save(folder / cell.plan)
     return Job(
-        kind="compare",
+        kind=kind,
         recipe=recipe,
         threads=threads,
         classes=data.classes,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from shared import catalogue, checkpoint, dataset, launch, machine, plan, results, sources, transferability
+from shared import catalogue, checkpoint, dataset, jobs, launch, machine, plan, results, sources, transferability
 from shared import recipe as recipes
 from shared.cache import Cache
-from shared.contract import Array, Cell, CellResult, Job, WorkerResult
+from shared.contract import Array, Cell, CellResult, WorkerResult
 from shared.dataset import Dataset
 from shared.errors import BadInput, WorkerFailed
 from shared.fetch import Progress
@@ -168,21 +168,10 @@ class Ranker:
         """What the frozen backbone puts out for the training and the test images, from a process of its own."""
         work = Path(tempfile.mkdtemp(prefix=".rank-", dir=self.folder.absolute()))
         try:
-            np.save(work / "labels.npy", self.used.labels)
-            self.plan.save(work / PLAN)
-            cell = Cell(id=CELL, pretrained=weights is not None, shots=self.shots, seed=recipe.first_seed, plan=PLAN)
-            job = Job(
-                kind="features",
-                recipe=recipe,
-                threads=self.threads,
-                classes=self.used.classes,
-                images=pixels,
-                labels=work / "labels.npy",
-                checkpoint=weights.absolute() if weights else None,
-                store=self.cache.folder("features"),
-                data_digest=pixels.parent.name,
-                cells=(cell,),
-            )
+            key = (self.shots, recipe.first_seed)
+            cell = Cell(id=CELL, pretrained=weights is not None, shots=key[0], seed=key[1], plan=PLAN)
+            where, store = (self.used, pixels, weights), self.cache.folder("features")
+            job = jobs.prepare(work, recipe, self.threads, *where, [cell], {key: self.plan}, store, kind="features")
             worker = launch.run(self.framework, job, work, self._listener(recipe.backbone))
             result = CellResult.model_validate_json((work / CELL / "cell.json").read_text(encoding="utf-8"))
             train, test = (np.load(work / CELL / f"{name}.npy", allow_pickle=False) for name in ("train", "test"))

@@ -30,17 +30,17 @@ def log_evidence(features: Array, targets: Array) -> NDArray[np.float64]:
     """The maximum over alpha and beta of the log evidence of Bayesian linear models, one for each column of targets.
 
     You et al., LogME (ICML 2021), section 4: weights w ~ N(0, I / alpha) and targets y ~ N(F w, I / beta). Their
-    equation 2, with A = alpha I + beta F'F and m = beta A^-1 F'y, is
+    log evidence, with A = alpha I + beta F'F and m = beta A^-1 F'y, is
 
         log p(y | F) = n/2 log beta + D/2 log alpha - n/2 log 2 pi - beta/2 |F m - y|^2 - alpha/2 m'm - 1/2 log |A|
 
-    and their equation 3 repeats, with gamma = sum of beta s^2 / (alpha + beta s^2) over the singular values s of F,
+    and the fixed-point iteration repeats, with gamma = sum of beta s^2 / (alpha + beta s^2) over F's singular values s,
 
         alpha = gamma / m'm,   beta = (n - gamma) / |F m - y|^2.
 
     Both need only z = U'y of F = U S V', and the iteration only t = alpha / beta. At its end beta is the one that
-    maximises equation 2 for that t, n / (sum of z^2 t / (t + s^2) + what lies outside of F's columns), which in a fixed
-    point is equation 3's. Nothing then depends on the scale of the features.
+    maximises the evidence for that t, n / (sum of z^2 t / (t + s^2) + what lies outside of F's columns), in a fixed
+    point the iteration's own. Nothing then depends on the scale of the features.
 
     Args:
         features: (n, D), finite.

@@ -56,13 +56,14 @@ class FakeWorkers:
     def __init__(self) -> None:
         self.cells: list[str] = []
         self.lives: int | None = None
+        self.ending: BaseException | None = None
 
     def run(self, framework: str, job: Job, folder: Path, listen: launch.Listener) -> WorkerResult:
         assert job.labels is not None
         labels = np.load(job.labels)
         for cell in job.cells:
             if self.lives is not None and len(self.cells) >= self.lives:
-                raise WorkerFailed(f"the {framework} worker was killed.", framework)
+                raise self.ending or WorkerFailed(f"the {framework} worker was killed.", framework)
             self.cells.append(f"{framework} {job.recipe.strategy} {job.recipe.solver} {cell.id}")
             (folder / cell.id).mkdir()
             test = Plan.load(folder / cell.plan).test
@@ -143,6 +144,28 @@ def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorker
     assert numbers(finished(grid_in(pieces, photos))) == whole
     assert len(workers.cells) == len(set(workers.cells)) == 24
     assert not list((pieces / "out").glob(".work-*"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "words"),
+    [(None, 3, "worker was killed"), (KeyboardInterrupt(), 130, "what was finished has been kept")],
+)
+def test_an_early_end_leaves_a_report(
+    ending: BaseException | None,
+    status: int,
+    words: str,
+    tmp_path: Path,
+    photos: Path,
+    workers: FakeWorkers,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workers.lives, workers.ending = 5, ending
+    folders = ["--output-dir", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
+    given = ["study", "--data", str(photos), *map(str, OPTIONS), "--strategies", "ridge", "--jobs", "1"]
+    assert compare.main([*given, *folders]) == status
+    assert words in capsys.readouterr().err
+    assert "5 of 8 cells are finished" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not list((tmp_path / "out").glob(".work-*"))
 
 
 def test_other_settings_are_other_cells(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
