@@ -97,7 +97,7 @@ class Job(BaseModel):
             into a neutral one. Both write ``weights.safetensors``. "export" writes the neutral ``checkpoint`` as
             ``exported`` plus ``suffix``, and imports that again; "run" only puts images through a neutral checkpoint.
             "trace" climbs the parity ladder for every case. "data_set" downloads a data set that the framework offers.
-        images: uint8 array (N, S, S, 3) as .npy, opened as a memory map.
+        images: uint8 array (N, S, S, 3) as .npy, read a batch at a time.
         labels: int64 array (N,) as .npy.
         classes: their names, in label order.
         checkpoint: neutral checkpoint for the pretrained cells, or the file to import.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,8 +27,8 @@ def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> No
 class Rows:
     """The rows of an array in a ``.npy`` file.
 
-    The file is mapped anew for every access. A map that stays open counts what was ever read through it as resident
-    memory of the process, which would then grow with the data set.
+    Read and written with plain file access. What is read through a memory map counts as resident memory of the process,
+    which would grow with the data set, and a map of its own for every batch costs page faults.
 
     Attributes:
         shape: of the whole array, (N, ...).
@@ -54,16 +56,44 @@ class Rows:
         """Size of the whole array in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * int(self.dtype.itemsize)
 
-    def _map(self, mode: Any) -> NDArray[Any]:
-        return np.memmap(self.path, self.dtype, mode, self._offset, self.shape)
-
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
         """A copy of the chosen rows, (n, ...)."""
-        return np.array(self._map("r")[rows])
+        chosen = self._indices(rows)
+        values = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        with self.path.open("rb", buffering=0) as file:
+            for first, part in self._stretches(chosen, values):
+                file.seek(first)
+                while len(part):
+                    count = file.readinto(part)
+                    if not count:
+                        raise OSError(f"{self.path} ends before its last row")
+                    part = part[count:]
+        return values
 
     def __setitem__(self, rows: NDArray[np.int64] | slice, values: NDArray[Any]) -> None:
         """Write the chosen rows."""
-        self._map("r+")[rows] = values
+        chosen = self._indices(rows)
+        whole = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        whole[:] = values
+        with self.path.open("r+b") as file:
+            for first, part in self._stretches(chosen, whole):
+                file.seek(first)
+                file.write(part)
+
+    def _indices(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
+            raise IndexError(f"{self.path} has {len(self)} rows, and not row {chosen.min()} or {chosen.max()}")
+        return chosen
+
+    def _stretches(self, chosen: NDArray[np.int64], values: NDArray[Any]) -> Iterator[tuple[int, memoryview]]:
+        """Where each stretch of neighbouring rows begins in the file, and its part of the values as bytes."""
+        row_bytes = values[:1].nbytes
+        bounds = [0, *(np.flatnonzero(np.diff(chosen) != 1) + 1).tolist(), len(chosen)]
+        for start, stop in itertools.pairwise(bounds):
+            if stop > start and row_bytes:
+                part = values[start:stop].reshape(-1).view(np.uint8)
+                yield self._offset + int(chosen[start]) * row_bytes, part.data
 
     def in_memory_if_small(self) -> Rows | NDArray[Any]:
         """The whole array if it is small, otherwise these rows."""

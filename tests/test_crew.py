@@ -55,7 +55,8 @@ def test_results_come_in_order_and_no_more_run_than_may(at_once: int, monkeypatc
         return result(float(folder.name))
 
     monkeypatch.setattr(launch, "run", run)
-    found = Crew(at_once).run(tasks(*["torch"] * 5))
+    five: list[Framework] = ["torch"] * 5
+    found = Crew(at_once).run(tasks(*five))
     assert [each.wall_seconds for each in found] == [0, 1, 2, 3, 4]
     assert most == at_once
 

@@ -22,6 +22,11 @@ def test_rows_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows[np.array([1, 4, 0])], np.stack([values[1], values[0], np.zeros((2, 3))]))
     # An ordinary file: NumPy reads it, too.
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), rows[:])
+    np.testing.assert_array_equal(rows[1:4], np.load(tmp_path / "a.npy")[1:4])
+    assert rows[np.array([], dtype=np.int64)].shape == (0, *rows.shape[1:])
+    for outside in (-1, len(rows)):
+        with pytest.raises(IndexError, match="and not row"):
+            rows[np.array([0, outside])]
 
 
 def test_what_was_read_can_be_changed_without_changing_the_file(tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ def show(document: StudyDocument, console: Console) -> None:
 def _table(document: StudyDocument, framework: Framework) -> Table:
     """Accuracy in per cent: strategies by shots."""
     first = next(iter(document.recipes.values()))
-    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
-    table.add_column(TITLES[framework])
+    title = f"{TITLES[framework]}: accuracy, %, by labelled images a class"
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
     for shots in first.shots:
-        table.add_column(f"{shots} shot{'s' if shots != 1 else ''}" if shots != "all" else "all", justify="right")
+        table.add_column(str(shots), justify="right", no_wrap=True)
     by_key = {(point.strategy, point.shots): point for point in document.points if point.framework == framework}
     for strategy in document.recipes:
         row = [by_key.get((strategy, shots)) for shots in first.shots]
@@ -60,7 +61,7 @@ def notes(document: StudyDocument) -> list[str]:
     if len(document.results) < document.cells:
         lines.append(f"{len(document.results)} of {document.cells} cells are finished; the same command goes on.")
     if any(point.accuracy.interval for point in document.points):
-        lines.append("Accuracy in per cent, mean over seeds ± half of the 95 % confidence interval.")
+        lines.append("Mean over seeds ± half of the 95 % confidence interval.")
     for each in document.cheapest:
         amount = "all images" if each.shots == "all" else f"{each.shots} shot{'s' if each.shots != 1 else ''}"
         tail = "" if each.best == each.cheapest else f"; {each.cheapest} comes within a point of it in the least time"
