@@ -265,6 +265,8 @@ def validated(values: dict[str, Any], where: str, overrides: Collection[str] = (
         BadInput: naming the key, the value and the nearest valid one.
     """
     for key in values:
+        if key == "strategies":
+            raise BadInput(f"{where} is the recipe of a study; run it with compare.py study.")
         if key not in Recipe.model_fields:
             raise BadInput(f"{where}: unknown recipe key {key!r}; {did_you_mean(key, field_names())}")
     try:

@@ -222,6 +222,17 @@ def test_the_page_needs_nothing_and_runs_nothing(page: Path) -> None:
         assert (page.parent / name).stat().st_size > 500
 
 
+def test_the_shipped_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = strategies.read("study", {})
+    assert list(recipes) == list(strategies.DEFAULTS)
+    written = tmp_path / "again.toml"
+    written.write_text(strategies.as_toml(recipes), encoding="utf-8")
+    assert strategies.read(str(written), {}) == recipes
+    # It is not for the command that runs one recipe.
+    assert compare.main([str(written)]) == 2
+    assert "is the recipe of a study; run it with compare.py study." in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_recipe_of_a_report_repeats_it(page: Path) -> None:
     again = strategies.read(str(page.parent / "recipe.toml"), {})
     document = StudyDocument.model_validate_json((page.parent / "study.json").read_text(encoding="utf-8"))
