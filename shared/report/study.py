@@ -48,11 +48,11 @@ def _table(document: StudyDocument, framework: Framework) -> Table:
 
 
 def percent(estimate: Estimate, sign: bool = False) -> str:
-    """A mean with half the width of its interval, in per cent: ``81.2 ± 3.4``."""
+    """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``."""
     mean = f"{100 * estimate.mean:{'+' if sign else ''}.1f}"
     if estimate.interval is None:
         return mean
-    return f"{mean} ± {50 * (estimate.interval[1] - estimate.interval[0]):.1f}"
+    return f"{mean} ±{50 * (estimate.interval[1] - estimate.interval[0]):.1f}"
 
 
 def notes(document: StudyDocument) -> list[str]:
