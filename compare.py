@@ -8,17 +8,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from shared import agreement, results
 from shared import recipe as recipes
-from shared import results
 from shared.cache import Cache
 from shared.commands.parser import Parser
-from shared.errors import (
-    BAD_INPUT,
-    DIFFERENT_OR_INCONCLUSIVE,
-    IDENTICAL_OR_EQUIVALENT,
-    BadInput,
-    WorkerFailed,
-)
+from shared.errors import BAD_INPUT, BadInput, WorkerFailed
 from shared.recipe import Recipe
 from shared.report import console as terminal
 from shared.study import Study
@@ -132,8 +126,7 @@ def compare(arguments: list[str], errors: Console) -> int:
     output = Console(width=terminal.WIDTH)
     terminal.show(comparison, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
-    good = comparison.verdict in ("identical", "equivalent", "not compared")
-    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+    return agreement.exit_status(comparison.verdict)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.records import Record, Records, Row
+from shared.report.markdown import table
 
 #: From the colour-blind safe palette of Okabe and Ito (2008).
 COLOURS = {"torch": "#0072B2", "tensorflow": "#E69F00", None: "#999999"}
@@ -44,13 +45,9 @@ def write(records: Records, order: list[str], path: Path) -> None:
     path.write_text("\n".join([*parts, _machines(chosen)]), encoding="utf-8")
 
 
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines]) + "\n"
-
-
 def _ratios(rows: list[Row]) -> str:
     head = ["measured", "framework", "against", "ours", "reference", "ratio", "range", "target", "reached"]
-    return _table(head, [_cells(row, number) for number, row in enumerate(rows, start=1)])
+    return table(head, [_cells(row, number) for number, row in enumerate(rows, start=1)])
 
 
 def _cells(row: Row, number: int) -> list[str]:
@@ -101,7 +98,7 @@ def _machines(records: dict[str, Record]) -> str:
         ]
         for name, record in records.items()
     ]
-    parts = ["## When and where\n", _table(["benchmark", "date (UTC)", "pairs", "took", "load before"], lines)]
+    parts = ["## When and where\n", table(["benchmark", "date (UTC)", "pairs", "took", "load before"], lines)]
     by_facts: dict[str, list[str]] = {}
     for name, record in records.items():
         where = record.machine

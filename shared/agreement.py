@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from shared import evaluation, statistics
-from shared.contract import Array
+from shared.contract import Array, Cell
 from shared.differences import largest_difference
-from shared.report.comparison import Agreement, Verdict
+from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT
+from shared.jobs import Finished
+from shared.plan import Plan
+from shared.recipe import Framework
+from shared.report.comparison import AGREEING, Agreement, Verdict
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,32 @@ class Paired:
     labels: Array
     tensorflow: Side
     torch: Side
+
+
+def measured(
+    framework: Framework, strategy: str, cell: Cell, drawn: Plan, labels: Array, found: Finished
+) -> dict[str, Any]:
+    """What a finished cell achieved, as the fields of ``shared.report.comparison.Measured``.
+
+    Args:
+        framework: which did it.
+        strategy: its name.
+        cell: which it is.
+        drawn: its plan.
+        labels: of the plan's test images.
+        found: what the process left.
+    """
+    return {
+        "framework": framework,
+        "strategy": strategy,
+        "shots": cell.shots,
+        "seed": cell.seed,
+        "training_images": len(drawn.train),
+        "test_images": len(drawn.test),
+        "peak_memory_bytes": found.said.peak_memory_bytes,
+        "weights_digest": found.said.weights_digest,
+        **asdict(evaluation.evaluate(found.logits, labels)),
+    }
 
 
 def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
@@ -79,6 +110,12 @@ def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
         else None,
     )
     return agreement, differences
+
+
+def exit_status(verdict: Verdict) -> int:
+    """0 if nothing speaks against agreement, also because nothing was compared; 1 otherwise."""
+    good = verdict in AGREEING or verdict == "not compared"
+    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
 
 
 def judge(agreement: Agreement, differences: Array, margin: float) -> tuple[Verdict, str]:

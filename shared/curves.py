@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from shared import agreement, evaluation, explain, launch, machine, statistics
-from shared.contract import Array, Cell, CellResult
+from shared import agreement, evaluation, explain, jobs, statistics
+from shared.contract import Array, Cell
 from shared.grid import Done, Grid
 from shared.recipe import Framework, Shots
 from shared.report.comparison import Environment, Verdict
@@ -42,17 +41,8 @@ def document(grid: Grid) -> StudyDocument:
     return StudyDocument(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipes=grid.recipes,
-        environment=Environment(
-            versions=grid.versions,
-            python=platform.python_version(),
-            platform=platform.platform(),
-            cpu=machine.cpu_name(),
-            cores=machine.available_cores(),
-            threads=grid.threads,
-            allocator=launch.allocator(),
-            devices={},
-            load_average_before=grid.load,
-        ),
+        # What they ran on is not kept with the cells, which may come from several runs.
+        environment=Environment.here(grid.versions, grid.threads, {}, grid.load),
         classes=list(grid.data.classes),
         images=len(grid.data),
         cells=grid.size,
@@ -103,23 +93,14 @@ def _explanations(grid: Grid) -> Iterator[Explanation]:
 def _measured(grid: Grid, done: Done) -> Measured:
     drawn = grid.branches[done.strategy].plans[done.cell.shots, done.cell.seed]
     labels = grid.data.labels[drawn.test]
-    said = CellResult.model_validate_json((done.folder / "cell.json").read_text(encoding="utf-8"))
-    logits, losses = (np.load(done.folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "losses"))
+    found = jobs.finished(done.folder)
     result = Result(
-        framework=done.framework,
-        strategy=done.strategy,
-        shots=done.cell.shots,
-        seed=done.cell.seed,
-        training_images=len(drawn.train),
-        test_images=len(drawn.test),
-        **asdict(evaluation.evaluate(logits, labels)),
-        seconds=sum(said.phases[phase] for phase in ("features", "training", "inference")),
-        peak_memory_bytes=said.peak_memory_bytes,
-        weights_digest=said.weights_digest,
+        **agreement.measured(done.framework, done.strategy, done.cell, drawn, labels, found),
+        seconds=sum(found.said.phases[phase] for phase in ("features", "training", "inference")),
         folder=str(done.folder.relative_to(grid.folder)),
     )
-    side = agreement.Side(logits, losses, said.weights_digest)
-    return Measured(result, side, labels, evaluation.predictions(logits) == labels)
+    side = agreement.Side(found.logits, found.losses, found.said.weights_digest)
+    return Measured(result, side, labels, evaluation.predictions(found.logits) == labels)
 
 
 def _points(grid: Grid, results: Sequence[Result]) -> Iterator[Point]:

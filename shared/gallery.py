@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -15,46 +13,14 @@ from shared.contract import Array
 from shared.grid import Grid
 from shared.report.console import TITLES
 from shared.report.curves import Result, StudyDocument
+from shared.report.page import Exhibit, Sight
+from shared.report.plots import data_uri
 from shared.strategies import BASELINE
 
 #: At most so many of a kind, and their side in pixels.
 MOST, SIDE = 12, 112
 #: Class-activation maps that are shown.
 SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """One picture.
-
-    Attributes:
-        picture: JPEG as a data URI.
-        true: its class.
-        said: who says what it is.
-        where: strategy, shots, seed.
-    """
-
-    picture: str
-    true: str
-    said: dict[str, str]
-    where: str
-
-
-@dataclass(frozen=True)
-class Sight:
-    """Where both frameworks look when they see one picture.
-
-    Attributes:
-        pictures: JPEGs as data URIs, by what they show.
-        true: its class, for which the maps are.
-        correlation: of the two maps, or None.
-        where: strategy, shots, seed.
-    """
-
-    pictures: dict[str, str]
-    true: str
-    correlation: float | None
-    where: str
 
 
 def between_frameworks(grid: Grid, document: StudyDocument) -> list[Exhibit]:
@@ -150,7 +116,7 @@ def thumbnail(pixels: Array) -> str:
     picture.thumbnail((SIDE, SIDE))
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+    return data_uri("image/jpeg", written.getvalue())
 
 
 def _pairs(document: StudyDocument) -> Iterator[tuple[Result, Result]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -9,7 +10,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "numpy", "scikit-lear
 _NOT_OF_A_CELL = {"name", "seeds", "first_seed", "frameworks", "margin", "data", "skip_unreadable"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Branch:
     """One strategy of a study, with what it needs.
 
@@ -43,12 +44,14 @@ class Branch:
         pixels: its images in the cache, (N, S, S, 3).
         weights: neutral checkpoint, or None where all weights are drawn.
         plans: by number of shots and seed.
+        digest: of everything that the numbers of its cells depend on.
     """
 
     recipe: Recipe
     pixels: Path
     weights: Path | None
-    plans: dict[tuple[Shots, int], Plan] = field(default_factory=dict)
+    plans: dict[tuple[Shots, int], Plan]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -102,17 +105,12 @@ class Grid:
         self.branches: dict[str, Branch] = {}
         loaded = catalogue.load(self.common.data, self.cache, self.progress)
         for strategy, recipe in self.recipes.items():
-            stored = recipe.resize_to if recipe.crop else recipe.size
             skipping = (recipe.skip_unreadable, self.progress)
-            self.data, pixels = dataset.pixels(loaded, recipe.resize_to, stored, self.cache, *skipping)
+            sizes = (recipe.resize_to, recipe.stored_size)
+            self.data, pixels = dataset.pixels(loaded, *sizes, self.cache, *skipping)
             weights = sources.resolve(recipe, self.cache, machine.available_cores(), self.progress)
-            branch = Branch(recipe, pixels, weights)
-            for shots in recipe.shots:
-                for seed in recipe.seed_list:
-                    names = list(self.data.classes)
-                    drawn = plan.draw(recipe, self.data.labels, self.data.is_test, names, seed, shots)
-                    branch.plans[shots, seed] = drawn
-            self.branches[strategy] = branch
+            plans = plan.draw_all(recipe, self.data.labels, self.data.is_test, list(self.data.classes))
+            self.branches[strategy] = Branch(recipe, pixels, weights, plans, self._digest(recipe, pixels, weights))
 
     @property
     def size(self) -> int:
@@ -129,9 +127,7 @@ class Grid:
             (strategy, framework, cells)
             for strategy, branch in self.branches.items()
             for framework in branch.recipe.frameworks
-            if (
-                cells := [each for each in self._cells(strategy) if not self._place(framework, strategy, each).is_dir()]
-            )
+            if (cells := self._unfinished(framework, strategy))
         ]
         finished = self.size - sum(len(cells) for *_, cells in pending)
         self.progress("cells of the study", finished, self.size)
@@ -206,19 +202,21 @@ class Grid:
         return listen
 
     def _place(self, framework: Framework, strategy: str, cell: Cell) -> Path:
-        """Where a finished cell lies. The name ends with a digest of everything that its numbers depend on."""
-        branch = self.branches[strategy]
-        recipe = branch.recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL)
+        """Where a finished cell lies."""
+        name = f"{framework}-{strategy}-shots{cell.shots}-seed{cell.seed}-{self.branches[strategy].digest}"
+        return self.folder / "cells" / name
+
+    def _digest(self, recipe: Recipe, pixels: Path, weights: Path | None) -> str:
+        """Of everything that the numbers of a strategy's cells depend on."""
         key = {
             "version": CELLS_VERSION,
             "packages": self.versions,
-            "recipe": recipe,
+            "recipe": recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL),
             "threads": self.threads,
-            "pixels": branch.pixels.parent.name,
-            "weights": _digest(branch.weights),
+            "pixels": pixels.parent.name,
+            "weights": _sha256(weights) if weights else None,
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / "cells" / f"{framework}-{strategy}-shots{cell.shots}-seed{cell.seed}-{digest}"
+        return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:
@@ -227,14 +225,8 @@ def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:
     return tuple(int(index) for index in indices[places])
 
 
-_digests: dict[tuple[Path, float], str] = {}
-
-
-def _digest(path: Path | None) -> str | None:
-    """SHA-256 of a file, which is read once as long as it does not change."""
-    if path is None:
-        return None
-    key = (path, path.stat().st_mtime)
-    if key not in _digests:
-        _digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _digests[key]
+@functools.cache
+def _sha256(path: Path) -> str:
+    """Of a file that most strategies share."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

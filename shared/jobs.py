@@ -1,17 +1,34 @@
-"""Jobs that run cells: what a framework's process needs lies in its folder before it starts."""
+"""Jobs that run cells: what a framework's process finds in its folder when it starts, and what it leaves there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from shared.contract import Cell, Job, Runtime
+from shared.contract import Array, Cell, CellResult, Job, Runtime
 from shared.dataset import Dataset
 from shared.plan import Plan
 from shared.recipe import Recipe, Shots
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell that a process has finished: what it says, its test logits (N, classes), and the losses of all steps."""
+
+    said: CellResult
+    logits: Array
+    losses: Array
+
+
+def finished(folder: Path) -> Finished:
+    """Read a finished cell."""
+    said = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
+    logits, losses = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "losses"))
+    return Finished(said, logits, losses)
 
 
 def cell_id(pretrained: bool, shots: Shots, seed: int) -> str:

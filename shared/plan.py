@@ -115,6 +115,17 @@ def split(
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
+def draw_all(
+    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str]
+) -> dict[tuple[Shots, int], Plan]:
+    """The plans of all runs, by number of shots and seed. Arguments and errors as in ``draw``."""
+    return {
+        (shots, seed): draw(recipe, labels, is_test, classes, seed, shots)
+        for shots in recipe.shots
+        for seed in recipe.seed_list
+    }
+
+
 def draw(
     recipe: Recipe,
     labels: NDArray[np.int64],

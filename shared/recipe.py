@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from shared import zoo
@@ -191,6 +192,11 @@ class Recipe(BaseModel):
         return self.resize or round(self.size * 256 / 224)
 
     @property
+    def stored_size(self) -> int:
+        """Side in pixels of the images as they are decoded: larger than the input where crops are drawn from them."""
+        return self.resize_to if self.crop else self.size
+
+    @property
     def frozen_stages(self) -> int:
         """How many of the first stages put out the same for an image in every step, so that once is enough."""
         return 0 if self.flip or self.crop else self.first_trained_stage
@@ -214,6 +220,14 @@ class Recipe(BaseModel):
         """The seeds, in order."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
+    def given(self) -> dict[str, Any]:
+        """Keys and plain values, without those that are None, as TOML can say them."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
+
+    def as_toml(self) -> str:
+        """A file that ``read`` reads again."""
+        return tomli_w.dumps(self.given())
+
 
 def field_names() -> list[str]:
     """The recipe's keys, in order."""
@@ -230,27 +244,30 @@ def read(source: str | None, overrides: dict[str, Any]) -> Recipe:
     Raises:
         BadInput: the file is missing or is not TOML, or a key or a value is not valid.
     """
-    values: dict[str, Any] = {}
-    where = "the command line"
-    if source is not None:
-        path = find(source)
-        where = str(path)
-        values = read_toml(path)
-        values.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem))
+    values, where = load(source)
+    if "strategies" in values:
+        raise BadInput(f"{where} is the recipe of a study; run it with compare.py study.")
     given = {key: value for key, value in overrides.items() if value is not None}
     return validated({**values, **given}, where, given)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says.
+def load(source: str | None) -> tuple[dict[str, Any], str]:
+    """What a TOML file says, with a name if it gives none, and where that stands, for messages.
+
+    Args:
+        source: as for ``read``.
 
     Raises:
-        BadInput: it cannot be read, or is no TOML.
+        BadInput: there is no such file, it cannot be read, or it is no TOML.
     """
+    if source is None:
+        return {}, "the command line"
+    path = _find(source)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
+    return {"name": re.sub(r"[^\w.-]+", "-", path.stem), **values}, str(path)
 
 
 def validated(values: dict[str, Any], where: str, overrides: Collection[str] = ()) -> Recipe:
@@ -265,8 +282,6 @@ def validated(values: dict[str, Any], where: str, overrides: Collection[str] = (
         BadInput: naming the key, the value and the nearest valid one.
     """
     for key in values:
-        if key == "strategies":
-            raise BadInput(f"{where} is the recipe of a study; run it with compare.py study.")
         if key not in Recipe.model_fields:
             raise BadInput(f"{where}: unknown recipe key {key!r}; {did_you_mean(key, field_names())}")
     try:
@@ -275,12 +290,7 @@ def validated(values: dict[str, Any], where: str, overrides: Collection[str] = (
         raise BadInput(_sentence(error, where, overrides)) from None
 
 
-def find(source: str) -> Path:
-    """The file of a recipe: a path, or the name of one in ``recipes/`` (with or without ``.toml``).
-
-    Raises:
-        BadInput: there is none.
-    """
+def _find(source: str) -> Path:
     for path in (Path(source), RECIPES / source, RECIPES / f"{source}.toml"):
         if path.is_file():
             return path

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from shared import zoo
 
-Array = NDArray[Any]
-
 
 def fit(
     features: NDArray[Any], labels: NDArray[np.int64], classes: int, penalty: float

@@ -47,13 +47,7 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
     Raises:
         BadInput: the file, a key, a value or a name is not valid.
     """
-    common: dict[str, Any] = {}
-    where = "the command line"
-    if source is not None:
-        path = recipes.find(source)
-        where = str(path)
-        common = recipes.read_toml(path)
-        common.setdefault("name", re.sub(r"[^\w.-]+", "-", path.stem))
+    common, where = recipes.load(source)
     tables = common.pop("strategies", None) or DEFAULTS
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise BadInput(f"{where}: strategies is not a table of tables; write [strategies.NAME] and keys below it.")
@@ -76,10 +70,7 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
 
 def as_toml(found: Mapping[str, Recipe]) -> str:
     """The recipes of a study as a file that ``read`` reads again: common keys, then a table for each strategy."""
-    dumped = {
-        name: {key: value for key, value in recipe.model_dump(mode="json").items() if value is not None}
-        for name, recipe in found.items()
-    }
+    dumped = {name: recipe.given() for name, recipe in found.items()}
     first = next(iter(dumped.values()))
     common = {
         key: value

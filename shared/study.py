@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime
 import math
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from shared import (
     agreement,
@@ -31,7 +29,7 @@ from shared import (
     switches,
 )
 from shared.cache import Cache
-from shared.contract import Array, Cell, CellResult, Runtime, WorkerResult
+from shared.contract import Array, Cell, Runtime, WorkerResult
 from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
@@ -88,18 +86,15 @@ class Study:
         results.make(self.folder)
         recipe, load = self.recipe, machine.load_average()
         data = catalogue.load(recipe.data, self.cache, self.progress)
-        stored = recipe.resize_to if recipe.crop else recipe.size
-        data, pixels = dataset.pixels(data, recipe.resize_to, stored, self.cache, recipe.skip_unreadable, self.progress)
-        plans = {
-            (shots, seed): plan.draw(recipe, data.labels, data.is_test, list(data.classes), seed, shots)
-            for shots in recipe.shots
-            for seed in recipe.seed_list
-        }
+        data, pixels = dataset.pixels(
+            data, recipe.resize_to, recipe.stored_size, self.cache, recipe.skip_unreadable, self.progress
+        )
+        plans = plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
         weights = sources.resolve(recipe, self.cache, self.threads, self.progress)
         self.data, self.load, self.weights = data, load, weights
         self.pixels, self.plans = pixels, plans
         self._clear()
-        (self.folder / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
+        (self.folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
         try:
             self._take_turns()
         except (WorkerFailed, KeyboardInterrupt):
@@ -219,30 +214,20 @@ class Study:
         logits_folder.mkdir(exist_ok=True)
         drawn = self.plans[cell.shots, cell.seed]
         labels = self.data.labels[drawn.test]
-        result = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
-        logits = np.load(folder / "logits.npy", allow_pickle=False)
-        losses = np.load(folder / "losses.npy", allow_pickle=False)
+        found = jobs.finished(folder)
         name = f"{framework}-{cell.id}" if is_main else f"{framework}-{variant.label}-{cell.id}"
         kept = logits_folder / f"{name}.npy"
         shutil.move(folder / "logits.npy", kept)
-        if result.model is not None and is_main:
+        if found.said.model is not None and is_main:
             models.mkdir(exist_ok=True)
             for file in folder.glob("model.*"):
                 shutil.move(file, models / f"{framework}{file.suffix}")
         self.runs[variant].append(
             Run(
-                framework=framework,
-                strategy=self.recipe.strategy,
+                **agreement.measured(framework, self.recipe.strategy, cell, drawn, labels, found),
                 pretrained=cell.pretrained,
-                shots=cell.shots,
-                seed=cell.seed,
-                training_images=len(drawn.train),
-                test_images=len(drawn.test),
-                **asdict(evaluation.evaluate(logits, labels)),
-                phases=result.phases,
-                peak_memory_bytes=result.peak_memory_bytes,
-                weights_digest=result.weights_digest,
-                losses=[float(loss) if math.isfinite(loss) else None for loss in losses],
+                phases=found.said.phases,
+                losses=[float(loss) if math.isfinite(loss) else None for loss in found.losses],
                 logits=str(kept.relative_to(self.folder)),
             )
         )
@@ -313,17 +298,9 @@ class Study:
     def _environment(self) -> Environment:
         workers = self._workers(self.main)
         versions = {name: version for worker in workers.values() for name, version in worker.versions.items()}
-        return Environment(
-            versions=versions | {"numpy": np.__version__},
-            python=platform.python_version(),
-            platform=platform.platform(),
-            cpu=machine.cpu_name(),
-            cores=machine.available_cores(),
-            threads=self.threads,
-            allocator=launch.allocator() if self.main.runtime == "tuned" else {},
-            devices={framework: worker.device for framework, worker in workers.items()},
-            load_average_before=self.load,
-        )
+        devices = {framework: worker.device for framework, worker in workers.items()}
+        versions |= {"numpy": np.__version__}
+        return Environment.here(versions, self.threads, devices, self.load, tuned=self.main.runtime == "tuned")
 
     def _agreement(self, runs: list[Run]) -> tuple[Agreement, Array]:
         """How far the frameworks agree over some runs, and the paired accuracy differences behind it."""
@@ -359,8 +336,3 @@ def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, floa
     for framework, shots in sorted(with_transfer.keys() & without.keys()):
         gains.setdefault(framework, {})[shots] = with_transfer[framework, shots] - without[framework, shots]
     return gains
-
-
-def as_toml(recipe: Recipe) -> str:
-    """The recipe as a file that ``compare.py`` reads again."""
-    return tomli_w.dumps({key: value for key, value in recipe.model_dump(mode="json").items() if value is not None})

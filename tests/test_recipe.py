@@ -10,7 +10,6 @@ import compare
 from shared import recipe as recipes
 from shared.errors import BadInput
 from shared.recipe import RECIPES, Recipe
-from shared.study import as_toml
 
 
 def test_defaults_are_the_default_run() -> None:
@@ -39,7 +38,7 @@ def test_every_shipped_recipe_is_valid_and_survives_being_written(path: Path, tm
     recipe = recipes.read(path.stem, {})
     assert recipe.name == path.stem
     written = tmp_path / "again.toml"
-    written.write_text(as_toml(recipe), encoding="utf-8")
+    written.write_text(recipe.as_toml(), encoding="utf-8")
     assert recipes.read(str(written), {}) == recipe
 
 

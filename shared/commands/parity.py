@@ -12,7 +12,7 @@ from rich.console import Console
 from shared import checkpoint, machine, results, sources, switches, zoo
 from shared import recipe as recipes
 from shared.cache import Cache
-from shared.commands.parser import Parser
+from shared.commands.parser import Parser, at_least
 from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
 from shared.ladder import Climb, Ladder
 from shared.report import ladder as report
@@ -71,13 +71,8 @@ def run(arguments: list[str], errors: Console) -> int:
     if options.switch == ["list"]:
         report.list_switches(output)
         return IDENTICAL_OR_EQUIVALENT
-    for name, least in (("seeds", 1), ("first_seed", 0), ("threads", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise BadInput(f"--{name.replace('_', '-')} {value} is too small; give {least} or more.")
-    pairs = zoo.PAIRS
-    if [name.lower() for name in options.backbone] != ["all"]:
-        pairs = tuple(dict.fromkeys(zoo.find(name) for name in options.backbone))
+    at_least(options, seeds=1, first_seed=0, threads=1)
+    pairs = zoo.select(options.backbone)
     for pair in pairs:
         switches.check(options.switch, pair, options.precision)
     folder = options.output_dir or results.unused("parity")

@@ -59,6 +59,18 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def at_least(options: argparse.Namespace, **least: int) -> None:
+    """Check numbers that were given, or have a default; ``first_seed=0`` says what --first-seed has to be at least.
+
+    Raises:
+        BadInput: one is too small.
+    """
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and value < smallest:
+            raise BadInput(f"--{name.replace('_', '-')} {value} is too small; give {smallest} or more.")
+
+
 def _metavar(annotation: Any) -> str:
     """What stands for a value in the help: a whole number, a number, or a word."""
     kinds = {annotation, *typing.get_args(annotation)}

@@ -32,7 +32,7 @@ def build_parser() -> Parser:
         epilog="Exit status: 0 ranked (what was skipped is told), 2 bad input or nothing left, 3 a worker failed.",
         allow_abbrev=False,
     )
-    parser.add_argument("--data", metavar="NAME", help=_described("data"))
+    parser.add_recipe_option("data")
     parser.add_argument(
         "--backbone", nargs="+", metavar="NAME", help=f"architectures, or all (default: {' '.join(BACKBONES)})"
     )
@@ -47,11 +47,8 @@ def build_parser() -> Parser:
     parser.add_argument("--framework", choices=("torch", "tensorflow"), default="torch", help="default: torch")
     parser.add_argument("--shots", default="all", metavar="N", help="training images a class, or all (default: all)")
     parser.add_argument("--first-seed", metavar="N", help="of the choice of images and of random weights (default: 0)")
-    parser.add_argument("--test-fraction", metavar="X", help=_described("test_fraction"))
-    parser.add_argument("--skip-unreadable", action="store_true", help=_described("skip_unreadable"))
-    parser.add_argument("--image-size", metavar="N", help=_described("image_size"))
-    parser.add_argument("--device", metavar="{auto,cpu}", help=_described("device"))
-    parser.add_argument("--threads", metavar="N", help=_described("threads"))
+    for key in ("test_fraction", "skip_unreadable", "image_size", "device", "threads"):
+        parser.add_recipe_option(key)
     known = parser.add_mutually_exclusive_group()
     known.add_argument(
         "--train", action="store_true", help="train a linear head on each, and say how well the scores predicted it"
@@ -67,10 +64,6 @@ def build_parser() -> Parser:
     parser.add_output_dir("results/<time>-rank/")
     parser.add_cache_dir()
     return parser
-
-
-def _described(key: str) -> str:
-    return str(Recipe.model_fields[key].description)
 
 
 def run(arguments: list[str], errors: Console) -> int:
@@ -115,9 +108,7 @@ def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidat
         raise BadInput("--backbone does not go with checkpoint files, which name their own; leave it out.")
     if files:
         return [_of_file(given) for given in dict.fromkeys(files)]
-    names = list(backbones or BACKBONES)
-    pairs = [zoo.find(name) for name in names] if [name.lower() for name in names] != ["all"] else list(zoo.PAIRS)
-    return [Candidate(name, tuple(words)) for name in dict.fromkeys(pair.name for pair in pairs)]
+    return [Candidate(pair.name, tuple(words)) for pair in zoo.select(backbones or BACKBONES)]
 
 
 def _of_file(given: str) -> Candidate:

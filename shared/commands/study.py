@@ -7,10 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import curves, gallery, machine, strategies
+from shared import agreement, curves, gallery, strategies
 from shared.cache import Cache
-from shared.commands.parser import Parser
-from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
+from shared.commands.parser import Parser, at_least
 from shared.grid import Grid
 from shared.report import page, plots
 from shared.report import study as report
@@ -42,7 +41,12 @@ def build_parser() -> Parser:
     )
     for key in OPTIONS:
         parser.add_recipe_option(key)
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes at the same time (default: one for each core)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes at the same time (default: one a core, or fewer of several threads)",
+    )
     parser.add_output_dir("results/study-<name>/")
     parser.add_cache_dir()
     return parser
@@ -51,15 +55,14 @@ def build_parser() -> Parser:
 def run(arguments: list[str], errors: Console) -> int:
     """Work through the grid, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
     options = build_parser().read(arguments)
-    if options.jobs is not None and options.jobs < 1:
-        raise BadInput(f"--jobs {options.jobs} is too small; give 1 or more.")
+    at_least(options, jobs=1)
     overrides = {key: getattr(options, key) for key in OPTIONS}
     recipes = strategies.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)
     with progress(errors) as tell:
-        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs or machine.available_cores())
+        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs)
         grid.prepare()
         try:
             grid.run()
@@ -69,8 +72,7 @@ def run(arguments: list[str], errors: Console) -> int:
             write(grid, found)
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
-    good = found.verdict in ("identical", "equivalent", "not compared")
-    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+    return agreement.exit_status(found.verdict)
 
 
 def write(grid: Grid, document: StudyDocument) -> None:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import platform
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shared import launch, machine
 from shared.contract import WorkerResult
 from shared.recipe import Framework, Recipe, Shots
+from shared.report.document import Document
 from shared.speed import Repeat, Speed
 
 SCHEMA_VERSION = 3
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
-
-
-class Document(BaseModel):
-    """Part of a result; never changed, and nothing in it that is not declared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+#: Those that say that it makes no difference which framework is used.
+AGREEING: tuple[Verdict, ...] = ("identical", "equivalent")
 
 
 class Measured(Document):
-    """How well one run recognises its test images (see ``shared.evaluation``)."""
+    """One framework, one seed, one number of shots: how well it recognises its test images (``shared.evaluation``)."""
 
+    framework: Framework
+    strategy: str
+    shots: Shots = Field(description="training images a class, or all")
+    seed: int
+    training_images: int
+    test_images: int
+    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
+    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
     accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
     macro_precision: float
     macro_recall: float
@@ -38,20 +45,12 @@ class Measured(Document):
 
 
 class Run(Measured):
-    """One framework, one seed, one number of shots, with or without pretrained weights."""
+    """One run of a comparison, with or without pretrained weights."""
 
-    framework: Framework
-    strategy: str
     pretrained: bool = Field(description="false: the control on an untrained backbone, or strategy scratch")
-    shots: Shots = Field(description="training images a class, or all")
-    seed: int
-    training_images: int
-    test_images: int
     phases: dict[str, float] = Field(
         description="seconds; what runs share (start, build, weights, features) is given in full to each of them"
     )
-    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
-    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
     losses: list[float | None] = Field(description="training loss of every step; null if not finite")
     logits: str = Field(description="file of the test logits, relative to this document")
 
@@ -100,6 +99,36 @@ class Environment(Document):
     devices: dict[Framework, str]
     load_average_before: float | None = Field(description="over the last minute, before the workers started")
 
+    @classmethod
+    def here(
+        cls,
+        versions: Mapping[str, str],
+        threads: int,
+        devices: Mapping[Framework, str],
+        load: float | None,
+        tuned: bool = True,
+    ) -> Environment:
+        """This machine.
+
+        Args:
+            versions: by package.
+            threads: of each framework.
+            devices: what the arithmetic ran on, where that is known.
+            load: over the last minute, before the workers started.
+            tuned: whether the workers' allocator was set.
+        """
+        return cls(
+            versions=dict(versions),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cpu=machine.cpu_name(),
+            cores=machine.available_cores(),
+            threads=threads,
+            allocator=launch.allocator() if tuned else {},
+            devices=dict(devices),
+            load_average_before=load,
+        )
+
 
 class Comparison(Document):
     """All of ``comparison.json``."""
@@ -126,10 +155,6 @@ class Comparison(Document):
     )
     verdict: Verdict
     verdict_sentence: str
-
-    def save(self, path: Path) -> None:
-        """Write the document."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def schema() -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from shared.contract import PHASES, WorkerResult
 from shared.fetch import Progress as Tell
 from shared.recipe import Framework, Shots
-from shared.report.comparison import Alternative, Comparison, Run
+from shared.report.comparison import AGREEING, Alternative, Comparison, Run, Verdict
 
 WIDTH = 80
 TITLES: dict[Framework, str] = {"tensorflow": "Keras on TensorFlow", "torch": "torchvision on PyTorch"}
@@ -107,8 +107,18 @@ def show(comparison: Comparison, console: Console) -> None:
                 highlight=False,
             )
         console.print(f"[bold]{comparison.speed.sentence}[/]", highlight=False)
-    colour = {"identical": "green", "equivalent": "green", "different": "red"}.get(comparison.verdict, "yellow")
-    console.print(f"[bold {colour}]{comparison.verdict_sentence}[/]", highlight=False)
+    show_verdict(comparison.verdict, comparison.verdict_sentence, console)
+
+
+def show_verdict(verdict: Verdict, sentence: str, console: Console) -> None:
+    """Print the verdict's sentence in the verdict's colour."""
+    colour = "green" if verdict in AGREEING else "red" if verdict == "different" else "yellow"
+    console.print(f"[bold {colour}]{sentence}[/]", highlight=False)
+
+
+def amount(shots: Shots) -> str:
+    """How many training images a class, in words."""
+    return "all images" if shots == "all" else f"{shots} shot{'s' if shots != 1 else ''}"
 
 
 def _table(comparison: Comparison) -> Table:
@@ -119,10 +129,9 @@ def _table(comparison: Comparison) -> Table:
     for name in names:
         table.add_column(TITLES[name], justify="right")
     for shots in recipe.shots:
-        amount = "all images" if shots == "all" else f"{shots} shot{'s' if shots != 1 else ''}"
         main = [_chosen(comparison, name, shots, control=False) for name in names]
         control = [_chosen(comparison, name, shots, control=True) for name in names]
-        table.add_row(f"Accuracy, {amount}", *(_spread(runs, "accuracy") for runs in main))
+        table.add_row(f"Accuracy, {amount(shots)}", *(_spread(runs, "accuracy") for runs in main))
         table.add_row("  macro F1", *(_spread(runs, "macro_f1") for runs in main))
         table.add_row("  macro recall", *(_spread(runs, "macro_recall") for runs in main))
         table.add_row("  macro precision", *(_spread(runs, "macro_precision") for runs in main))

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from shared.recipe import Framework, Recipe, Shots
-from shared.report.comparison import Agreement, Document, Environment, Measured, Verdict
+from shared.report.comparison import Agreement, Environment, Measured, Verdict
+from shared.report.document import Document
 
 
 class Result(Measured):
-    """One cell: one framework, strategy, number of shots and seed."""
+    """One cell: one framework, strategy (by its name in this study), number of shots and seed."""
 
-    framework: Framework
-    strategy: str = Field(description="name of the strategy in this study")
-    shots: Shots = Field(description="training images a class, or all")
-    seed: int
-    training_images: int
-    test_images: int
     seconds: float = Field(description="of features, training and inference; other cells may have run beside it")
-    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this cell")
-    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
     folder: str = Field(description="its logits.npy and losses.npy, relative to this document")
 
 
@@ -100,8 +91,7 @@ class StudyDocument(Document):
     verdict: Verdict = Field(description="the worst of all judgements")
     verdict_sentence: str
 
-    def save(self, path: Path) -> None:
-        """Write the document, so that there is never half of one."""
-        temporary = path.with_suffix(".part")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+    @property
+    def common(self) -> Recipe:
+        """What all strategies have in common: data, backbone, weights, shots, seeds, margin, frameworks."""
+        return next(iter(self.recipes.values()))

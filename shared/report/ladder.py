@@ -11,6 +11,7 @@ from rich.table import Table
 
 from shared import switches
 from shared.fetch import Progress as Tell
+from shared.report import markdown as tables
 from shared.report.console import WIDTH
 from shared.report.parity import PairResult, Parity, RungResult
 from shared.rungs import RUNGS
@@ -73,12 +74,9 @@ def summarise(document: Parity, console: Console) -> None:
 def markdown(document: Parity) -> str:
     """The table of all climbs, with the date and the versions."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(document.versions.items()))
-    lines = [
-        f"{document.created[:10]}, {versions}; {platform.machine()}, CPU.",
-        "",
-        "| backbone | semantics | px | arrays | activations | loss | gradients | trajectory | losses | passed |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["backbone", "semantics", "px", "arrays"]
+    head += ["activations", "loss", "gradients", "trajectory", "losses", "passed"]
+    rows = []
     for result in document.pairs:
         cells = [result.backbone, result.semantics, str(result.image_size)]
         cells.append(str(sum(rung.arrays for rung in result.rungs)))
@@ -87,8 +85,8 @@ def markdown(document: Parity) -> str:
             cells.append(_number(found[0].max_rel_difference) if found else "")
         cells.append(_number(result.max_loss_difference))
         cells.append("yes" if result.passed else f"no: {result.first_failure.name if result.first_failure else ''}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return f"{document.created[:10]}, {versions}; {platform.machine()}, CPU.\n\n{tables.table(head, rows)}"
 
 
 def list_switches(console: Console) -> None:

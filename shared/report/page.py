@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -16,13 +16,47 @@ from shared.report.study import notes, percent
 Cell = Callable[[Framework, str, Shots], str]
 
 
+@dataclass(frozen=True)
+class Exhibit:
+    """One picture.
+
+    Attributes:
+        picture: JPEG as a data URI.
+        true: its class.
+        said: who says what it is.
+        where: strategy, shots, seed.
+    """
+
+    picture: str
+    true: str
+    said: dict[str, str]
+    where: str
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Where both frameworks look when they see one picture.
+
+    Attributes:
+        pictures: JPEGs as data URIs, by what they show.
+        true: its class, for which the maps are.
+        correlation: of the two maps, or None.
+        where: strategy, shots, seed.
+    """
+
+    pictures: dict[str, str]
+    true: str
+    correlation: float | None
+    where: str
+
+
 def render(
     document: StudyDocument,
     plots: Mapping[str, Plot],
     matrices: Mapping[str, Sequence[Sequence[int]]],
     matrix_of: str,
-    galleries: Mapping[str, Sequence[Any]],
-    sights: Sequence[Any],
+    galleries: Mapping[str, Sequence[Exhibit]],
+    sights: Sequence[Sight],
     recipe: str,
 ) -> str:
     """The page.
@@ -32,8 +66,8 @@ def render(
         plots: "curves" and "differences".
         matrices: confusion matrix by framework.
         matrix_of: of which cells.
-        galleries: pictures by title; see ``shared.gallery.Exhibit``.
-        sights: class-activation maps; see ``shared.gallery.Sight``.
+        galleries: pictures by title.
+        sights: class-activation maps.
         recipe: as TOML.
     """
     points = {(point.framework, point.strategy, point.shots): point for point in document.points}
@@ -45,7 +79,7 @@ def render(
 
         return text
 
-    first = next(iter(document.recipes.values()))
+    first = document.common
     memory = {
         framework: max((each.peak_memory_bytes for each in document.results if each.framework == framework), default=0)
         for framework in first.frameworks

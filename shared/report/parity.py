@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
-
 from shared import zoo
+from shared.report.document import Document
 from shared.rungs import Rung
 
 
-class Divergence(BaseModel):
+class Divergence(Document):
     """The first array of a rung, in the order of the computation, that differs by more than rounding.
 
     Attributes:
@@ -22,8 +19,6 @@ class Divergence(BaseModel):
         tolerance: absolute.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     what: str
     neutral: str | None
     tensorflow: str | None
@@ -32,7 +27,7 @@ class Divergence(BaseModel):
     tolerance: float
 
 
-class RungResult(BaseModel):
+class RungResult(Document):
     """One rung.
 
     Attributes:
@@ -46,8 +41,6 @@ class RungResult(BaseModel):
         first_divergence: None if it passed.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     name: Rung
     arrays: int
     max_abs_difference: float | None
@@ -57,7 +50,7 @@ class RungResult(BaseModel):
     first_divergence: Divergence | None = None
 
 
-class PairResult(BaseModel):
+class PairResult(Document):
     """One climb.
 
     Attributes:
@@ -72,8 +65,6 @@ class PairResult(BaseModel):
         max_loss_difference: largest absolute difference of the losses of the trajectory; None if it was not climbed.
         passed: whether all rungs passed.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     backbone: str
     semantics: zoo.Semantics
@@ -96,7 +87,7 @@ class PairResult(BaseModel):
         return next(rung for rung in self.rungs if rung.name == name)
 
 
-class Parity(BaseModel):
+class Parity(Document):
     """The document.
 
     Attributes:
@@ -106,16 +97,8 @@ class Parity(BaseModel):
         passed: whether all of them passed.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     schema_version: int = 1
     created: str
     versions: dict[str, str]
     pairs: list[PairResult]
     passed: bool
-
-    def save(self, path: Path) -> None:
-        """Write the document. It appears whole or not at all."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)

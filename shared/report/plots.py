@@ -12,8 +12,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from shared.recipe import Framework, Shots
+from shared.report.comparison import AGREEING
 from shared.report.console import TITLES
-from shared.report.curves import Judgement, Point, StudyDocument
+from shared.report.curves import Point, StudyDocument
 
 #: Okabe and Ito (2008), without black and yellow, which one of the two backgrounds would swallow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -35,14 +36,23 @@ class Plot:
     light: str
     dark: str
 
-    def uri(self, svg: str) -> str:
-        """One of the two as a data URI."""
-        return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    @property
+    def uris(self) -> dict[str, str]:
+        """Both as data URIs, by scheme."""
+        return {
+            scheme: data_uri("image/svg+xml", svg.encode())
+            for scheme, svg in {"light": self.light, "dark": self.dark}.items()
+        }
+
+
+def data_uri(media_type: str, content: bytes) -> str:
+    """A file as part of a page."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def learning_curves(document: StudyDocument) -> Figure:
     """Accuracy by number of shots, a panel for each framework, with 95 % intervals."""
-    first = next(iter(document.recipes.values()))
+    first = document.common
     figure = Figure(figsize=(4.6 * len(first.frameworks), 4.2), layout="constrained")
     axes = figure.subplots(1, len(first.frameworks), sharey=True, squeeze=False)[0]
     for ax, framework in zip(axes, first.frameworks, strict=True):
@@ -82,7 +92,7 @@ def differences(document: StudyDocument) -> Figure:
     shown = [each for each in document.judgements if each.agreement.accuracy_difference is not None]
     figure = Figure(figsize=(7.5, 1.4 + 0.24 * max(1, len(shown))), layout="constrained")
     ax = figure.subplots()
-    margin = 100 * next(iter(document.recipes.values())).margin
+    margin = 100 * document.common.margin
     ax.axvspan(
         -margin,
         margin,
@@ -90,29 +100,19 @@ def differences(document: StudyDocument) -> Figure:
         alpha=0.18,
         label=f"equivalent: within {margin:g} point{'' if margin == 1 else 's'}",
     )
-    ax.axvline(0, color=_text(ax), linewidth=0.8)
+    ax.axvline(0, color=ax.xaxis.label.get_color(), linewidth=0.8)
     for row, each in enumerate(shown):
-        mean = 100 * (each.agreement.accuracy_difference or 0.0)
-        low, high = each.agreement.accuracy_difference_interval or (mean / 100, mean / 100)
-        good = each.verdict in ("identical", "equivalent")
-        colour, marker = (COLOURS[0], "o") if good else (COLOURS[5], "s")
-        ax.errorbar(
-            [mean], [row], xerr=[[mean - 100 * low], [100 * high - mean]], color=colour, marker=marker, capsize=2
-        )
-    ax.set_yticks(range(len(shown)), [_name(each) for each in shown])
+        mean = each.agreement.accuracy_difference or 0.0
+        low, high = each.agreement.accuracy_difference_interval or (mean, mean)
+        colour, marker = (COLOURS[0], "o") if each.verdict in AGREEING else (COLOURS[5], "s")
+        reach = [[100 * (mean - low)], [100 * (high - mean)]]
+        ax.errorbar([100 * mean], [row], xerr=reach, color=colour, marker=marker, capsize=2)
+    ax.set_yticks(range(len(shown)), [f"{each.strategy}, {each.shots}" for each in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel("accuracy of TensorFlow minus that of PyTorch, points")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.legend(loc="best", frameon=False, fontsize="small")
     return figure
-
-
-def _name(judgement: Judgement) -> str:
-    return f"{judgement.strategy}, {judgement.shots}"
-
-
-def _text(ax: Any) -> Any:
-    return ax.xaxis.label.get_color()
 
 
 def render(alt: str, draw: Callable[[], Figure]) -> Plot:

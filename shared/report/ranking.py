@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -13,11 +12,12 @@ from rich.table import Table
 
 from shared.recipe import WEIGHT_ORIGINS, Framework, Shots
 from shared.report.console import WIDTH
+from shared.report.document import Document
 
 Score = Literal["LogME", "NCM"]
 
 
-class Ranked(BaseModel):
+class Ranked(Document):
     """One backbone that was ranked.
 
     Attributes:
@@ -36,8 +36,6 @@ class Ranked(BaseModel):
         weights_digest: SHA-256 of the backbone's weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     rank: int
     backbone: str
     weights: str
@@ -53,7 +51,7 @@ class Ranked(BaseModel):
     weights_digest: str
 
 
-class Skipped(BaseModel):
+class Skipped(Document):
     """One backbone that could not be ranked, and why.
 
     Attributes:
@@ -62,14 +60,12 @@ class Skipped(BaseModel):
         reason: in a sentence or more.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     backbone: str
     weights: list[str]
     reason: str
 
 
-class Prediction(BaseModel):
+class Prediction(Document):
     """How well one score ordered the backbones whose trained accuracy is known.
 
     Attributes:
@@ -80,15 +76,13 @@ class Prediction(BaseModel):
         weighted_tau: Vigna's weighted tau, in which the first places count most; None likewise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     score: Score
     backbones: int
     tau: float | None = None
     weighted_tau: float | None = None
 
 
-class Ranking(BaseModel):
+class Ranking(Document):
     """The document.
 
     Attributes:
@@ -105,8 +99,6 @@ class Ranking(BaseModel):
         predictions: one for each score; empty if no trained accuracy was asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     schema_version: int = 1
     created: str
     data: str
@@ -121,12 +113,6 @@ class Ranking(BaseModel):
     ranking: list[Ranked]
     skipped: list[Skipped]
     predictions: list[Prediction]
-
-    def save(self, path: Path) -> None:
-        """Write the document. It appears whole or not at all."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
 
 
 def show(document: Ranking, console: Console) -> None:

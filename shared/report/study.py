@@ -10,16 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.recipe import Framework
-from shared.report.console import TITLES, WIDTH
+from shared.report.console import TITLES, WIDTH, amount, show_verdict
 from shared.report.curves import Estimate, Point, StudyDocument
+from shared.report.markdown import table
 
 Shown = Callable[[Point], str]
-COLOURS = {"identical": "green", "equivalent": "green", "different": "red"}
 
 
 def show(document: StudyDocument, console: Console) -> None:
     """Print the curves, what to use, and the verdict."""
-    first = next(iter(document.recipes.values()))
+    first = document.common
     console.print(
         f"[bold]{first.backbone}[/], {escape(first.weights)} weights; {document.images} images of "
         f"{len(document.classes)} classes ({escape(first.data)}), {first.seeds} seed{'s' if first.seeds > 1 else ''}",
@@ -29,22 +29,22 @@ def show(document: StudyDocument, console: Console) -> None:
         console.print(_table(document, framework))
     for line in notes(document):
         console.print(line, highlight=False)
-    console.print(f"[bold {COLOURS.get(document.verdict, 'yellow')}]{document.verdict_sentence}[/]", highlight=False)
+    show_verdict(document.verdict, document.verdict_sentence, console)
 
 
 def _table(document: StudyDocument, framework: Framework) -> Table:
     """Accuracy in per cent: strategies by shots."""
-    first = next(iter(document.recipes.values()))
+    first = document.common
     title = f"{TITLES[framework]}: accuracy, %, by labelled images a class"
-    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title=title, title_justify="left")
+    grid.add_column("", no_wrap=True)
     for shots in first.shots:
-        table.add_column(str(shots), justify="right", no_wrap=True)
+        grid.add_column(str(shots), justify="right", no_wrap=True)
     by_key = {(point.strategy, point.shots): point for point in document.points if point.framework == framework}
     for strategy in document.recipes:
         row = [by_key.get((strategy, shots)) for shots in first.shots]
-        table.add_row(strategy, *(percent(point.accuracy) if point else "-" for point in row))
-    return table
+        grid.add_row(strategy, *(percent(point.accuracy) if point else "-" for point in row))
+    return grid
 
 
 def percent(estimate: Estimate, sign: bool = False) -> str:
@@ -63,15 +63,14 @@ def notes(document: StudyDocument) -> list[str]:
     if any(point.accuracy.interval for point in document.points):
         lines.append("Mean over seeds ± half of the 95 % confidence interval.")
     for each in document.cheapest:
-        amount = "all images" if each.shots == "all" else f"{each.shots} shot{'s' if each.shots != 1 else ''}"
         tail = "" if each.best == each.cheapest else f"; {each.cheapest} comes within a point of it in the least time"
-        lines.append(f"With {amount}, {each.best} is best{tail}.")
+        lines.append(f"With {amount(each.shots)}, {each.best} is best{tail}.")
     return lines
 
 
 def markdown(document: StudyDocument) -> str:
     """The report for a pull request."""
-    first = next(iter(document.recipes.values()))
+    first = document.common
     parts = [
         f"# Study: {first.name}\n",
         f"**{document.verdict_sentence}**\n",
@@ -120,11 +119,6 @@ def _rows(document: StudyDocument, points: list[Point], head: list[str], shown: 
         if any(found):
             rows.append([strategy, *(shown(point) if point else "" for point in found)])
     return table(head, rows)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]) + "\n"
 
 
 def _number(value: float | None) -> str:

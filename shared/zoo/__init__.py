@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shared.errors import BadInput, did_you_mean, normalised
 from shared.zoo.pair import HEAD, PREPROCESSING, Aspect, BatchNorm, Pair, Preprocessing, Semantics
 from shared.zoo.pairs import PAIRS
 
-__all__ = ["HEAD", "PAIRS", "PREPROCESSING", "Aspect", "BatchNorm", "Pair", "Preprocessing", "Semantics", "find"]
+__all__ = [
+    "HEAD",
+    "PAIRS",
+    "PREPROCESSING",
+    "Aspect",
+    "BatchNorm",
+    "Pair",
+    "Preprocessing",
+    "Semantics",
+    "find",
+    "select",
+]
 
 
 def find(name: str) -> Pair:
@@ -20,3 +33,14 @@ def find(name: str) -> Pair:
         if wanted in (normalised(pair.name), normalised(pair.torchvision_name)):
             return pair
     raise BadInput(f"unknown backbone {name!r}; {did_you_mean(name, [pair.name for pair in PAIRS])}")
+
+
+def select(names: Sequence[str]) -> tuple[Pair, ...]:
+    """The pairs of some names, each once, in the order of the names; all pairs if the only name is "all".
+
+    Raises:
+        BadInput: no pair has one of the names.
+    """
+    if [name.lower() for name in names] == ["all"]:
+        return PAIRS
+    return tuple(dict.fromkeys(find(name) for name in names))
