@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from shared import checkpoint, initialisation, machine, zoo
-from shared.contract import Array, model_spec
+from shared.contract import Array
 from shared.recipe import Recipe
+from shared.spec import model_spec
 
 
 def build(wing: str, backbone: str, size: int, weights: Path | None, threads: int) -> tuple[Any, dict[str, Array]]:

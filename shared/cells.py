@@ -12,18 +12,10 @@ from typing import Any
 import numpy as np
 
 from shared import checkpoint, engines, explain, initialisation, machine, plan, ridge, timing, zoo
-from shared.contract import (
-    AnyImplementation,
-    Array,
-    Cell,
-    CellResult,
-    Job,
-    Part,
-    describe,
-    model_spec,
-)
+from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, Part
 from shared.events import Events
 from shared.rows import Rows
+from shared.spec import describe, model_spec
 from shared.store import Store
 
 #: Of the stored outputs. Raise it when the code that computes them changes its meaning.

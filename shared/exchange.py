@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from shared import checkpoint, folding, zoo
-from shared.contract import AnyImplementation, Array, ForeignCheckpoint, Imported, Job, ModelSpec, model_spec
+from shared.contract import AnyImplementation, Array, ForeignCheckpoint, Imported, Job
 from shared.errors import BadInput
 from shared.plan import generator
+from shared.spec import ModelSpec, model_spec
 
 #: Images that show whether two models are the same function: of coarse patches, so that they have edges and areas.
 _PROBES, _PATCH = 2, 16

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from shared import checkpoint, initialisation, plan, zoo
-from shared.contract import AnyImplementation, Array, Case, HeadKind, model_spec
+from shared.contract import AnyImplementation, Array, Case
 from shared.differences import largest_difference
 from shared.plan import generator
 from shared.rungs import DUMPED, Entry, Rung, perturbed, relative_changes, write
+from shared.spec import HeadKind, model_spec
 
 #: Images that go through the network layer by layer, and the size of a training batch.
 BATCH = 4

@@ -15,9 +15,10 @@ import pytest
 
 import compare
 from shared import checkpoint, conversion, exchange, folding, keras_format, zoo
-from shared.contract import Array, ForeignCheckpoint, Imported, Job, ModelSpec
+from shared.contract import Array, ForeignCheckpoint, Imported, Job
 from shared.errors import BadInput
 from shared.recipe import validated
+from shared.spec import ModelSpec
 from tests.conftest import ROOT, Outcome
 from tests.test_bad_input import assert_refused
 
@@ -40,7 +41,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from shared import checkpoint, exchange, folding, initialisation, zoo
-from shared.contract import model_spec
+from shared.spec import model_spec
 from shared.recipe import validated
 folder = Path(sys.argv[1])
 def recipe_for(name, size):

@@ -117,7 +117,7 @@ PROGRAM = """
 import json, sys, numpy as np
 from {wing} import Implementation
 from shared import checkpoint, explain, initialisation, recipe as recipes
-from shared.contract import model_spec
+from shared.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
 images = np.load(sys.argv[1])

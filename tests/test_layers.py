@@ -37,6 +37,7 @@ FLOORS = {
     "shared.strategies": 3,
     "shared.plan": 3,
     "shared.checkpoint": 3,
+    "shared.spec": 4,
     "shared.initialisation": 4,
     "shared.images": 4,
     "shared.rungs": 4,

@@ -22,7 +22,7 @@ PROGRAM = """
 import json, sys, numpy as np
 from {wing} import Implementation
 from shared import initialisation, recipe as recipes
-from shared.contract import model_spec
+from shared.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
 def infer(network, part, inputs, engine=None):
@@ -103,7 +103,7 @@ def test_multiply_adds_are_the_published_ones() -> None:
     program = (
         "from torch_impl import Implementation\n"
         "from shared import recipe as recipes\n"
-        "from shared.contract import model_spec\n"
+        "from shared.spec import model_spec\n"
         "wing = Implementation(); wing.configure(1, 'float32', 'cpu')\n"
         "for name in ('MobileNetV2', 'ResNet50'):\n"
         "    recipe = recipes.validated({'backbone': name}, '')\n"
@@ -118,7 +118,7 @@ TRAINING = """
 import json, numpy as np
 from {wing} import Implementation
 from shared import initialisation, plan, recipe as recipes
-from shared.contract import model_spec
+from shared.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float64", "cpu")
 random = np.random.default_rng(0)

@@ -25,7 +25,7 @@ SHAPES = """
 import json, sys
 from shared import zoo
 from shared.recipe import Recipe
-from shared.contract import model_spec
+from shared.spec import model_spec
 from shared.checkpoint import Metadata
 from torch_impl import Implementation
 implementation = Implementation()

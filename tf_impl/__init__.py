@@ -16,10 +16,11 @@ import keras
 import tensorflow as tf
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Portion, Runtime, State
+from shared.contract import Array, Differentiated, ForeignCheckpoint, Part, Portion, Runtime, State
 from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
+from shared.spec import ModelSpec
 from shared.zoo import Pair
 from tf_impl import data, explain, files, inference, trace, training, weights
 from tf_impl.network import Network

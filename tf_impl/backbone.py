@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from shared.contract import ModelSpec
+from shared.spec import ModelSpec
 from shared.zoo import Pair
 
 Config = dict[str, Any]

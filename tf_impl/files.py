@@ -12,7 +12,8 @@ import numpy as np
 from keras import layers
 
 from shared import checkpoint, folding, keras_format, zoo
-from shared.contract import Array, ForeignCheckpoint, ModelSpec
+from shared.contract import Array, ForeignCheckpoint
+from shared.spec import ModelSpec
 from tf_impl import backbone, weights
 
 

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from shared.contract import ModelSpec, Part
+from shared.contract import Part
+from shared.spec import ModelSpec
 from shared.zoo import Preprocessing
 from tf_impl import backbone, head
 

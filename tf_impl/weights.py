@@ -17,8 +17,9 @@ from shared.checkpoint import (
     neutral_name,
     to_keras_layout,
 )
-from shared.contract import Array, described
+from shared.contract import Array
 from shared.fetch import impatient
+from shared.spec import described
 from tf_impl import backbone
 from tf_impl.network import Network
 

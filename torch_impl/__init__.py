@@ -9,10 +9,11 @@ import torch
 import torchvision
 
 from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, ModelSpec, Part, Portion, Runtime, State
+from shared.contract import Array, Differentiated, ForeignCheckpoint, Part, Portion, Runtime, State
 from shared.engines import Engine
 from shared.plan import Batch
 from shared.recipe import Framework, Recipe
+from shared.spec import ModelSpec
 from shared.zoo import Pair
 from torch_impl import data, explain, files, inference, trace, training, weights
 from torch_impl.network import Network

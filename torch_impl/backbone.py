@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import SqueezeExcitation
 
-from shared.contract import ModelSpec
+from shared.spec import ModelSpec
 from shared.zoo import Pair
 
 

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from shared import checkpoint, folding, zoo
-from shared.contract import Array, ForeignCheckpoint, ModelSpec
+from shared.contract import Array, ForeignCheckpoint
 from shared.errors import BadInput
+from shared.spec import ModelSpec
 from torch_impl import backbone
 
 #: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.

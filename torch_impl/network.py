@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shared.contract import Array, ModelSpec, Part
+from shared.contract import Array, Part
+from shared.spec import ModelSpec
 from shared.zoo import Preprocessing
 from torch_impl import backbone, head
 

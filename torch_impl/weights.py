@@ -12,8 +12,9 @@ import torchvision
 from torch import Tensor
 
 from shared import zoo
-from shared.contract import Array, ModelSpec, described
+from shared.contract import Array
 from shared.fetch import impatient
+from shared.spec import ModelSpec, described
 from torch_impl import files
 from torch_impl.network import Network
 
