@@ -178,6 +178,12 @@ def test_predictions_in_words() -> None:
 
 
 @pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this module's own: in the session's, another engine may have stored features of the same weights."""
+    return tmp_path_factory.mktemp("rank-cache")
+
+
+@pytest.fixture(scope="module")
 def outcome(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Two small backbones and one that needs larger images, ranked and trained."""
     backbones = ("MobileNetV2", "MobileNetV3Small", "InceptionV3")
