@@ -15,11 +15,12 @@ from shared.commands.parser import Parser
 from shared.errors import BAD_INPUT, BadInput, WorkerFailed
 from shared.recipe import Recipe
 from shared.report import console as terminal
+from shared.report import tensorboard
 from shared.study import Study
 
 #: Everything but the comparison itself: ``python compare.py NAME ...``, each a module of ``shared.commands``, which is
 #: imported when it is asked for: plots and pages would cost every command a second.
-COMMANDS = ("convert", "parity", "rank", "study", "zoo")
+COMMANDS = ("attribute", "convert", "parity", "rank", "study", "zoo")
 
 GROUPS = {
     "data": ("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable"),
@@ -81,6 +82,7 @@ def build_parser() -> Parser:
             parser.add_recipe_option(key, group)
     files = parser.add_argument_group("files")
     parser.add_output_dir("results/<time>-<name>/", files)
+    parser.add_tensorboard(files)
     parser.add_cache_dir(files)
     return parser
 
@@ -121,8 +123,13 @@ def compare(arguments: list[str], errors: Console) -> int:
     values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
     recipe = recipes.read(options.recipe, values)
     folder = options.output_dir or results.unused(recipe.name)
+    if options.tensorboard:
+        tensorboard.check()
     with terminal.progress(errors) as progress:
-        comparison = Study(recipe, Cache(options.cache_dir), folder, progress).compare()
+        study = Study(recipe, Cache(options.cache_dir), folder, progress)
+        comparison = study.compare()
+    if options.tensorboard:
+        tensorboard.write(folder / "tensorboard", study.trainings(comparison))
     output = Console(width=terminal.WIDTH)
     terminal.show(comparison, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)

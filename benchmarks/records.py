@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from shared import machine
 
+#: The quantity of a row that counts how often something came out right.
+TRIALS = "trials"
 PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "numpy", "pillow")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 # Run as a script, so that Python looks for modules beside it; the project is one folder up.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import document, features, footprint, recipes
+from benchmarks import document, features, footprint, recipes, verdicts
 from benchmarks.records import Record, Records, Row, now, this_machine
 from benchmarks.turns import Setting
 from shared import machine
@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "harness": features.harness,
     "memory": footprint.memory,
     "start": footprint.start,
+    "verdicts": verdicts.verdicts,
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import checkpoint, engines, explain, initialisation, machine, plan, ridge, timing, zoo
+from shared import checkpoint, engines, explain, initialisation, machine, own, plan, ridge, switches, timing, zoo
 from shared.contract import AnyImplementation, Array, Cell, CellResult, Job, Part
 from shared.events import Events
 from shared.rows import Rows
@@ -46,6 +46,7 @@ class Cells:
             phases,
         )
         self.recipe = job.recipe
+        self.switches = frozenset(job.switches)
         self.images = Rows(job.images)
         self.labels = np.load(job.labels, allow_pickle=False)
         self.plans = {cell.id: plan.Plan.load(folder / cell.plan) for cell in job.cells}
@@ -63,11 +64,20 @@ class Cells:
                 self.pretrained, self.metadata = checkpoint.load(self.job.checkpoint)
                 pair = self.recipe.pair
                 self.pretrained = {name: a for name, a in self.pretrained.items() if not pair.in_classifier(name)}
-            self.network = self.implementation.build(model_spec(self.recipe, self.metadata, len(self.job.classes)))
+            self.spec = model_spec(self.recipe, self.metadata, len(self.job.classes), switches=self.switches)
+            self.network = self.implementation.build(self.spec)
             self.shapes = self.implementation.shapes(self.network)
         self.build_seconds = building.seconds
         self.head_shapes = {name: shape for name, shape in self.shapes.items() if name.startswith(zoo.HEAD)}
         self.backbone_shapes = {name: shape for name, shape in self.shapes.items() if name not in self.head_shapes}
+        self.images = own.own_pixels(
+            self.implementation,
+            self.job.pictures,
+            self.images,
+            self.recipe.resize_to,
+            self.switches,
+            self.folder / "own-images.npy",
+        )
         groups: dict[tuple[bool, int | None], list[Cell]] = {}
         for cell in self.job.cells:
             groups.setdefault((cell.pretrained, None if cell.pretrained else cell.seed), []).append(cell)
@@ -78,7 +88,7 @@ class Cells:
             digest = checkpoint.digest(self.implementation.dump(self.network, self.backbone_shapes))
             if self.job.kind == "features":
                 self._hand_over(cells, loading, digest)
-            elif self.recipe.frozen_stages:
+            elif self.spec.frozen_stages:
                 self._train_tails(cells, arrays, loading, digest)
             else:
                 self._train_whole(cells, arrays, loading, digest)
@@ -87,12 +97,24 @@ class Cells:
         """The cell's initial weights, the head's excepted."""
         arrays: dict[str, Any] = self.pretrained
         if not cell.pretrained:
-            arrays = initialisation.draw_weights(self.backbone_shapes, cell.seed)
-        if self.recipe.strategy == "scratch":
+            arrays = self._drawn(self.backbone_shapes, cell)
+        if self.recipe.strategy == "scratch" and "initialisation" not in self.switches:
             arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
         what = str(self.job.checkpoint) if cell.pretrained else "the plan"
         checkpoint.account_for(self.backbone_shapes, arrays, what)
         return arrays
+
+    def _drawn(self, shapes: dict[str, tuple[int, ...]], cell: Cell) -> dict[str, Array]:
+        """Initial weights of these shapes: the plan's, or the framework's own."""
+        if "initialisation" in self.switches:
+            self.implementation.seed(cell.seed)
+            return self.implementation.own_weights(self.network, shapes)
+        return dict(initialisation.draw_weights(shapes, cell.seed))
+
+    def _plan(self, cell: Cell) -> plan.Plan:
+        """What the cell follows: the plan, or what the framework draws instead of it."""
+        self.implementation.seed(cell.seed)
+        return own.own_plan(self.implementation, self.plans[cell.id], self.switches)
 
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
@@ -102,7 +124,7 @@ class Cells:
 
     def _load_head(self, cell: Cell, backbone_digest: str) -> str:
         """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
-        self.implementation.load(self.network, initialisation.draw_weights(self.head_shapes, cell.seed))
+        self.implementation.load(self.network, self._drawn(self.head_shapes, cell))
         head_digest = checkpoint.digest(self.implementation.dump(self.network, self.head_shapes))
         return hashlib.sha256(f"{backbone_digest} {head_digest}".encode()).hexdigest()
 
@@ -114,7 +136,7 @@ class Cells:
             # Head and features are small, and are read in every step.
             features = outputs.in_memory_if_small()
             for number, cell in enumerate(cells):
-                drawn = self.plans[cell.id]
+                drawn = self._plan(cell)
                 if number and before:
                     loading += self._load(before)
                 whole = self._load_head(cell, digest)
@@ -154,7 +176,7 @@ class Cells:
             if number:
                 loading = self._load(arrays)
             whole = self._load_head(cell, digest)
-            drawn = self.plans[cell.id]
+            drawn = self._plan(cell)
             batches = plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
             losses, training = self._train(cell, "all", self._trainable(), batches)
             with self.phases.measure("inference") as inference:
@@ -252,8 +274,8 @@ class Cells:
         Also the seconds that computing took. Choosing an engine is not among them: it happens once, not for each image.
         """
         versions, device = self.implementation.environment()
-        spec = model_spec(self.recipe, self.metadata, 0)
-        key = {
+        spec = self.spec
+        key: dict[str, Any] = {
             "version": STORE_VERSION,
             "framework": self.implementation.framework,
             "versions": versions,
@@ -275,6 +297,8 @@ class Cells:
             "batch_size": self.recipe.inference_batch_size,
             "engine": self.recipe.engine,
         }
+        if changing := switches.of_passes(self.switches):
+            key["switches"] = sorted(changing)
         with Store(root, key, len(self.labels)).opened() as store:
             missing, engine = store.missing(needed), ""
             if len(missing):

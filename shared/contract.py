@@ -108,6 +108,8 @@ class Job(BaseModel):
         store: folder for what frozen layers put out, kept for later runs; without one it is forgotten.
         data_digest: of the images, as a key of that folder.
         data_set: name of the framework's own data set.
+        switches: of the cells: what this wing is to do by itself, or as the other framework does it.
+        pictures: the files of all images, for a wing that is to read them itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,6 +129,8 @@ class Job(BaseModel):
     store: Path | None = None
     data_digest: str = ""
     data_set: str = ""
+    switches: tuple[str, ...] = ()
+    pictures: tuple[Path, ...] = ()
     cells: tuple[Cell, ...] = ()
     cases: tuple[Case, ...] = ()
 
@@ -342,8 +346,17 @@ class Implementation(Protocol[Network]):
     def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
         """The images (N, S, S, 3), with what is switched on (decoding, resizing) done by the framework itself."""
 
-    def own_batches(self, batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
-        """The batches, with what is switched on (order, flips) drawn by the framework itself."""
+    def seed(self, seed: int) -> None:
+        """Seed the framework's own generators, for what follows of ``own_order``, ``own_flips``, ``own_weights``."""
+
+    def own_order(self, images: int, epochs: int) -> Array:
+        """Places of the training images in the order of every epoch, as the framework shuffles; (epochs, images)."""
+
+    def own_flips(self, images: int, epochs: int) -> Array:
+        """Which images are mirrored in every epoch, as the framework draws it; bool (epochs, images)."""
+
+    def own_weights(self, network: Network, names: Collection[str]) -> dict[str, Array]:
+        """The named parameters and statistics as the framework itself initialises them, in torch's layout."""
 
     def preprocess(self, network: Network, images: Array) -> Array:
         """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""

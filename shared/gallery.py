@@ -44,7 +44,7 @@ def between_strategies(grid: Grid, document: StudyDocument) -> list[Exhibit]:
     if best is None or BASELINE not in document.recipes or best.best == BASELINE:
         return []
     first = grid.common
-    by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in document.results}
+    by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in _of_first_mode(document)}
     for framework in first.frameworks:
         with_transfer = by_cell.get((framework, best.best, best.shots, first.first_seed))
         without = by_cell.get((framework, BASELINE, best.shots, first.first_seed))
@@ -78,7 +78,7 @@ def maps(grid: Grid, document: StudyDocument) -> list[Sight]:
     strategy = best if best in found else next(iter(found))
     cell, by_framework = found[strategy]
     correlations = next(each.correlations for each in document.explanations if each.strategy == strategy)
-    pixels, size = np.load(grid.branches[strategy].pixels, mmap_mode="r"), grid.branches[strategy].recipe.size
+    pixels, size = np.load(grid.grounds[strategy].pixels, mmap_mode="r"), grid.recipes[strategy].size
     sights = []
     for place, index in list(enumerate(cell.explain))[:SHOWN]:
         image = plan.augmented(np.array(pixels[[index]]), size, None, None)[0]
@@ -96,14 +96,14 @@ def maps(grid: Grid, document: StudyDocument) -> list[Sight]:
 
 def confusion(document: StudyDocument) -> tuple[str, dict[str, list[list[int]]]]:
     """Of the best strategy with most labels: what it is, and confusion matrices by framework, all seeds together."""
-    if not document.results:
+    if not _of_first_mode(document):
         return "", {}
-    last = document.results[-1]
+    last = _of_first_mode(document)[-1]
     strategy, shots = last.strategy, last.shots
     if document.cheapest:
         strategy, shots = document.cheapest[-1].best, document.cheapest[-1].shots
     summed: dict[str, Array] = {}
-    for result in document.results:
+    for result in _of_first_mode(document):
         if (result.strategy, result.shots) == (strategy, shots):
             matrix = np.array(result.confusion_matrix)
             summed[result.framework] = summed.get(result.framework, 0) + matrix
@@ -119,9 +119,14 @@ def thumbnail(pixels: Array) -> str:
     return data_uri("image/jpeg", written.getvalue())
 
 
+def _of_first_mode(document: StudyDocument) -> list[Result]:
+    """The results that the verdict is about."""
+    return [result for result in document.results if result.mode == document.modes[0]]
+
+
 def _pairs(document: StudyDocument) -> Iterator[tuple[Result, Result]]:
     by_cell: dict[tuple[str, str, int], dict[str, Result]] = {}
-    for result in document.results:
+    for result in _of_first_mode(document):
         by_cell.setdefault((result.strategy, str(result.shots), result.seed), {})[result.framework] = result
     for pair in by_cell.values():
         if len(pair) == 2:
@@ -130,12 +135,12 @@ def _pairs(document: StudyDocument) -> Iterator[tuple[Result, Result]]:
 
 def _predictions(grid: Grid, result: Result) -> tuple[Array, Array]:
     """Indices of the test images, and the classes that were predicted."""
-    drawn = grid.branches[result.strategy].plans[result.shots, result.seed]
+    drawn = grid.grounds[result.strategy].plans[result.shots, result.seed]
     return drawn.test, evaluation.predictions(curves.logits_of(grid, result))
 
 
 def _exhibit(grid: Grid, result: Result, image: int, said: dict[str, str]) -> Exhibit:
-    pixels = np.load(grid.branches[result.strategy].pixels, mmap_mode="r")[image]
+    pixels = np.load(grid.grounds[result.strategy].pixels, mmap_mode="r")[image]
     where = f"{result.strategy}, {result.shots} a class, seed {result.seed}"
     return Exhibit(thumbnail(np.array(pixels)), _name(grid, grid.data.labels[image]), said, where)
 

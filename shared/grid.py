@@ -1,4 +1,4 @@
-"""Learning curves: strategies x shots x seeds x frameworks. Every finished cell is kept at once; a rerun goes on."""
+"""Many cells: arms x shots x seeds. Every finished cell is kept at once; a rerun goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import catalogue, dataset, jobs, launch, machine, plan, results, sources
+from shared import catalogue, dataset, jobs, launch, machine, plan, results, sources, ways
 from shared.cache import Cache
 from shared.contract import Cell, Job
 from shared.crew import Crew, Task
+from shared.dataset import Dataset
 from shared.fetch import Progress
 from shared.plan import Plan
 from shared.recipe import Framework, Recipe, Shots
 from shared.strategies import BASELINE
+from shared.ways import Default, Mode, Way
 
 #: Of the finished cells. Raise it when the code that computes them changes its meaning.
 CELLS_VERSION = 1
@@ -37,20 +39,48 @@ _NOT_OF_A_CELL = {"name", "seeds", "first_seed", "frameworks", "margin", "data",
 
 
 @dataclass(frozen=True)
-class Branch:
-    """One strategy of a study, with what it needs.
+class Arm:
+    """One strategy in one framework, in one way.
 
     Attributes:
+        name: part of its cells' folders; unique for a framework.
+        strategy: its name in the study.
+        mode: "matched", "as shipped", or "one default" if the framework has its way in one thing.
+    """
+
+    name: str
+    strategy: str
+    framework: Framework
+    way: Way
+    mode: Mode = "matched"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all arms of a strategy share.
+
+    Attributes:
+        recipe: matched.
         pixels: its images in the cache, (N, S, S, 3).
-        weights: neutral checkpoint, or None where all weights are drawn.
         plans: by number of shots and seed.
-        digest: of everything that the numbers of its cells depend on.
     """
 
     recipe: Recipe
     pixels: Path
-    weights: Path | None
     plans: dict[tuple[Shots, int], Plan]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An arm with what it needs.
+
+    Attributes:
+        weights: neutral checkpoint, or None where all weights are drawn.
+        digest: of everything that the numbers of its cells depend on.
+    """
+
+    arm: Arm
+    weights: Path | None
     digest: str
 
 
@@ -58,14 +88,41 @@ class Branch:
 class Done:
     """A finished cell and the folder that holds it."""
 
-    framework: Framework
-    strategy: str
+    arm: Arm
     cell: Cell
     folder: Path
 
 
+#: The arms of all strategies, once the images are known.
+Arms = Callable[[Mapping[str, Recipe], Dataset], Sequence[Arm]]
+
+
+def matched(recipes: Mapping[str, Recipe], data: Dataset) -> list[Arm]:
+    """Every strategy in both frameworks, alike."""
+    return [
+        Arm(strategy, strategy, framework, Way(recipe))
+        for strategy, recipe in recipes.items()
+        for framework in recipe.frameworks
+    ]
+
+
+def shipped(recipes: Mapping[str, Recipe], data: Dataset) -> list[Arm]:
+    """Every strategy in both frameworks, each in its own way."""
+    return [
+        shipped_arm(strategy, recipe, framework, ways.defaults(recipe, data))
+        for strategy, recipe in recipes.items()
+        for framework in recipe.frameworks
+    ]
+
+
+def shipped_arm(strategy: str, recipe: Recipe, framework: Framework, defaults: list[Default]) -> Arm:
+    """A strategy in one framework, which has its way in those of the defaults that are its own."""
+    way = ways.as_shipped(recipe, framework, defaults)
+    return Arm(f"{strategy}-as-shipped", strategy, framework, way, "as shipped")
+
+
 class Grid:
-    """All cells of a study, in a folder that remembers those that are finished.
+    """All cells of some arms, in a folder that remembers those that are finished.
 
     The same cell gives the same bits whatever else runs, in whatever order, and however often the study was
     interrupted: it starts from its own weights, plan and optimizer state, with a fixed number of threads and a fixed
@@ -73,7 +130,8 @@ class Grid:
 
     Attributes:
         data: the images and their classes.
-        branches: by strategy.
+        grounds: by strategy.
+        branches: one for each arm, in order.
         load: processes that wanted a core before the start, or None where the system does not count them.
     """
 
@@ -84,7 +142,10 @@ class Grid:
         folder: Path,
         progress: Progress,
         processes: int | None = None,
+        arms: Arms = matched,
+        explains: bool = True,
     ) -> None:
+        self._arms, self._explains = arms, explains
         self.recipes, self.cache, self.folder, self.progress = dict(recipes), cache, folder, progress
         self.common = next(iter(self.recipes.values()))
         self.threads = self.common.threads or 1
@@ -102,20 +163,24 @@ class Grid:
         results.make(self.folder)
         for left in self.folder.glob(".work-*"):
             shutil.rmtree(left, ignore_errors=True)
-        self.branches: dict[str, Branch] = {}
+        self.grounds: dict[str, Ground] = {}
         loaded = catalogue.load(self.common.data, self.cache, self.progress)
         for strategy, recipe in self.recipes.items():
             skipping = (recipe.skip_unreadable, self.progress)
             sizes = (recipe.resize_to, recipe.stored_size)
             self.data, pixels = dataset.pixels(loaded, *sizes, self.cache, *skipping)
-            weights = sources.resolve(recipe, self.cache, machine.available_cores(), self.progress)
             plans = plan.draw_all(recipe, self.data.labels, self.data.is_test, list(self.data.classes))
-            self.branches[strategy] = Branch(recipe, pixels, weights, plans, self._digest(recipe, pixels, weights))
+            self.grounds[strategy] = Ground(recipe, pixels, plans)
+        self.branches = [self._branch(arm) for arm in self._arms(self.recipes, self.data)]
+
+    def _branch(self, arm: Arm) -> Branch:
+        weights = sources.resolve(arm.way.recipe, self.cache, machine.available_cores(), self.progress)
+        return Branch(arm, weights, self._digest(arm, weights))
 
     @property
     def size(self) -> int:
         """Number of cells."""
-        return sum(len(branch.plans) * len(branch.recipe.frameworks) for branch in self.branches.values())
+        return sum(len(self.grounds[branch.arm.strategy].plans) for branch in self.branches)
 
     def run(self) -> None:
         """Work through what is not finished.
@@ -123,46 +188,41 @@ class Grid:
         Raises:
             WorkerFailed: a framework's process ended early; finished cells are kept, here and whatever else happens.
         """
-        pending = [
-            (strategy, framework, cells)
-            for strategy, branch in self.branches.items()
-            for framework in branch.recipe.frameworks
-            if (cells := self._unfinished(framework, strategy))
-        ]
-        finished = self.size - sum(len(cells) for *_, cells in pending)
-        self.progress("cells of the study", finished, self.size)
+        pending = [(branch, cells) for branch in self.branches if (cells := self._unfinished(branch))]
+        finished = self.size - sum(len(cells) for _, cells in pending)
+        self.progress("cells of the grid", finished, self.size)
 
         def count() -> None:
             nonlocal finished
             finished += 1
-            self.progress("cells of the study", finished, self.size)
+            self.progress("cells of the grid", finished, self.size)
 
         work = Path(tempfile.mkdtemp(prefix=".work-", dir=self.folder.absolute()))
         try:
             tasks = []
-            for strategy, framework, cells in pending:
-                folder = work / f"{framework}-{strategy}"
+            for branch, cells in pending:
+                folder = work / f"{branch.arm.framework}-{branch.arm.name}"
                 folder.mkdir()
-                job = self._job(folder, strategy, cells)
-                tasks.append(Task(framework, job, folder, self._collector(framework, strategy, cells, folder, count)))
+                listen = self._collector(branch, cells, folder, count)
+                tasks.append(Task(branch.arm.framework, self._job(folder, branch, cells), folder, listen))
             Crew(self.processes).run(tasks)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     def done(self) -> list[Done]:
-        """Finished cells, in the order of the grid."""
+        """Finished cells, arm by arm."""
         return [
-            Done(framework, strategy, cell, place)
-            for strategy, branch in self.branches.items()
-            for cell in self._cells(strategy)
-            for framework in branch.recipe.frameworks
-            if (place := self._place(framework, strategy, cell)).is_dir()
+            Done(branch.arm, cell, place)
+            for branch in self.branches
+            for cell in self._cells(branch)
+            if (place := self._place(branch, cell)).is_dir()
         ]
 
-    def _cells(self, strategy: str) -> list[Cell]:
-        branch = self.branches[strategy]
+    def _cells(self, branch: Branch) -> list[Cell]:
+        arm, ground = branch.arm, self.grounds[branch.arm.strategy]
         # It takes a while, so one cell of each strategy does it, and the baseline has seen too little.
-        looking = None if strategy == BASELINE else (branch.recipe.shots[-1], branch.recipe.first_seed)
+        looks = self._explains and arm.mode == "matched" and arm.strategy != BASELINE
+        looking = (ground.recipe.shots[-1], ground.recipe.first_seed) if looks else None
         return [
             Cell(
                 id=jobs.cell_id(branch.weights is not None, shots, seed),
@@ -172,27 +232,34 @@ class Grid:
                 plan=jobs.plan_file(shots, seed),
                 explain=spread(drawn.test, EXPLAINED) if (shots, seed) == looking else (),
             )
-            for (shots, seed), drawn in branch.plans.items()
+            for (shots, seed), drawn in ground.plans.items()
         ]
 
-    def _unfinished(self, framework: Framework, strategy: str) -> list[Cell]:
-        return [cell for cell in self._cells(strategy) if not self._place(framework, strategy, cell).is_dir()]
+    def _unfinished(self, branch: Branch) -> list[Cell]:
+        return [cell for cell in self._cells(branch) if not self._place(branch, cell).is_dir()]
 
-    def _job(self, folder: Path, strategy: str, cells: list[Cell]) -> Job:
-        branch = self.branches[strategy]
-        store = self.cache.folder("features")
-        where = (self.data, branch.pixels, branch.weights)
-        return jobs.prepare(folder, branch.recipe, self.threads, *where, cells, branch.plans, store)
+    def _job(self, folder: Path, branch: Branch, cells: list[Cell]) -> Job:
+        ground, way = self.grounds[branch.arm.strategy], branch.arm.way
+        return jobs.prepare(
+            folder,
+            way.recipe,
+            self.threads,
+            self.data,
+            ground.pixels,
+            branch.weights,
+            cells,
+            ground.plans,
+            self.cache.folder("features"),
+            switches=way.switches,
+        )
 
-    def _collector(
-        self, framework: Framework, strategy: str, cells: list[Cell], folder: Path, count: Callable[[], None]
-    ) -> launch.Listener:
+    def _collector(self, branch: Branch, cells: list[Cell], folder: Path, count: Callable[[], None]) -> launch.Listener:
         """Takes every cell out of its process's folder as soon as it is finished."""
         by_id = {cell.id: cell for cell in cells}
 
         def listen(event: str, details: dict[str, Any]) -> None:
             if event == "cell":
-                place = self._place(framework, strategy, by_id[details["id"]])
+                place = self._place(branch, by_id[details["id"]])
                 place.parent.mkdir(exist_ok=True)
                 # One step: a folder with this name is complete, whenever the power fails.
                 (folder / details["id"]).replace(place)
@@ -201,21 +268,23 @@ class Grid:
 
         return listen
 
-    def _place(self, framework: Framework, strategy: str, cell: Cell) -> Path:
+    def _place(self, branch: Branch, cell: Cell) -> Path:
         """Where a finished cell lies."""
-        name = f"{framework}-{strategy}-shots{cell.shots}-seed{cell.seed}-{self.branches[strategy].digest}"
+        name = f"{branch.arm.framework}-{branch.arm.name}-shots{cell.shots}-seed{cell.seed}-{branch.digest}"
         return self.folder / "cells" / name
 
-    def _digest(self, recipe: Recipe, pixels: Path, weights: Path | None) -> str:
-        """Of everything that the numbers of a strategy's cells depend on."""
-        key = {
+    def _digest(self, arm: Arm, weights: Path | None) -> str:
+        """Of everything that the numbers of an arm's cells depend on."""
+        key: dict[str, Any] = {
             "version": CELLS_VERSION,
             "packages": self.versions,
-            "recipe": recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL),
+            "recipe": arm.way.recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL),
             "threads": self.threads,
-            "pixels": pixels.parent.name,
+            "pixels": self.grounds[arm.strategy].pixels.parent.name,
             "weights": _sha256(weights) if weights else None,
         }
+        if arm.way.switches:
+            key["switches"] = sorted(arm.way.switches)
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 

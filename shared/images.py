@@ -14,6 +14,8 @@ from shared.plan import center
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 #: What may be in such a file, whatever its name says. Pillow knows more, some of it with programs of its own (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+#: The first bytes of every JPEG file.
+_JPEG = b"\xff\xd8\xff"
 #: Resizing the shorter side of a longer strip would take more memory than any photograph.
 MOST_ELONGATED = 50
 
@@ -97,3 +99,9 @@ def _to_eight_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     elif pixels.dtype.kind == "f" and most <= 1:
         values = values * 255
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file holds a JPEG image, whatever its name says."""
+    with path.open("rb") as file:
+        return file.read(len(_JPEG)) == _JPEG

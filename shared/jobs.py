@@ -11,8 +11,16 @@ import numpy as np
 
 from shared.contract import Array, Cell, CellResult, Job, Runtime
 from shared.dataset import Dataset
+from shared.own import READING
 from shared.plan import Plan
 from shared.recipe import Recipe, Shots
+
+
+def _files(data: Dataset, folder: Path) -> list[Path]:
+    """The images as files, for a wing that reads them itself; those that are no files yet are written for it."""
+    written = folder / "pictures"
+    written.mkdir(exist_ok=True)
+    return [path.absolute() for path in data.pictures.files(range(len(data)), written)]
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def prepare(
     store: Path | None,
     runtime: Runtime = "tuned",
     kind: Literal["compare", "features"] = "compare",
+    switches: frozenset[str] = frozenset(),
 ) -> Job:
     """A job of some cells; labels and plans are written into its folder.
 
@@ -68,6 +77,7 @@ def prepare(
         store: keeps outputs of frozen layers for later runs.
         runtime: "tuned", or "stock".
         kind: "compare" trains and judges, "features" only hands over what the frozen layers put out.
+        switches: of this wing.
     """
     np.save(folder / "labels.npy", data.labels)
     for cell in cells:
@@ -84,4 +94,6 @@ def prepare(
         store=store,
         data_digest=pixels.parent.name,
         cells=tuple(cells),
+        switches=tuple(sorted(switches)),
+        pictures=tuple(_files(data, folder)) if switches & READING else (),
     )

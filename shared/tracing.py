@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import checkpoint, initialisation, plan, zoo
+from shared import checkpoint, initialisation, own, plan, zoo
 from shared.contract import AnyImplementation, Array, Case
 from shared.differences import largest_difference
 from shared.plan import generator
@@ -55,6 +55,10 @@ class Tracer:
             arrays = {**arrays, **initialisation.draw_weights(heads, case.seed)}
             if not self.switches:
                 checkpoint.account_for(shapes, arrays, str(case.checkpoint))
+        if "initialisation" in self.switches:
+            implementation.seed(case.seed)
+            classifier = [name for name in shapes if spec.in_classifier(name)]
+            arrays = {**arrays, **implementation.own_weights(self.network, classifier)}
         self.arrays = arrays
         stored = np.load(case.images, allow_pickle=False)
         stored = implementation.own_images(case.pictures, stored, self.recipe.resize_to, self.switches)
@@ -207,8 +211,9 @@ class Tracer:
     def _trajectory(self) -> None:
         """Training steps under a changing rate with normalisation in training mode, and logits of unseen images."""
         recipe = self.recipe
-        batches = list(plan.training_batches(self.plan, recipe.batch_size, self.images, self.labels, recipe.size))
-        batches = self.implementation.own_batches(batches, recipe.epochs, self.switches)
+        self.implementation.seed(self.case.seed)
+        drawn = own.own_plan(self.implementation, self.plan, self.switches)
+        batches = list(plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size))
 
         def collect() -> tuple[dict[str, Entry], dict[str, Entry]]:
             entries = [

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared import launch
+from tests.fakes import FakeWorkers
+
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("circle", "square", "triangle")
 
@@ -87,6 +90,14 @@ def command(tmp_path: Path, cache_dir: Path) -> Command:
         return run_compare(tmp_path / "results", *given, cwd=tmp_path, environment=environment)
 
     return run
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
+    """No framework starts in this test."""
+    fake = FakeWorkers()
+    monkeypatch.setattr(launch, "run", fake.run)
+    return fake
 
 
 #: Options of a run that needs no network and little time.

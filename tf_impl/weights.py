@@ -71,7 +71,7 @@ def load(network: Network, arrays: Mapping[str, Array]) -> None:
     """Set the named parameters; all others stay as they are."""
     spec = network.spec
     for name, kind, _, variable in parameters(network.models["all"], spec.pair):
-        if name in arrays and not ("initialisation" in spec.switches and spec.in_classifier(name)):
+        if name in arrays:
             array = from_neutral(name, kind, arrays[name], variable, spec.pair, spec.switches)
             variable.assign(array.astype(variable.dtype))
 

@@ -15,7 +15,7 @@ from shared.plan import Batch
 from shared.recipe import Framework, Recipe
 from shared.spec import ModelSpec
 from shared.zoo import Pair
-from torch_impl import data, explain, files, inference, trace, training, weights
+from torch_impl import data, explain, files, inference, shipped, trace, training, weights
 from torch_impl.network import Network
 
 
@@ -101,11 +101,23 @@ class Implementation:
 
     def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
         """The images, with what is switched on (decoding, resizing) done by the framework itself."""
-        return trace.own_images(pictures, images, resize, switches)
+        return shipped.own_images(pictures, images, resize, switches)
 
-    def own_batches(self, batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
-        """The batches, with what is switched on (order, flips) drawn by the framework itself."""
-        return trace.own_batches(batches, epochs, switches)
+    def seed(self, seed: int) -> None:
+        """Seed the framework's own generators."""
+        shipped.seed(seed)
+
+    def own_order(self, images: int, epochs: int) -> Array:
+        """Places of the training images in the order of every epoch, as the framework shuffles; (epochs, images)."""
+        return shipped.own_order(images, epochs)
+
+    def own_flips(self, images: int, epochs: int) -> Array:
+        """Which images are mirrored in every epoch, as the framework draws it; bool (epochs, images)."""
+        return shipped.own_flips(images, epochs)
+
+    def own_weights(self, network: Network, names: Collection[str]) -> dict[str, Array]:
+        """The named parameters and statistics as the framework itself initialises them, in torch's layout."""
+        return shipped.own_weights(network, names)
 
     def preprocess(self, network: Network, images: Array) -> Array:
         """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""

@@ -63,11 +63,6 @@ def build(spec: ModelSpec) -> Backbone:
             module.p = 0.0
         if isinstance(module, SqueezeExcitation) and isinstance(module.scale_activation, nn.Hardsigmoid):
             module.scale_activation = nn.Hardsigmoid() if "hard_sigmoid" in spec.switches else HardSigmoid()
-    if "initialisation" in spec.switches and spec.head == "imagenet":
-        for name in spec.pair.classifier:
-            for module in getattr(model, name).modules():
-                if isinstance(module, nn.Linear | nn.LayerNorm):
-                    module.reset_parameters()
     return Backbone(model, spec.pair, whole=spec.head == "imagenet")
 
 

@@ -1,20 +1,13 @@
-"""Activations, gradients and optimizer state for the parity ladder, and what a switch leaves to the framework."""
+"""Activations, gradients and optimizer state for the parity ladder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
-from torchvision.transforms import v2
 
-from shared import images as files
 from shared import zoo
 from shared.contract import Array, Differentiated, State
 from shared.plan import Batch
@@ -28,53 +21,6 @@ def names(network: Network) -> dict[str, str]:
     """The framework's own name of every layer and parameter, by neutral name: the neutral names are torchvision's."""
     found = [name for name, _ in parameters(network)] + list(_layers(network))
     return {name: name for name in found}
-
-
-def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
-    """The images (N, S, S, 3), with what is switched on done by torch itself.
-
-    Args:
-        pictures: the files that they were read from.
-        images: as shared.images read them.
-        resize: shorter side to which they were resized.
-        switches: "resizing": squash to a square without antialiasing.
-    """
-    if "resizing" not in switches:
-        return images
-    size = images.shape[1]
-    squashed = []
-    for path in pictures:
-        pixels = torch.from_numpy(np.array(files.decode(path))).movedim(-1, 0)[None].float()
-        small = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=False)
-        squashed.append(small[0].movedim(0, -1).round().clamp(0, 255).byte().numpy())
-    return np.stack(squashed)
-
-
-def own_batches(batches: Sequence[Batch], epochs: int, switches: frozenset[str]) -> list[Batch]:
-    """The batches, with what is switched on drawn by torch's own generator.
-
-    Args:
-        batches: of all epochs.
-        epochs: how many.
-        switches: "data_order": shuffle each epoch; "augmentation": flip at random.
-    """
-    if not switches & {"data_order", "augmentation"}:
-        return list(batches)
-    changed: list[Batch] = []
-    per_epoch = len(batches) // epochs
-    for epoch in range(epochs):
-        part = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
-        images = torch.from_numpy(np.concatenate([batch.inputs for batch in part]))
-        labels = torch.from_numpy(np.concatenate([batch.labels for batch in part]))
-        if "augmentation" in switches:
-            flip = v2.RandomHorizontalFlip()
-            images = torch.stack([flip(image.movedim(-1, 0)).movedim(0, -1) for image in images])
-        loader = DataLoader(
-            TensorDataset(images, labels), batch_size=len(part[0].labels), shuffle="data_order" in switches
-        )
-        for (inputs, targets), batch in zip(loader, part, strict=True):
-            changed.append(replace(batch, inputs=inputs.numpy(), labels=targets.numpy()))
-    return changed
 
 
 def preprocess(network: Network, images: Array) -> Array:

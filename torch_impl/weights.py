@@ -42,11 +42,10 @@ def dump(network: Network, names: Collection[str] | None = None) -> dict[str, Ar
 
 def load(network: Network, arrays: Mapping[str, Array]) -> None:
     """Set the named parameters; all others stay as they are."""
-    spec = network.spec
     with torch.no_grad():
         for name, tensor in parameters(network):
-            if name in arrays and not ("initialisation" in spec.switches and spec.in_classifier(name)):
-                tensor.copy_(torch.from_numpy(_flattened(name, arrays[name], spec)))
+            if name in arrays:
+                tensor.copy_(torch.from_numpy(_flattened(name, arrays[name], network.spec)))
 
 
 def _flattened(name: str, array: Array, spec: ModelSpec) -> Array:

@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
         kept = f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)"
         (group or self).add_argument("--cache-dir", metavar="DIR", help=kept)
 
+    def add_tensorboard(self, group: argparse._ArgumentGroup | None = None) -> None:
+        """Whether event files are written."""
+        written = "also write loss and learning rate of every step as TensorBoard event files, into tensorboard/"
+        (group or self).add_argument("--tensorboard", action="store_true", help=written)
+
     def add_output_dir(self, where: str, group: argparse._ArgumentGroup | None = None) -> None:
         """Where results go."""
         (group or self).add_argument(

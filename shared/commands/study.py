@@ -10,8 +10,8 @@ from rich.console import Console
 from shared import agreement, curves, gallery, strategies
 from shared.cache import Cache
 from shared.commands.parser import Parser, at_least
-from shared.grid import Grid
-from shared.report import page, plots
+from shared.grid import Arms, Grid, matched, shipped
+from shared.report import page, plots, tensorboard
 from shared.report import study as report
 from shared.report.console import WIDTH, progress
 from shared.report.curves import StudyDocument
@@ -21,6 +21,12 @@ OPTIONS = (
     *("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable", "backbone", "weights", "image_size"),
     *("epochs", "batch_size", "precision", "frameworks", "margin", "device", "threads", "name"),
 )
+#: Which arms a mode has.
+MODES: dict[str, Arms] = {
+    "matched": matched,
+    "as-shipped": shipped,
+    "both": lambda recipes, data: [*matched(recipes, data), *shipped(recipes, data)],
+}
 
 
 def build_parser() -> Parser:
@@ -39,6 +45,14 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--strategies", nargs="+", metavar="NAME", help=f"some of the recipe's strategies (default: all; {known})"
     )
+    parser.add_argument(
+        "--mode",
+        choices=tuple(MODES),
+        default="matched",
+        help="matched: alike in everything; as-shipped: each framework in its own way, with its own library's weights, "
+        "preprocessing, resizing, initialisation, optimizer, shuffling and freezing; both: side by side "
+        "(default: matched)",
+    )
     for key in OPTIONS:
         parser.add_recipe_option(key)
     parser.add_argument(
@@ -48,6 +62,7 @@ def build_parser() -> Parser:
         help="processes at the same time (default: one a core, or fewer of several threads)",
     )
     parser.add_output_dir("results/study-<name>/")
+    parser.add_tensorboard()
     parser.add_cache_dir()
     return parser
 
@@ -56,13 +71,15 @@ def run(arguments: list[str], errors: Console) -> int:
     """Work through the grid, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
+    if options.tensorboard:
+        tensorboard.check()
     overrides = {key: getattr(options, key) for key in OPTIONS}
     recipes = strategies.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)
     with progress(errors) as tell:
-        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs)
+        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs, MODES[options.mode])
         grid.prepare()
         try:
             grid.run()
@@ -70,6 +87,8 @@ def run(arguments: list[str], errors: Console) -> int:
             # Also after an interruption or a failure: what is finished is worth a report.
             found = curves.document(grid)
             write(grid, found)
+            if options.tensorboard:
+                tensorboard.write(folder / "tensorboard", curves.trainings(grid, found))
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return agreement.exit_status(found.verdict)

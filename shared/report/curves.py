@@ -7,11 +7,13 @@ from pydantic import Field
 from shared.recipe import Framework, Recipe, Shots
 from shared.report.comparison import Agreement, Environment, Measured, Verdict
 from shared.report.document import Document
+from shared.ways import Mode
 
 
 class Result(Measured):
-    """One cell: one framework, strategy (by its name in this study), number of shots and seed."""
+    """One cell: one framework, strategy (by its name in this study), mode, number of shots and seed."""
 
+    mode: Mode = "matched"
     seconds: float = Field(description="of features, training and inference; other cells may have run beside it")
     folder: str = Field(description="its logits.npy and losses.npy, relative to this document")
 
@@ -28,6 +30,7 @@ class Point(Document):
 
     framework: Framework
     strategy: str
+    mode: Mode = "matched"
     shots: Shots
     seeds: int
     accuracy: Estimate
@@ -46,6 +49,7 @@ class Judgement(Document):
     """Whether the frameworks agree on one strategy and number of shots."""
 
     strategy: str
+    mode: Mode = "matched"
     shots: Shots
     verdict: Verdict
     sentence: str
@@ -76,9 +80,13 @@ class Explanation(Document):
 class StudyDocument(Document):
     """All of ``study.json``."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     created: str = Field(description="ISO 8601, UTC")
-    recipes: dict[str, Recipe] = Field(description="by strategy")
+    recipes: dict[str, Recipe] = Field(description="by strategy, as both frameworks carry it out when matched")
+    modes: list[Mode] = Field(description="matched, as shipped, or both; the first one gives the verdict")
+    own_ways: dict[str, dict[Framework, list[str]]] = Field(
+        description="by strategy, what each framework does in its own way when as shipped"
+    )
     environment: Environment
     classes: list[str]
     images: int
@@ -88,8 +96,9 @@ class StudyDocument(Document):
     judgements: list[Judgement]
     cheapest: list[Cheapest]
     explanations: list[Explanation]
-    verdict: Verdict = Field(description="the worst of all judgements")
+    verdict: Verdict = Field(description="the worst of all judgements of the first mode")
     verdict_sentence: str
+    shipped_sentence: str | None = Field(description="how far the frameworks agree as shipped, if that is another mode")
 
     @property
     def common(self) -> Recipe:

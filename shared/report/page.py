@@ -11,9 +11,10 @@ from shared.recipe import Framework, Shots
 from shared.report.console import TITLES
 from shared.report.curves import Point, StudyDocument
 from shared.report.plots import Plot
-from shared.report.study import notes, percent
+from shared.report.study import notes, percent, view, where
+from shared.ways import Mode
 
-Cell = Callable[[Framework, str, Shots], str]
+Cell = Callable[[Mode, Framework, str, Shots], str]
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,20 @@ def render(
         sights: class-activation maps.
         recipe: as TOML.
     """
-    points = {(point.framework, point.strategy, point.shots): point for point in document.points}
+    points = {(point.mode, point.framework, point.strategy, point.shots): point for point in document.points}
 
     def cell(shown: Callable[[Point], str]) -> Cell:
-        def text(framework: Framework, strategy: str, shots: Shots) -> str:
-            point = points.get((framework, strategy, shots))
+        def text(mode: Mode, framework: Framework, strategy: str, shots: Shots) -> str:
+            point = points.get((mode, framework, strategy, shots))
             return shown(point) if point else ""
 
         return text
 
     first = document.common
+    views = [(mode, framework) for mode in document.modes for framework in first.frameworks]
     memory = {
-        framework: max((each.peak_memory_bytes for each in document.results if each.framework == framework), default=0)
-        for framework in first.frameworks
+        way: max((each.peak_memory_bytes for each in document.results if (each.mode, each.framework) == way), default=0)
+        for way in views
     }
     # Everything is escaped: class names come from folders, which anyone may name.
     environment = Environment(loader=PackageLoader("shared.report", ""), autoescape=True, undefined=StrictUndefined)
@@ -90,13 +92,15 @@ def render(
         document=document,
         first=first,
         titles=TITLES,
+        views={way: view(document, *way) for way in views},
+        where=where,
         notes=notes(document),
         plots=plots,
         accuracy=cell(lambda point: percent(point.accuracy)),
         gain=cell(lambda point: percent(point.gain, sign=True) if point.gain else ""),
         seconds=cell(lambda point: f"{point.seconds:.2f}"),
         has_gains=any(point.gain for point in document.points),
-        memory={framework: f"{most / 2**20:,.0f} MiB" for framework, most in memory.items()},
+        memory={way: f"{most / 2**20:,.0f} MiB" for way, most in memory.items()},
         matrices=matrices,
         matrix_of=matrix_of,
         galleries={title: exhibits for title, exhibits in galleries.items() if exhibits},

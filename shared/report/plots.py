@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from shared.recipe import Framework, Shots
+from shared.recipe import Shots
 from shared.report.comparison import AGREEING
-from shared.report.console import TITLES
 from shared.report.curves import Point, StudyDocument
+from shared.report.study import view, where
 
 #: Okabe and Ito (2008), without black and yellow, which one of the two backgrounds would swallow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -51,27 +51,27 @@ def data_uri(media_type: str, content: bytes) -> str:
 
 
 def learning_curves(document: StudyDocument) -> Figure:
-    """Accuracy by number of shots, a panel for each framework, with 95 % intervals."""
-    first = document.common
-    figure = Figure(figsize=(4.6 * len(first.frameworks), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(first.frameworks), sharey=True, squeeze=False)[0]
-    for ax, framework in zip(axes, first.frameworks, strict=True):
+    """Accuracy by number of shots, a panel for each framework and way, with 95 % intervals."""
+    first, modes = document.common, document.modes
+    figure = Figure(figsize=(4.6 * len(first.frameworks), 0.7 + 3.5 * len(modes)), layout="constrained")
+    grid = figure.subplots(len(modes), len(first.frameworks), sharey=True, squeeze=False)
+    axes = grid.ravel()
+    panels = [(mode, framework) for mode in modes for framework in first.frameworks]
+    for ax, (mode, framework) in zip(axes, panels, strict=True):
         for number, strategy in enumerate(document.recipes):
-            _curve(ax, _points(document, framework, strategy), first.shots, number, strategy)
-        ax.set_title(TITLES[framework], fontsize="medium")
+            found = [point for point in document.points if (point.mode, point.framework) == (mode, framework)]
+            _curve(ax, [point for point in found if point.strategy == strategy], first.shots, number, strategy)
+        ax.set_title(view(document, mode, framework), fontsize="medium")
         ax.set_xticks(range(len(first.shots)), [str(shots) for shots in first.shots])
         ax.set_xlabel("labelled images a class")
         ax.grid(axis="y", linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("test accuracy, %")
+    for ax in grid[:, 0]:
+        ax.set_ylabel("test accuracy, %")
     axes[0].set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
     return figure
-
-
-def _points(document: StudyDocument, framework: Framework, strategy: str) -> list[Point]:
-    return [point for point in document.points if (point.framework, point.strategy) == (framework, strategy)]
 
 
 def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], number: int, label: str) -> None:
@@ -107,7 +107,7 @@ def differences(document: StudyDocument) -> Figure:
         colour, marker = (COLOURS[0], "o") if each.verdict in AGREEING else (COLOURS[5], "s")
         reach = [[100 * (mean - low)], [100 * (high - mean)]]
         ax.errorbar([100 * mean], [row], xerr=reach, color=colour, marker=marker, capsize=2)
-    ax.set_yticks(range(len(shown)), [f"{each.strategy}, {each.shots}" for each in shown])
+    ax.set_yticks(range(len(shown)), [f"{where(each.strategy, each.mode)}, {each.shots}" for each in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel("accuracy of TensorFlow minus that of PyTorch, points")
     ax.spines[["top", "right", "left"]].set_visible(False)

@@ -13,6 +13,7 @@ from shared.recipe import Framework
 from shared.report.console import TITLES, WIDTH, amount, show_verdict
 from shared.report.curves import Estimate, Point, StudyDocument
 from shared.report.markdown import table
+from shared.ways import Mode
 
 Shown = Callable[[Point], str]
 
@@ -25,34 +26,46 @@ def show(document: StudyDocument, console: Console) -> None:
         f"{len(document.classes)} classes ({escape(first.data)}), {first.seeds} seed{'s' if first.seeds > 1 else ''}",
         highlight=False,
     )
-    for framework in first.frameworks:
-        console.print(_table(document, framework))
+    for mode in document.modes:
+        for framework in first.frameworks:
+            console.print(_table(document, mode, framework))
     for line in notes(document):
         console.print(line, highlight=False)
     show_verdict(document.verdict, document.verdict_sentence, console)
 
 
-def _table(document: StudyDocument, framework: Framework) -> Table:
+def view(document: StudyDocument, mode: Mode, framework: Framework) -> str:
+    """What a table is about: a framework, and how it ran if there are two ways."""
+    return f"{TITLES[framework]}, {mode}" if len(document.modes) > 1 or mode != "matched" else TITLES[framework]
+
+
+def where(strategy: str, mode: Mode) -> str:
+    """A strategy, and how it ran unless that was the usual way."""
+    return strategy if mode == "matched" else f"{strategy}, {mode}"
+
+
+def _table(document: StudyDocument, mode: Mode, framework: Framework) -> Table:
     """Accuracy in per cent: strategies by shots."""
     first = document.common
-    title = f"{TITLES[framework]}: accuracy, %, by labelled images a class"
+    title = f"{view(document, mode, framework)}: accuracy, %, by labelled images a class"
     grid = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title=title, title_justify="left")
     grid.add_column("", no_wrap=True)
     for shots in first.shots:
         grid.add_column(str(shots), justify="right", no_wrap=True)
-    by_key = {(point.strategy, point.shots): point for point in document.points if point.framework == framework}
+    chosen = [point for point in document.points if (point.mode, point.framework) == (mode, framework)]
+    by_key = {(point.strategy, point.shots): point for point in chosen}
     for strategy in document.recipes:
         row = [by_key.get((strategy, shots)) for shots in first.shots]
         grid.add_row(strategy, *(percent(point.accuracy) if point else "-" for point in row))
     return grid
 
 
-def percent(estimate: Estimate, sign: bool = False) -> str:
+def percent(estimate: Estimate, sign: bool = False, digits: int = 1) -> str:
     """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``."""
-    mean = f"{100 * estimate.mean:{'+' if sign else ''}.1f}"
+    mean = f"{100 * estimate.mean:{'+' if sign else ''}.{digits}f}"
     if estimate.interval is None:
         return mean
-    return f"{mean} ±{50 * (estimate.interval[1] - estimate.interval[0]):.1f}"
+    return f"{mean} ±{50 * (estimate.interval[1] - estimate.interval[0]):.{digits}f}"
 
 
 def notes(document: StudyDocument) -> list[str]:
@@ -65,6 +78,8 @@ def notes(document: StudyDocument) -> list[str]:
     for each in document.cheapest:
         tail = "" if each.best == each.cheapest else f"; {each.cheapest} comes within a point of it in the least time"
         lines.append(f"With {amount(each.shots)}, {each.best} is best{tail}.")
+    if document.shipped_sentence:
+        lines.append(document.shipped_sentence)
     return lines
 
 
@@ -78,9 +93,9 @@ def markdown(document: StudyDocument) -> str:
         f"({first.data}), {first.seeds} seeds.\n",
     ]
     head = ["strategy", *(str(shots) for shots in first.shots)]
-    for framework in first.frameworks:
-        points = [point for point in document.points if point.framework == framework]
-        parts.append(f"## {TITLES[framework]}\n")
+    for mode, framework in ((mode, framework) for mode in document.modes for framework in first.frameworks):
+        points = [point for point in document.points if (point.mode, point.framework) == (mode, framework)]
+        parts.append(f"## {view(document, mode, framework)}\n")
         parts.append("Accuracy, %, by training images a class:\n")
         parts.append(_rows(document, points, head, lambda point: percent(point.accuracy)))
         if any(point.gain for point in points):
@@ -94,7 +109,7 @@ def markdown(document: StudyDocument) -> str:
             ["strategy", "shots", "verdict", "same predictions", "largest logit difference", "McNemar, Holm"],
             [
                 [
-                    each.strategy,
+                    where(each.strategy, each.mode),
                     str(each.shots),
                     each.verdict,
                     f"{each.agreement.predictions_identical} of {each.agreement.predictions_compared}",
@@ -106,6 +121,9 @@ def markdown(document: StudyDocument) -> str:
         )
     )
     parts.append("\n".join(f"- {line}" for line in notes(document)) + "\n")
+    for strategy, by_framework in document.own_ways.items():
+        told = "; ".join(f"{TITLES[name]}: {', '.join(ways) or 'nothing'}" for name, ways in by_framework.items())
+        parts.append(f"In its own way when as shipped, {strategy}: {told}.\n")
     versions = ", ".join(f"{name} {version}" for name, version in document.environment.versions.items())
     parts.append(f"{document.created}; {versions}; {document.environment.cpu}.\n")
     return "\n".join(parts)

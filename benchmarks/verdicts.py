@@ -1,0 +1,121 @@
+"""How often a speed verdict is right: on two identical workers, on a planted slowdown, beside a busy neighbour."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import pictures
+from benchmarks.records import TRIALS, Row
+from benchmarks.turns import Setting
+from shared import catalogue, dataset, jobs, launch, machine, plan, speed
+from shared.cache import Cache
+from shared.contract import Cell, WorkerResult
+from shared.recipe import Framework, Recipe
+from shared.speed import Repeat
+
+#: Trials of each kind, and pairs in a trial: the fewest with which a verdict is given at all.
+MANY, PAIRS = 20, speed.FEWEST
+NEIGHBOURS = 5
+#: Modules that stand for the two wings: torch's own, and the same a tenth slower.
+ALIKE, SLOWED = "torch_impl", "benchmarks.slowed"
+
+
+def verdicts(setting: Setting) -> list[Row]:
+    """Torch's worker against itself, and against itself slowed down, taking turns as frameworks do."""
+    alike, slowed = [], []
+    for trial in range(1, MANY + 1):
+        repeats: dict[str, list[Repeat]] = {"alike": [], "slowed": []}
+        for number in range(PAIRS):
+            first, second, third = (_worker(setting, module) for module in (ALIKE, ALIKE, SLOWED))
+            repeats["alike"] += [_repeat("torch", first, number), _repeat("tensorflow", second, number)]
+            repeats["slowed"] += [_repeat("torch", first, number), _repeat("tensorflow", third, number)]
+        alike.append(speed.compare(repeats["alike"]))
+        slowed.append(speed.compare(repeats["slowed"]))
+        found = f"{alike[-1].verdict}, and {slowed[-1].verdict}"
+        setting.say(f"verdicts {trial}/{MANY}, on equal workers and on a slower one: {found}")
+    noticed = sum(_beside_a_neighbour(setting) for _ in range(NEIGHBOURS))
+    ratios = [ratio.median for trial in slowed for ratio in trial.ratios[:1]]
+    return [
+        _share(
+            "a slowdown of 10 % is reported as such",
+            sum(each.verdict == "torch" for each in slowed),
+            0.9,
+            f"the slower one took {min(ratios):.3f} to {max(ratios):.3f} times as long",
+        ),
+        _share(
+            "two identical workers are declared different",
+            sum(each.verdict in ("torch", "tensorflow") for each in alike),
+            0.05,
+            f"{PAIRS} pairs in a trial",
+            at_most=True,
+        ),
+        _share("a busy neighbour is noticed", noticed, 1.0, "a process that does nothing but count", total=NEIGHBOURS),
+    ]
+
+
+def _share(what: str, count: int, target: float, note: str, at_most: bool = False, total: int = MANY) -> Row:
+    return Row(
+        what=what,
+        framework=None,
+        quantity=TRIALS,
+        reference=f"{total} trials",
+        ours=[count],
+        theirs=[total],
+        ratios=[count / total],
+        target=target,
+        bound="at most" if at_most else "at least",
+        others_share=[0.0],
+        notes=[note],
+    )
+
+
+def _repeat(framework: Framework, worker: WorkerResult, number: int) -> Repeat:
+    return Repeat(
+        framework=framework,
+        runtime="tuned",
+        precision="float32",
+        number=number,
+        disturbed=speed.disturbance(worker),
+        worker=worker,
+    )
+
+
+def _worker(setting: Setting, module: str) -> WorkerResult:
+    """One process: features of a few images, and a head."""
+    recipe = Recipe(shots=(5,), seeds=1, epochs=20, weights="random", control=False, image_size=128)
+    cache = Cache(setting.cache)
+    data = catalogue.load(str(pictures.sample(setting.data, setting.folder)), cache)
+    data, pixels = dataset.pixels(data, recipe.resize_to, recipe.size, cache)
+    plans = plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
+    shots, seed = next(iter(plans))
+    name = jobs.cell_id(False, shots, seed)
+    cell = Cell(id=name, pretrained=False, shots=shots, seed=seed, plan=jobs.plan_file(shots, seed))
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, _standing_for_torch(module):
+        threads = machine.available_cores()
+        job = jobs.prepare(Path(folder), recipe, threads, data, pixels, None, [cell], plans, None)
+        return launch.run("torch", job, Path(folder))
+
+
+@contextlib.contextmanager
+def _standing_for_torch(module: str) -> Iterator[None]:
+    before = launch.WINGS["torch"]
+    launch.WINGS["torch"] = module
+    try:
+        yield
+    finally:
+        launch.WINGS["torch"] = before
+
+
+def _beside_a_neighbour(setting: Setting) -> bool:
+    """Whether a worker that has to share a core says so."""
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        return speed.disturbance(_worker(setting, ALIKE)) is not None
+    finally:
+        neighbour.kill()
+        neighbour.wait()

@@ -1,0 +1,202 @@
+"""What each default costs: ``attribution.json``, and how the terminal, ``attribution.md`` and a plot show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from matplotlib.figure import Figure
+from pydantic import Field
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shared.recipe import Framework, Recipe, Shots
+from shared.report.comparison import Environment
+from shared.report.console import WIDTH, amount
+from shared.report.curves import Estimate
+from shared.report.document import Document
+from shared.report.markdown import table
+from shared.report.plots import COLOURS
+from shared.report.study import percent
+
+SHORT: dict[Framework, str] = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+
+
+class Effect(Document):
+    """What one framework's way of doing one thing does to its accuracy, everything else matched."""
+
+    framework: Framework
+    name: str = Field(description="of the switch, or weights")
+    summary: str
+    native: bool = Field(
+        description="whether the framework does so by itself; if not, it is a mistake in moving a model"
+    )
+    seeds: int
+    accuracy: Estimate = Field(description="accuracy with it minus accuracy without it, paired by seed")
+    predictions_changed: float = Field(description="part of all test predictions that it changes, 0 to 1")
+
+    @property
+    def label(self) -> str:
+        """As it is written on the command line."""
+        return f"{self.framework}:{self.name}"
+
+
+class Gap(Document):
+    """Accuracy of TensorFlow minus that of PyTorch, and how much of it single defaults explain; all paired by seed."""
+
+    matched: Estimate = Field(description="both frameworks alike")
+    shipped: Estimate = Field(description="each framework in its own way")
+    explained: Estimate = Field(description="effects of the native defaults, one at a time, added up")
+    rest: Estimate = Field(description="shipped - matched - explained: what they do together and none of them alone")
+
+
+class Attributed(Document):
+    """One strategy."""
+
+    strategy: str
+    recipe: Recipe = Field(description="matched")
+    accuracy: dict[Framework, Estimate] = Field(description="matched")
+    accuracy_shipped: dict[Framework, Estimate]
+    effects: list[Effect] = Field(description="the largest first")
+    gap: Gap | None = Field(description="null unless both frameworks have finished everything")
+
+
+class AttributionDocument(Document):
+    """All of ``attribution.json``."""
+
+    schema_version: int = 1
+    created: str = Field(description="ISO 8601, UTC")
+    environment: Environment
+    images: int
+    classes: list[str]
+    strategies: list[Attributed]
+    left_out: dict[str, str] = Field(description="defaults that could not be tried, and why")
+    cells: int = Field(description="of the whole grid")
+    finished: int
+
+
+def show(document: AttributionDocument, console: Console) -> None:
+    """Print a table for each strategy, and what the defaults add up to."""
+    for each in document.strategies:
+        console.print(f"[bold]{escape(each.strategy)}[/]: {escape(_setting(document, each))}", highlight=False)
+        console.print(_table(each))
+        for line in summary(each):
+            console.print(line, highlight=False)
+        console.print()
+    for line in notes(document):
+        console.print(line, highlight=False)
+
+
+def _setting(document: AttributionDocument, each: Attributed) -> str:
+    recipe = each.recipe
+    shots: list[Shots] = list(recipe.shots)
+    weights = "" if recipe.strategy == "scratch" else f", {recipe.weights} weights"
+    return (
+        f"{recipe.backbone}{weights}, {recipe.optimizer if recipe.solver == 'optimizer' else recipe.solver}, "
+        f"{recipe.data}, {' and '.join(map(amount, shots))}, {recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
+    )
+
+
+def _table(each: Attributed) -> Table:
+    grid = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    for name in ("framework", "what it does in its own way"):
+        grid.add_column(name, no_wrap=True)
+    for name in ("accuracy, points", "changed"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for effect in each.effects:
+        grid.add_row(
+            SHORT[effect.framework],
+            effect.name if effect.native else f"({effect.name})",
+            percent(effect.accuracy, sign=True, digits=2),
+            f"{effect.predictions_changed:.1%}",
+        )
+    return grid
+
+
+def summary(each: Attributed) -> Iterator[str]:
+    """What the defaults of a strategy add up to, in sentences."""
+    for name, estimate in each.accuracy.items():
+        shipped = each.accuracy_shipped.get(name)
+        then = f", as shipped {percent(shipped)}" if shipped else ""
+        yield f"{SHORT[name]}: accuracy {percent(estimate)} % matched{then}."
+    if each.gap is not None:
+        gap = each.gap
+        yield (
+            f"TensorFlow minus PyTorch: {percent(gap.matched, sign=True, digits=2)} points matched, "
+            f"{percent(gap.shipped, sign=True, digits=2)} as shipped. Single defaults add up to "
+            f"{percent(gap.explained, sign=True, digits=2)}; {percent(gap.rest, sign=True, digits=2)} come of several "
+            "together."
+        )
+
+
+def notes(document: AttributionDocument) -> Iterator[str]:
+    """What a reader must know."""
+    yield "Points of accuracy: mean over seeds ± half of the 95 % confidence interval, paired by seed."
+    if any(not effect.native for each in document.strategies for effect in each.effects):
+        yield "In brackets: no default of that framework, but easily done when a model is moved to it."
+    for label, reason in document.left_out.items():
+        yield f"Left out: {label} ({reason})"
+    if document.finished < document.cells:
+        yield f"{document.finished} of {document.cells} cells are finished; the same command goes on."
+
+
+def markdown(document: AttributionDocument) -> str:
+    """The tables for a pull request, or for a page of documentation."""
+    parts = ["# What each default costs\n"]
+    for each in document.strategies:
+        parts.append(f"## {each.strategy}\n")
+        parts.append(f"{_setting(document, each)}; {document.images} images of {len(document.classes)} classes.\n")
+        parts.append(
+            table(
+                ["framework", "switch", "what it does", "by itself", "accuracy, points", "predictions changed"],
+                [
+                    [
+                        SHORT[effect.framework],
+                        f"`{effect.name}`",
+                        effect.summary,
+                        "yes" if effect.native else "no",
+                        percent(effect.accuracy, sign=True, digits=2),
+                        f"{effect.predictions_changed:.1%}",
+                    ]
+                    for effect in each.effects
+                ],
+            )
+        )
+        parts.append("\n".join(f"- {line}" for line in summary(each)) + "\n")
+    parts.append("\n".join(f"- {line}" for line in notes(document)) + "\n")
+    environment = document.environment
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    parts.append(f"{document.created}; {versions}; {environment.cpu}.\n")
+    return "\n".join(parts)
+
+
+def plot(document: AttributionDocument) -> Figure:
+    """Effects with their 95 % intervals, a panel for each strategy; filled marks are the framework's own defaults."""
+    shown = [each for each in document.strategies if each.effects]
+    rows = [max(1, len(each.effects)) for each in shown]
+    figure = Figure(figsize=(7.5, 1.2 + sum(0.6 + 0.26 * count for count in rows)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": rows})[:, 0]
+    for ax, each in zip(axes, shown, strict=True):
+        ax.axvline(0, color=ax.xaxis.label.get_color(), linewidth=0.8)
+        for row, effect in enumerate(each.effects):
+            mean = effect.accuracy.mean
+            low, high = effect.accuracy.interval or (mean, mean)
+            colour, marker = (COLOURS[1], "s") if effect.framework == "tensorflow" else (COLOURS[0], "o")
+            ax.errorbar(
+                [100 * mean],
+                [row],
+                xerr=[[100 * (mean - low)], [100 * (high - mean)]],
+                color=colour,
+                marker=marker,
+                markerfacecolor=colour if effect.native else "none",
+                capsize=2,
+                label=SHORT[effect.framework],
+            )
+        ax.set_yticks(range(len(each.effects)), [effect.label for effect in each.effects])
+        ax.set_ylim(len(each.effects) - 0.4, -0.6)
+        ax.set_title(each.strategy, fontsize="medium", loc="left")
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.grid(axis="x", linewidth=0.6)
+    axes[-1].set_xlabel("change of accuracy, points (hollow: no default of that framework)")
+    return figure

@@ -1,0 +1,167 @@
+"""Attribution: what single defaults cost, and how far they add up; with planted effects, and for real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compare
+from shared import sources
+from shared.contract import Array, Job
+from shared.errors import BadInput
+from shared.recipe import Recipe
+from shared.report.attribution import AttributionDocument
+from tests.conftest import Command
+from tests.fakes import FakeWorkers
+
+#: A small one without network.
+OPTIONS = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 3, "--shots", 2)
+
+
+def read(folder: Path) -> AttributionDocument:
+    return AttributionDocument.model_validate_json((folder / "attribution.json").read_text(encoding="utf-8"))
+
+
+def planted(job: Job, framework: str, cell: str, labels: Array) -> Array:
+    """Perfect but for the first images: so many are lost to each switch, and two to two switches together."""
+    lost = {"initialisation": 1, "data_order": 2, "resizing": 3, "frozen_batch_norm": 4}
+    wrong = sum(lost.get(switch, 0) for switch in job.switches)
+    if {"initialisation", "data_order"} <= set(job.switches):
+        wrong += 2 if framework == "torch" else 0
+    logits = 5.0 * np.eye(len(job.classes))[labels]
+    logits[:wrong] = np.roll(logits[:wrong], 1, axis=1)
+    return logits
+
+
+@pytest.fixture
+def arguments(photos: Path, tmp_path: Path) -> list[str]:
+    folders = ["--output-dir", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
+    return ["attribute", "--strategies", "linear_probe", "--data", str(photos), *map(str, OPTIONS), *folders]
+
+
+def test_planted_effects_are_found(
+    arguments: list[str], tmp_path: Path, workers: FakeWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers.logits = planted
+    assert compare.main(arguments) == 0
+    (found,) = read(tmp_path / "out").strategies
+    images = 3 * 6  # of eight pictures of each of three classes two are for training
+    effects = {each.label: each for each in found.effects}
+    expected = {
+        "tensorflow:initialisation": 1,
+        "tensorflow:data_order": 2,
+        "tensorflow:resizing": 3,
+        "tensorflow:adam_epsilon": 0,
+        "torch:initialisation": 1,
+        "torch:data_order": 2,
+        "torch:frozen_batch_norm": 4,
+    }
+    for label, lost in expected.items():
+        assert effects[label].native, label
+        assert effects[label].accuracy.mean == pytest.approx(-lost / images), label
+        assert effects[label].predictions_changed == pytest.approx(lost / images), label
+    assert not effects["torch:resizing"].native
+    costs = [each.accuracy.mean for each in found.effects]
+    assert costs == sorted(costs, key=lambda cost: -abs(cost))
+    assert found.gap is not None
+    # TensorFlow loses six, PyTorch seven, and two more to two defaults together.
+    assert found.gap.matched.mean == 0
+    assert found.gap.explained.mean == pytest.approx(1 / images)
+    assert found.gap.shipped.mean == pytest.approx(3 / images)
+    assert found.gap.rest.mean == pytest.approx(2 / images)
+    output = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in output.splitlines() if not line.startswith("Results:"))
+    assert "(resizing)" in output and "In brackets: no default of that framework" in output
+    for name in ("attribution.md", "attribution.png", "attribution.svg", "recipe.toml"):
+        assert (tmp_path / "out" / name).stat().st_size > 300
+    # Nothing is done twice.
+    before = len(workers.cells)
+    assert compare.main(arguments) == 0
+    assert len(workers.cells) == before
+
+
+def test_chosen_switches(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
+    workers.logits = planted
+    assert compare.main([*arguments, "--switches", "torch:data_order", "tensorflow:resizing"]) == 0
+    (found,) = read(tmp_path / "out").strategies
+    assert [each.label for each in found.effects] == ["tensorflow:resizing", "torch:data_order"]
+    # The others are part of as shipped, so these two say nothing about the whole.
+    assert found.gap is None
+
+
+def test_weights_that_cannot_be_had_are_left_out(
+    arguments: list[str], tmp_path: Path, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(recipe: Recipe, *more: object) -> Path | None:
+        if recipe.weights == "keras":
+            raise BadInput("keras's weights are out of reach.")
+        return None
+
+    monkeypatch.setattr(sources, "resolve", resolve)
+    given = [each if each != "random" else "torchvision" for each in arguments]
+    assert compare.main(given) == 0
+    document = read(tmp_path / "out")
+    assert document.left_out == {"tensorflow:weights": "keras's weights are out of reach."}
+    assert "tensorflow:weights" not in {each.label for each in document.strategies[0].effects}
+    assert "Left out: tensorflow:weights" in (tmp_path / "out" / "attribution.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            ["--switches", "torch:dataorder"],
+            "no such default makes a difference here; did you mean 'torch:data_order'?",
+        ),
+        (["--switches", "torch:weight_decay"], "no such default makes a difference here"),
+        (["--strategies", "linear"], "there is no such strategy; did you mean 'linear_probe'?"),
+        (["--jobs", "0"], "--jobs 0 is too small"),
+        (["--learning-rate", "-1"], "learning_rate"),
+    ],
+)
+def test_bad_arguments(
+    more: list[str], sentence: str, arguments: list[str], workers: FakeWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main([*arguments, *more]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_command(command: Command, photos: Path) -> None:
+    """Both frameworks for real: what is switched on happens, and nothing else."""
+    chosen = ("tensorflow:resizing", "tensorflow:data_order", "torch:initialisation", "torch:frozen_batch_norm")
+    # Small batches: with a single one its order is no more than an order of summation.
+    given = (
+        "--data",
+        photos,
+        *OPTIONS,
+        "--seeds",
+        2,
+        "--batch-size",
+        3,
+        "--precision",
+        "float64",
+        "--switches",
+        *chosen,
+    )
+    outcome = command("attribute", "--strategies", "linear_probe", *given)
+    assert outcome.status == 0, outcome.errors
+    document = read(outcome.folder)
+    assert document.finished == document.cells == 2 * 8
+    assert {each.label for each in document.strategies[0].effects} == set(chosen)
+    cells = outcome.folder / "cells"
+
+    def logits(name: str) -> list[Array]:
+        return [np.load(path) for path in sorted(cells.glob(f"{name}-shots2-seed*/logits.npy"))]
+
+    def change(name: str, other: str) -> float:
+        pairs = list(zip(logits(name), logits(other), strict=True))
+        assert len(pairs) == 2
+        return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
+
+    # float64: matched is the same to a dozen digits, so that what is switched on stands out whatever its size.
+    assert change("tensorflow-linear_probe", "torch-linear_probe") < 1e-10
+    for label in chosen:
+        framework, name = label.split(":")
+        assert change(f"{framework}-linear_probe", f"{framework}-linear_probe-{name}") > 1e-4, label

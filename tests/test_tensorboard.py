@@ -1,0 +1,65 @@
+"""Event files: what was recorded, as TensorBoard itself reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+import compare
+from shared.report import tensorboard
+from shared.report.tensorboard import Training
+from tests.fakes import FakeWorkers
+from tests.test_parts import python
+from tests.test_study import OPTIONS
+
+READ = """
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator(sys.argv[1]).Reload()
+print(json.dumps({tag: [[e.step, str(e.value)] for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}))
+"""
+
+
+def test_tensorboard_reads_what_was_recorded(tmp_path: Path) -> None:
+    run = Training("torch-a", [2.5, None, 0.5], [0.1, 0.05, 0.025], 0.75)
+    tensorboard.write(tmp_path, [run])
+    # Again: one file, not two that would be shown on top of each other.
+    tensorboard.write(tmp_path, [run])
+    (path,) = (tmp_path / "torch-a").iterdir()
+    assert path.name.startswith("events.out.tfevents.")
+    found = json.loads(python(READ, path.parent))
+    assert found["training/loss"] == [[0, "2.5"], [1, "nan"], [2, "0.5"]]
+    assert [step for step, _ in found["training/learning_rate"]] == [0, 1, 2]
+    assert [float(rate) for _, rate in found["training/learning_rate"]] == pytest.approx([0.1, 0.05, 0.025])
+    assert found["test/accuracy"] == [[2, "0.75"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ([], "torch-untrained-shots2-seed1"),
+        (["study", "--strategies", "linear_probe"], "torch-linear_probe-shots2-seed1"),
+    ],
+)
+def test_every_run_has_a_folder(
+    command: list[str], name: str, photos: Path, tmp_path: Path, workers: FakeWorkers
+) -> None:
+    folders = ["--output-dir", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
+    control = [] if command else ["--no-control"]
+    given = [*command, "--data", str(photos), *map(str, OPTIONS), *control, "--tensorboard", *folders]
+    assert compare.main(given) in (0, 1)
+    found = {path.name for path in (tmp_path / "out" / "tensorboard").iterdir()}
+    assert len(found) == 2 * 2 * 2
+    assert name in found
+
+
+def test_without_the_package(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for command in ([], ["study"]):
+        assert compare.main([*command, "--data", str(photos), "--tensorboard", "--output-dir", str(tmp_path)]) == 2
+        assert "pip install tensorboard, or leave the option out." in " ".join(capsys.readouterr().err.split())
