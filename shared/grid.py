@@ -189,6 +189,8 @@ class Grid:
             WorkerFailed: a framework's process ended early; finished cells are kept, here and whatever else happens.
         """
         pending = [(branch, cells) for branch in self.branches if (cells := self._unfinished(branch))]
+        # What trains most of a network takes longest, and is not left to the end, when it would run alone.
+        pending.sort(key=lambda each: each[0].arm.way.recipe.first_trained_stage)
         finished = self.size - sum(len(cells) for _, cells in pending)
         self.progress("cells of the grid", finished, self.size)
 
