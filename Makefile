@@ -8,8 +8,9 @@ INSTALLED := .venv/.installed
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
 
+# Two at once, file by file: most tests wait for a process that starts a framework.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)

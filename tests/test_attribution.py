@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import compare
-from shared import sources
+from shared import sources, strategies
 from shared.contract import Array, Job
 from shared.errors import BadInput
 from shared.recipe import Recipe
@@ -106,6 +106,14 @@ def test_weights_that_cannot_be_had_are_left_out(
     assert document.left_out == {"tensorflow:weights": "keras's weights are out of reach."}
     assert "tensorflow:weights" not in {each.label for each in document.strategies[0].effects}
     assert "Left out: tensorflow:weights" in (tmp_path / "out" / "attribution.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_recipe(tmp_path: Path) -> None:
+    recipes = strategies.read("attribute", {})
+    assert list(recipes) == ["linear_probe", "finetune"]
+    written = tmp_path / "again.toml"
+    written.write_text(strategies.as_toml(recipes), encoding="utf-8")
+    assert strategies.read(str(written), {}) == recipes
 
 
 @pytest.mark.parametrize(
