@@ -18,8 +18,11 @@ from shared.contract import Cell, WorkerResult
 from shared.recipe import Framework, Recipe
 from shared.speed import Repeat
 
-#: Trials of each kind, and pairs in a trial: the fewest with which a verdict is given at all.
-MANY, PAIRS = 20, speed.FEWEST
+#: Rounds of three processes: one, its equal, and a slower one.
+ROUNDS = 100
+#: Pairs in a trial. A false alarm must be rare with the fewest pairs that give a verdict at all; to find a difference of a
+#: tenth takes more of them on a machine that others use, too.
+FEW, ENOUGH = speed.FEWEST, 10
 NEIGHBOURS = 5
 #: Modules that stand for the two wings: torch's own, and the same a tenth slower.
 ALIKE, SLOWED = "torch_impl", "benchmarks.slowed"
@@ -27,38 +30,47 @@ ALIKE, SLOWED = "torch_impl", "benchmarks.slowed"
 
 def verdicts(setting: Setting) -> list[Row]:
     """Torch's worker against itself, and against itself slowed down, taking turns as frameworks do."""
-    alike, slowed = [], []
-    for trial in range(1, MANY + 1):
-        repeats: dict[str, list[Repeat]] = {"alike": [], "slowed": []}
-        for number in range(PAIRS):
-            first, second, third = (_worker(setting, module) for module in (ALIKE, ALIKE, SLOWED))
-            repeats["alike"] += [_repeat("torch", first, number), _repeat("tensorflow", second, number)]
-            repeats["slowed"] += [_repeat("torch", first, number), _repeat("tensorflow", third, number)]
-        alike.append(speed.compare(repeats["alike"]))
-        slowed.append(speed.compare(repeats["slowed"]))
-        found = f"{alike[-1].verdict}, and {slowed[-1].verdict}"
-        setting.say(f"verdicts {trial}/{MANY}, on equal workers and on a slower one: {found}")
+    equal: list[tuple[Repeat, Repeat]] = []
+    slower: list[tuple[Repeat, Repeat]] = []
+    for number in range(ROUNDS):
+        first, second, third = (_worker(setting, module) for module in (ALIKE, ALIKE, SLOWED))
+        one = _repeat("torch", first, number)
+        equal.append((one, _repeat("tensorflow", second, number)))
+        slower.append((one, _repeat("tensorflow", third, number)))
+        seconds = [round(worker.wall_seconds, 2) for worker in (first, second, third)]
+        setting.say(f"verdicts {number + 1}/{ROUNDS}: {seconds[0]}, its equal {seconds[1]}, slower {seconds[2]}")
+    alike, slowed = _trials(equal, FEW), _trials(slower, ENOUGH)
     noticed = sum(_beside_a_neighbour(setting) for _ in range(NEIGHBOURS))
-    ratios = [ratio.median for trial in slowed for ratio in trial.ratios[:1]]
+    found = [trial.ratios[0].median for trial in slowed if trial.ratios]
     return [
         _share(
             "a slowdown of 10 % is reported as such",
             sum(each.verdict == "torch" for each in slowed),
+            len(slowed),
             0.9,
-            f"the slower one took {min(ratios):.3f} to {max(ratios):.3f} times as long",
+            f"{ENOUGH} pairs in a trial; the slower one took {min(found):.3f} to {max(found):.3f} times as long",
         ),
         _share(
             "two identical workers are declared different",
             sum(each.verdict in ("torch", "tensorflow") for each in alike),
+            len(alike),
             0.05,
-            f"{PAIRS} pairs in a trial",
+            f"{FEW} pairs in a trial",
             at_most=True,
         ),
-        _share("a busy neighbour is noticed", noticed, 1.0, "a process that does nothing but count", total=NEIGHBOURS),
+        _share("a busy neighbour is noticed", noticed, NEIGHBOURS, 1.0, "a process that does nothing but count"),
     ]
 
 
-def _share(what: str, count: int, target: float, note: str, at_most: bool = False, total: int = MANY) -> Row:
+def _trials(pairs: list[tuple[Repeat, Repeat]], size: int) -> list[speed.Speed]:
+    """Verdicts on so many pairs at a time."""
+    return [
+        speed.compare([repeat for pair in pairs[start : start + size] for repeat in pair])
+        for start in range(0, len(pairs), size)
+    ]
+
+
+def _share(what: str, count: int, total: int, target: float, note: str, at_most: bool = False) -> Row:
     return Row(
         what=what,
         framework=None,
