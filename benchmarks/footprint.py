@@ -14,7 +14,7 @@ FEW, MANY = 2_000, 20_000
 
 
 def memory(setting: Setting) -> list[Row]:
-    """Peak memory of a worker when the data set is ten times as large, as it runs by itself and in one and the same way.
+    """Peak memory of a worker when the data set is ten times as large: as it runs by itself, and in one way throughout.
 
     By itself a worker may prepare a faster way to run for many images, and that takes memory, too.
     """

@@ -20,8 +20,8 @@ from shared.speed import Repeat
 
 #: Rounds of three processes: one, its equal, and a slower one.
 ROUNDS = 100
-#: Pairs in a trial. A false alarm must be rare with the fewest pairs that give a verdict at all; to find a difference of a
-#: tenth takes more of them on a machine that others use, too.
+#: Pairs in a trial. A false alarm must be rare with the fewest pairs that give a verdict at all. To find a difference
+#: of a tenth takes more of them on a machine that others use, too.
 FEW, ENOUGH = speed.FEWEST, 10
 NEIGHBOURS = 5
 #: Modules that stand for the two wings: torch's own, and the same a tenth slower.
