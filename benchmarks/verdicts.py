@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def verdicts(setting: Setting) -> list[Row]:
         setting.say(f"verdicts {number + 1}/{ROUNDS}: {seconds[0]}, its equal {seconds[1]}, slower {seconds[2]}")
     alike, slowed = _trials(equal, FEW), _trials(slower, ENOUGH)
     noticed = sum(_beside_a_neighbour(setting) for _ in range(NEIGHBOURS))
-    found = [trial.ratios[0].median for trial in slowed if trial.ratios]
+    found = [trial.ratios[0].median for trial in slowed if trial.ratios] or [math.nan]
     return [
         _share(
             "a slowdown of 10 % is reported as such",

@@ -11,7 +11,7 @@ from shared import curves, evaluation, jobs, sources, ways
 from shared.cache import Cache
 from shared.contract import Array
 from shared.dataset import Dataset
-from shared.errors import BadInput, did_you_mean
+from shared.errors import BadInput, WorkerFailed, did_you_mean
 from shared.fetch import Progress
 from shared.grid import Arm, Grid, matched, shipped_arm
 from shared.recipe import Framework, Recipe
@@ -58,7 +58,7 @@ class Attribution:
         arms = matched(recipes, data)
         for strategy, recipe in recipes.items():
             arms += [
-                Arm(f"{strategy}-{each.name}", strategy, each.framework, ways.with_default(recipe, each), "one default")
+                Arm(f"{strategy}+{each.name}", strategy, each.framework, ways.with_default(recipe, each), "one default")
                 for each in self._tried(strategy)
             ]
             arms += [
@@ -75,7 +75,7 @@ class Attribution:
             return True
         try:
             sources.resolve(ways.with_default(recipe, default).recipe, self.cache, self.threads, self.progress)
-        except BadInput as error:
+        except (BadInput, WorkerFailed) as error:
             self.left_out[default.label] = str(error)
             return False
         return True
@@ -103,24 +103,30 @@ class Attribution:
 
     def _attributed(self, strategy: str, recipe: Recipe, said: Mapping[tuple[Framework, str], Said]) -> Attributed:
         before = {framework: said.get((framework, strategy), {}) for framework in recipe.frameworks}
-        after = {framework: said.get((framework, f"{strategy}-as-shipped"), {}) for framework in recipe.frameworks}
+        after = {framework: said.get((framework, f"{strategy}+as-shipped"), {}) for framework in recipe.frameworks}
         effects, native = [], dict[str, dict[int, float]]()
         for default in self._tried(strategy):
-            without, having = before[default.framework], said.get((default.framework, f"{strategy}-{default.name}"), {})
+            without, having = before[default.framework], said.get((default.framework, f"{strategy}+{default.name}"), {})
             by_seed = _differences(having, without)
             if by_seed:
                 effects.append(_effect(default, by_seed, having, without))
                 if default.native:
                     sign = 1 if default.framework == "tensorflow" else -1
                     native[default.label] = {seed: sign * value for seed, value in by_seed.items()}
-        expected = [each.label for each in self.defaults[strategy] if each.native]
+        # Interrupted, arms may have finished other shots of the same seeds, which nobody may subtract from one another.
+        planned = {(str(shots), seed) for shots in recipe.shots for seed in recipe.seed_list}
+        expected = {
+            each.label: (each.framework, f"{strategy}+{each.name}") for each in self.defaults[strategy] if each.native
+        }
+        arms = [*before.values(), *after.values(), *(said.get(key, {}) for key in expected.values())]
+        complete = set(expected) == set(native) and all(arm.keys() == planned for arm in arms)
         return Attributed(
             strategy=strategy,
             recipe=recipe,
-            accuracy=_accuracies(before),
-            accuracy_shipped=_accuracies(after),
+            accuracy=_accuracies(before, recipe),
+            accuracy_shipped=_accuracies(after, recipe),
             effects=sorted(effects, key=lambda each: -abs(each.accuracy.mean)),
-            gap=_gap(before, after, native) if set(expected) == set(native) else None,
+            gap=_gap(before, after, native) if complete else None,
         )
 
 
@@ -146,27 +152,27 @@ def _differences(ours: Said, theirs: Said) -> dict[int, float]:
     return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
 
 
-def _accuracies(said: Mapping[Framework, Said]) -> dict[Framework, Estimate]:
+def _accuracies(said: Mapping[Framework, Said], recipe: Recipe) -> dict[Framework, Estimate]:
+    """Mean accuracy over the seeds that have finished all numbers of shots."""
     found = {}
     for framework, cells in said.items():
         by_seed: dict[int, list[float]] = {}
         for (_, seed), (_, correct) in cells.items():
             by_seed.setdefault(seed, []).append(float(correct.mean()))
-        if by_seed:
-            found[framework] = curves.estimate([float(np.mean(values)) for values in by_seed.values()])
+        whole = [float(np.mean(values)) for values in by_seed.values() if len(values) == len(recipe.shots)]
+        if whole:
+            found[framework] = curves.estimate(whole)
     return found
 
 
 def _gap(
     before: Mapping[Framework, Said], after: Mapping[Framework, Said], native: Mapping[str, Mapping[int, float]]
 ) -> Gap | None:
-    """What is between the frameworks, if both have finished the same seeds in everything that counts."""
+    """What is between the frameworks, if there are two; everything is finished."""
     if set(before) != {"tensorflow", "torch"}:
         return None
     matched_gap, shipped_gap = (_differences(each["tensorflow"], each["torch"]) for each in (before, after))
     seeds = sorted(matched_gap)
-    if not seeds or any(sorted(each) != seeds for each in (shipped_gap, *native.values())):
-        return None
     explained = {seed: sum(each[seed] for each in native.values()) for seed in seeds}
     rest = {seed: shipped_gap[seed] - matched_gap[seed] - explained[seed] for seed in seeds}
 

@@ -22,6 +22,8 @@ from shared.store import Store
 STORE_VERSION = 2
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
+#: File of the images that a wing has read itself.
+_OWN_IMAGES = "own-images.npy"
 
 
 class Cells:
@@ -76,7 +78,7 @@ class Cells:
             self.images,
             self.recipe.resize_to,
             self.switches,
-            self.folder / "own-images.npy",
+            self.folder / _OWN_IMAGES,
         )
         groups: dict[tuple[bool, int | None], list[Cell]] = {}
         for cell in self.job.cells:
@@ -92,6 +94,8 @@ class Cells:
                 self._train_tails(cells, arrays, loading, digest)
             else:
                 self._train_whole(cells, arrays, loading, digest)
+        # As large as the data set, and nobody needs it any more.
+        (self.folder / _OWN_IMAGES).unlink(missing_ok=True)
 
     def _backbone_arrays(self, cell: Cell) -> dict[str, Array]:
         """The cell's initial weights, the head's excepted."""
@@ -107,7 +111,7 @@ class Cells:
     def _drawn(self, shapes: dict[str, tuple[int, ...]], cell: Cell) -> dict[str, Array]:
         """Initial weights of these shapes: the plan's, or the framework's own."""
         if "initialisation" in self.switches:
-            self.implementation.seed(cell.seed)
+            self.implementation.seed(self.network, cell.seed)
             return self.implementation.own_weights(self.network, shapes)
         return dict(initialisation.draw_weights(shapes, cell.seed))
 
@@ -115,7 +119,7 @@ class Cells:
         """What the cell follows: the plan, or what the framework draws instead of it."""
         if not self.switches:
             return self.plans[cell.id]
-        self.implementation.seed(cell.seed)
+        self.implementation.seed(self.network, cell.seed)
         return own.own_plan(self.implementation, self.plans[cell.id], self.switches)
 
     def _load(self, arrays: dict[str, Array]) -> float:

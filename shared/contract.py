@@ -346,8 +346,8 @@ class Implementation(Protocol[Network]):
     def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
         """The images (N, S, S, 3), with what is switched on (decoding, resizing) done by the framework itself."""
 
-    def seed(self, seed: int) -> None:
-        """Seed the framework's own generators, for what follows of ``own_order``, ``own_flips``, ``own_weights``."""
+    def seed(self, network: Network, seed: int) -> None:
+        """Seed the framework's own generators (order, flips, weights) and those of a network's layers (dropout)."""
 
     def own_order(self, images: int, epochs: int) -> Array:
         """Places of the training images in the order of every epoch, as the framework shuffles; (epochs, images)."""

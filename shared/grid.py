@@ -43,7 +43,7 @@ class Arm:
     """One strategy in one framework, in one way.
 
     Attributes:
-        name: part of its cells' folders; unique for a framework.
+        name: part of its cells' folders; unique for a framework. What follows a "+" is no part of a strategy's name.
         strategy: its name in the study.
         mode: "matched", "as shipped", or "one default" if the framework has its way in one thing.
     """
@@ -118,7 +118,7 @@ def shipped(recipes: Mapping[str, Recipe], data: Dataset) -> list[Arm]:
 def shipped_arm(strategy: str, recipe: Recipe, framework: Framework, defaults: list[Default]) -> Arm:
     """A strategy in one framework, which has its way in those of the defaults that are its own."""
     way = ways.as_shipped(recipe, framework, defaults)
-    return Arm(f"{strategy}-as-shipped", strategy, framework, way, "as shipped")
+    return Arm(f"{strategy}+as-shipped", strategy, framework, way, "as shipped")
 
 
 class Grid:
@@ -189,8 +189,8 @@ class Grid:
             WorkerFailed: a framework's process ended early; finished cells are kept, here and whatever else happens.
         """
         pending = [(branch, cells) for branch in self.branches if (cells := self._unfinished(branch))]
-        # What trains most of a network takes longest, and is not left to the end, when it would run alone.
-        pending.sort(key=lambda each: each[0].arm.way.recipe.first_trained_stage)
+        # What runs most of a network in every step takes longest, and is not left to the end, when it would run alone.
+        pending.sort(key=lambda each: _stored_stages(each[0].arm.way))
         finished = self.size - sum(len(cells) for _, cells in pending)
         self.progress("cells of the grid", finished, self.size)
 
@@ -217,7 +217,7 @@ class Grid:
             Done(branch.arm, cell, place)
             for branch in self.branches
             for cell in self._cells(branch)
-            if (place := self._place(branch, cell)).is_dir()
+            if _is_finished(place := self._place(branch, cell), cell)
         ]
 
     def _cells(self, branch: Branch) -> list[Cell]:
@@ -238,7 +238,7 @@ class Grid:
         ]
 
     def _unfinished(self, branch: Branch) -> list[Cell]:
-        return [cell for cell in self._cells(branch) if not self._place(branch, cell).is_dir()]
+        return [cell for cell in self._cells(branch) if not _is_finished(self._place(branch, cell), cell)]
 
     def _job(self, folder: Path, branch: Branch, cells: list[Cell]) -> Job:
         ground, way = self.grounds[branch.arm.strategy], branch.arm.way
@@ -263,6 +263,8 @@ class Grid:
             if event == "cell":
                 place = self._place(branch, by_id[details["id"]])
                 place.parent.mkdir(exist_ok=True)
+                # There is one already if it was finished without the maps that are wanted now.
+                shutil.rmtree(place, ignore_errors=True)
                 # One step: a folder with this name is complete, whenever the power fails.
                 (folder / details["id"]).replace(place)
                 with self._lock:
@@ -288,6 +290,16 @@ class Grid:
         if arm.way.switches:
             key["switches"] = sorted(arm.way.switches)
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_finished(place: Path, cell: Cell) -> bool:
+    """Whether a folder holds all that is asked of a cell."""
+    return place.is_dir() and (not cell.explain or (place / "explained.npy").is_file())
+
+
+def _stored_stages(way: Way) -> int:
+    """How many stages run once for each image."""
+    return 0 if "frozen_batch_norm" in way.switches else way.recipe.frozen_stages
 
 
 def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:

@@ -20,7 +20,19 @@ def _files(data: Dataset, folder: Path) -> list[Path]:
     """The images as files, for a wing that reads them itself; those that are no files yet are written for it."""
     written = folder / "pictures"
     written.mkdir(exist_ok=True)
-    return [path.absolute() for path in data.pictures.files(range(len(data)), written)]
+    found = [path.absolute() for path in data.pictures.files(range(len(data)), written)]
+    return [_nameable(path, written / f"{number}{path.suffix}") for number, path in enumerate(found)]
+
+
+def _nameable(path: Path, link: Path) -> Path:
+    """The file under a name that JSON can hold: names of another encoding get a link."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        link = link.absolute()
+        link.symlink_to(path)
+        return link
+    return path
 
 
 @dataclass(frozen=True)

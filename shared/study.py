@@ -128,7 +128,7 @@ class Study:
 
     def _clear(self) -> None:
         """Remove what an earlier run left in the same folder, so that nothing of it passes for this one's."""
-        for name in ("logits", "models"):
+        for name in ("logits", "models", "tensorboard"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for path in (self.folder / "comparison.json", *self.folder.glob("*-worker.log")):
             path.unlink(missing_ok=True)

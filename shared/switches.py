@@ -166,7 +166,7 @@ SWITCHES: tuple[Switch, ...] = (
         "draws the classifier's weights with its own initialiser",
         _both("activations", "activation", "classifier.1"),
         native=FRAMEWORKS,
-        counts=_in_steps,
+        counts=lambda recipe: _in_steps(recipe) or recipe.weights == "random",
     ),
     Switch(
         "frozen_batch_norm",
@@ -183,8 +183,9 @@ SWITCHES: tuple[Switch, ...] = (
         ("MobileNetV3Small", "torchvision"),
         _families("MobileNetV3", "EfficientNet", "EfficientNetV2"),
         native=FRAMEWORKS,
-        # The architecture's dropout stands in its classifier; stochastic depth is on where normalisations train.
-        counts=lambda recipe: recipe.batch_norm_trains,
+        # Dropout stands in the architecture's classifier, which the project's head replaces; MobileNetV3 has nothing
+        # else. Stochastic depth is on where normalisations train.
+        counts=lambda recipe: recipe.batch_norm_trains and recipe.pair.family != "MobileNetV3",
     ),
     Switch(
         "hard_sigmoid",

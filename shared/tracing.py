@@ -56,7 +56,7 @@ class Tracer:
             if not self.switches:
                 checkpoint.account_for(shapes, arrays, str(case.checkpoint))
         if "initialisation" in self.switches:
-            implementation.seed(case.seed)
+            implementation.seed(self.network, case.seed)
             classifier = [name for name in shapes if spec.in_classifier(name)]
             arrays = {**arrays, **implementation.own_weights(self.network, classifier)}
         self.arrays = arrays
@@ -211,7 +211,7 @@ class Tracer:
     def _trajectory(self) -> None:
         """Training steps under a changing rate with normalisation in training mode, and logits of unseen images."""
         recipe = self.recipe
-        self.implementation.seed(self.case.seed)
+        self.implementation.seed(self.network, self.case.seed)
         drawn = own.own_plan(self.implementation, self.plan, self.switches)
         batches = list(plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size))
 

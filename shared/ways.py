@@ -17,8 +17,8 @@ Mode = Literal["matched", "as shipped", "one default"]
 OWN_WEIGHTS: dict[Framework, str] = {"tensorflow": "keras", "torch": "torchvision"}
 #: Keras's default, ten times torch's, which is the recipe's.
 KERAS_EPSILON = 1e-7
-#: Files that are looked at to see whether a data set has JPEG images.
-_LOOKED_AT = 20
+#: Switches that change which parameters a network has.
+_OTHER_PARAMETERS = frozenset({"conv_bias", "bn_scale"})
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,20 @@ def _own_weights(framework: Framework, recipe: Recipe) -> list[Default]:
 def _own_structure(framework: Framework, switch: Switch, recipe: Recipe) -> bool:
     """Whether an untrained network is built in the library's own way: weights, which would tell, there are none."""
     aspects: tuple[str, ...] = recipe.pair.aspects
-    drawn = recipe.strategy == "scratch" or recipe.weights == "random"
-    return framework == "tensorflow" and drawn and switch.name in aspects
+    return framework == "tensorflow" and _drawn(recipe) and switch.name in aspects
+
+
+def _drawn(recipe: Recipe) -> bool:
+    """Whether the whole network starts from weights that are drawn."""
+    return recipe.strategy == "scratch" or recipe.weights == "random"
 
 
 def _matters(switch: Switch, recipe: Recipe, data: Dataset) -> bool:
     pair: zoo.Pair = recipe.pair
     if not switch.concerns(pair) or not switch.counts(recipe):
+        return False
+    if switch.name in _OTHER_PARAMETERS and not _drawn(recipe):
+        # Pretrained weights would not fit the network.
         return False
     if switch.only_float64 and recipe.precision != "float64":
         return False
@@ -115,7 +122,7 @@ def _matters(switch: Switch, recipe: Recipe, data: Dataset) -> bool:
 
 
 def _has_jpegs(data: Dataset) -> bool:
-    return isinstance(data.pictures, Files) and any(map(is_jpeg, data.pictures.paths[:_LOOKED_AT]))
+    return isinstance(data.pictures, Files) and any(map(is_jpeg, data.pictures.paths))
 
 
 def _epsilon(recipe: Recipe) -> dict[str, Any]:

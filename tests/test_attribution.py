@@ -108,6 +108,33 @@ def test_weights_that_cannot_be_had_are_left_out(
     assert "Left out: tensorflow:weights" in (tmp_path / "out" / "attribution.md").read_text(encoding="utf-8")
 
 
+def test_an_interruption_mixes_nothing_up(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
+    """Arms may have finished other shots of the same seeds; the whole difference waits until all have."""
+    given = [*arguments, "--shots", "1", "2", "--jobs", "1"]
+    workers.logits, workers.lives = planted, 40
+    assert compare.main(given) == 3
+    document = read(tmp_path / "out")
+    (found,) = document.strategies
+    assert (document.finished, found.gap) == (40, None)
+    assert found.effects
+    assert "40 of" in (tmp_path / "out" / "attribution.md").read_text(encoding="utf-8")
+    workers.lives = None
+    assert compare.main(given) == 0
+    (found,) = read(tmp_path / "out").strategies
+    assert found.gap is not None
+
+
+def test_a_study_may_go_on_in_the_same_folder(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
+    """A study also wants class-activation maps, which the cells of an attribution lack."""
+    workers.logits = planted
+    assert compare.main([*arguments, "--switches", "torch:data_order"]) == 0
+    before = len(workers.cells)
+    assert compare.main(["study", "attribute", *arguments[1:]]) == 0
+    assert len(workers.cells) == before + 2
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert len(list((tmp_path / "out" / "cells").glob("*/explained.npy"))) == 2
+
+
 def test_the_shipped_recipe(tmp_path: Path) -> None:
     recipes = strategies.read("attribute", {})
     assert list(recipes) == ["linear_probe", "finetune"]
@@ -172,4 +199,4 @@ def test_the_command(command: Command, photos: Path) -> None:
     assert change("tensorflow-linear_probe", "torch-linear_probe") < 1e-10
     for label in chosen:
         framework, name = label.split(":")
-        assert change(f"{framework}-linear_probe", f"{framework}-linear_probe-{name}") > 1e-4, label
+        assert change(f"{framework}-linear_probe", f"{framework}-linear_probe+{name}") > 1e-4, label

@@ -61,6 +61,11 @@ def test_a_linear_probe(data: Dataset) -> None:
         ({"backbone": "VGG16"}, set[str](), {"flatten_order", "frozen_batch_norm", "bn_epsilon"}),
         ({"strategy": "scratch"}, {"bn_running_variance", "same_padding"}, {"weights"}),
         ({"weights": "random"}, {"same_padding"}, {"weights"}),
+        ({"weights": "random", "solver": "ridge"}, {"initialisation"}, {"data_order"}),
+        # A checkpoint would not fit a network with other parameters.
+        ({"backbone": "ResNet50"}, {"resnet_stride"}, {"conv_bias"}),
+        ({"backbone": "ResNet50", "weights": "random"}, {"conv_bias"}, set[str]()),
+        ({"backbone": "MobileNetV3Small", "strategy": "scratch"}, set[str](), {"dropout"}),
         ({"preprocessing": "imagenet"}, set[str](), {"preprocessing"}),
     ],
 )
@@ -118,7 +123,7 @@ wing.configure(1, "float32", "cpu")
 network = wing.build(model_spec(recipes.validated(dict(image_size=32, strategy="scratch"), ""), None, 7))
 names = list(wing.shapes(network))
 def drawn(seed):
-    wing.seed(seed)
+    wing.seed(network, seed)
     return wing.own_order(30, 4), wing.own_flips(50, 20), wing.own_weights(network, names)
 order, flips, weights = drawn(3)
 again, flips_again, weights_again = drawn(3)

@@ -17,13 +17,18 @@ from PIL import Image
 from shared import images as files
 from shared.checkpoint import LAYER_SCALE
 from shared.contract import Array
+from shared.own import READING
 from tf_impl.network import Network
 from tf_impl.weights import parameters, to_neutral
 
 
-def seed(value: int) -> None:
-    """Seed Keras's and TensorFlow's own generators."""
+def seed(network: Network, value: int) -> None:
+    """Seed Keras's and TensorFlow's own generators, and those that a network's layers (dropout) keep to themselves."""
     keras.utils.set_random_seed(value)
+    for number, layer in enumerate(network.models["all"]._flatten_layers(include_self=False, recursive=True)):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign([value * 10_000 + number, 0])
 
 
 def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
@@ -36,7 +41,7 @@ def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: f
         switches: "jpeg_decoding": decode JPEG files with TensorFlow's own decoder, then as usual; "resizing": squash to
             a square without antialiasing.
     """
-    if not switches & {"jpeg_decoding", "resizing"}:
+    if not switches & READING:
         return images
     size = images.shape[1]
     changed = []

@@ -103,9 +103,9 @@ class Implementation:
         """The images, with what is switched on (decoding, resizing) done by the framework itself."""
         return shipped.own_images(pictures, images, resize, switches)
 
-    def seed(self, seed: int) -> None:
-        """Seed the framework's own generators."""
-        shipped.seed(seed)
+    def seed(self, network: Network, seed: int) -> None:
+        """Seed the framework's own generators, those of a network's layers among them."""
+        shipped.seed(network, seed)
 
     def own_order(self, images: int, epochs: int) -> Array:
         """Places of the training images in the order of every epoch, as the framework shuffles; (epochs, images)."""

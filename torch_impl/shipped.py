@@ -23,8 +23,8 @@ from torch_impl import head
 from torch_impl.network import Network
 
 
-def seed(value: int) -> None:
-    """Seed torch's own generators."""
+def seed(network: Network, value: int) -> None:
+    """Seed torch's own generator, which all layers share."""
     torch.manual_seed(value)
 
 

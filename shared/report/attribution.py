@@ -132,7 +132,8 @@ def summary(each: Attributed) -> Iterator[str]:
 
 def notes(document: AttributionDocument) -> Iterator[str]:
     """What a reader must know."""
-    yield "Points of accuracy: mean over seeds ± half of the 95 % confidence interval, paired by seed."
+    if any(effect.accuracy.interval for each in document.strategies for effect in each.effects):
+        yield "Points of accuracy: mean over seeds ± half of the 95 % confidence interval, paired by seed."
     if any(not effect.native for each in document.strategies for effect in each.effects):
         yield "In brackets: no default of that framework, but easily done when a model is moved to it."
     for label, reason in document.left_out.items():
@@ -174,7 +175,7 @@ def markdown(document: AttributionDocument) -> str:
 def plot(document: AttributionDocument) -> Figure:
     """Effects with their 95 % intervals, a panel for each strategy; filled marks are the framework's own defaults."""
     shown = [each for each in document.strategies if each.effects]
-    rows = [max(1, len(each.effects)) for each in shown]
+    rows = [len(each.effects) for each in shown]
     figure = Figure(figsize=(7.5, 1.2 + sum(0.6 + 0.26 * count for count in rows)), layout="constrained")
     axes = figure.subplots(len(shown), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": rows})[:, 0]
     for ax, each in zip(axes, shown, strict=True):
@@ -191,7 +192,6 @@ def plot(document: AttributionDocument) -> Figure:
                 marker=marker,
                 markerfacecolor=colour if effect.native else "none",
                 capsize=2,
-                label=SHORT[effect.framework],
             )
         ax.set_yticks(range(len(each.effects)), [effect.label for effect in each.effects])
         ax.set_ylim(len(each.effects) - 0.4, -0.6)
