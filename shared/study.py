@@ -171,16 +171,7 @@ class Study:
         job = jobs.prepare(work, recipe, self.threads, *where, cells, self.plans, self._store(), variant.runtime)
         try:
             worker = launch.run(framework, job, work, self._listener(framework, len(cells)))
-            self.repeats.append(
-                speed.Repeat(
-                    framework=framework,
-                    runtime=variant.runtime,
-                    precision=variant.precision,
-                    number=number,
-                    disturbed=speed.disturbance(worker),
-                    worker=worker,
-                )
-            )
+            self.repeats.append(speed.Repeat.of(framework, variant.runtime, variant.precision, number, worker))
         except WorkerFailed:
             shutil.copyfile(work / "worker.log", self.folder / f"{framework}-worker.log")
             raise

@@ -31,16 +31,7 @@ def repeats(tensorflow: list[float], torch: list[float], disturbed: tuple[int, .
     for number in range(len(torch)):
         for framework, seconds in columns:
             measured = worker(seconds[number], 0.5 if number in disturbed and framework == "torch" else 0.0)
-            found.append(
-                Repeat(
-                    framework=framework,
-                    runtime="tuned",
-                    precision="float32",
-                    number=number,
-                    disturbed=speed.disturbance(measured),
-                    worker=measured,
-                )
-            )
+            found.append(Repeat.of(framework, "tuned", "float32", number, measured))
     return found
 
 

@@ -58,7 +58,7 @@ def build_parser() -> Parser:
     )
     for key in OPTIONS:
         parser.add_recipe_option(key)
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes at the same time (default: one a core)")
+    parser.add_jobs()
     parser.add_output_dir("results/attribute-<name>/")
     parser.add_cache_dir()
     return parser

@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
         kept = f"where fetched files are kept (default: ${VARIABLE}, or the user's cache)"
         (group or self).add_argument("--cache-dir", metavar="DIR", help=kept)
 
+    def add_jobs(self) -> None:
+        """How much of a grid runs beside each other."""
+        kept = "processes at the same time (default: one a core, or fewer of several threads)"
+        self.add_argument("--jobs", type=int, metavar="N", help=kept)
+
     def add_tensorboard(self, group: argparse._ArgumentGroup | None = None) -> None:
         """Whether event files are written."""
         written = "also write loss and learning rate of every step as TensorBoard event files, into tensorboard/"
