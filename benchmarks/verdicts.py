@@ -19,12 +19,12 @@ from shared.contract import Cell, WorkerResult
 from shared.recipe import Framework, Recipe
 from shared.speed import Repeat
 
-#: Rounds of three processes: one, its equal, and a slower one.
-ROUNDS = 100
+#: Trials of a slowed worker, of two equal ones, and of a busy neighbour.
+SLOWED_TRIALS, EQUAL_TRIALS, NEIGHBOURS = 10, 20, 5
 #: Pairs in a trial. A false alarm must be rare with the fewest pairs that give a verdict at all. To find a difference
-#: of a tenth takes more of them on a machine that others use, too.
-FEW, ENOUGH = speed.FEWEST, 10
-NEIGHBOURS = 5
+#: of a tenth takes more of them on a machine that others use, too: 11 where pairs scatter by 9 %
+#: (``statistics.repeats_to_find``), and some more for nine trials of ten to come out right almost surely.
+FEW, ENOUGH = speed.FEWEST, 15
 #: Modules that stand for the two wings: torch's own, and the same a tenth slower.
 ALIKE, SLOWED = "torch_impl", "benchmarks.slowed"
 
@@ -33,13 +33,15 @@ def verdicts(setting: Setting) -> list[Row]:
     """Torch's worker against itself, and against itself slowed down, taking turns as frameworks do."""
     equal: list[tuple[Repeat, Repeat]] = []
     slower: list[tuple[Repeat, Repeat]] = []
-    for number in range(ROUNDS):
-        first, second, third = (_worker(setting, module) for module in (ALIKE, ALIKE, SLOWED))
-        one = _repeat("torch", first, number)
-        equal.append((one, _repeat("tensorflow", second, number)))
-        slower.append((one, _repeat("tensorflow", third, number)))
-        seconds = [round(worker.wall_seconds, 2) for worker in (first, second, third)]
-        setting.say(f"verdicts {number + 1}/{ROUNDS}: {seconds[0]}, its equal {seconds[1]}, slower {seconds[2]}")
+    for number in range(rounds := SLOWED_TRIALS * ENOUGH):
+        one = _repeat("torch", _worker(setting, ALIKE), number)
+        if len(equal) < EQUAL_TRIALS * FEW:
+            equal.append((one, _repeat("tensorflow", _worker(setting, ALIKE), number)))
+        slower.append((one, _repeat("tensorflow", _worker(setting, SLOWED), number)))
+        seconds = [f"{pairs[-1][1].worker.wall_seconds:.2f}" for pairs in (equal, slower)]
+        setting.say(
+            f"verdicts {number + 1}/{rounds}: {one.worker.wall_seconds:.2f}, equal {seconds[0]}, slower {seconds[1]}"
+        )
     alike, slowed = _trials(equal, FEW), _trials(slower, ENOUGH)
     noticed = sum(_beside_a_neighbour(setting) for _ in range(NEIGHBOURS))
     found = [trial.ratios[0].median for trial in slowed if trial.ratios] or [math.nan]

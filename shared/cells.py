@@ -19,7 +19,7 @@ from shared.spec import describe, model_spec
 from shared.store import Store
 
 #: Of the stored outputs. Raise it when the code that computes them changes its meaning.
-STORE_VERSION = 2
+STORE_VERSION = 3
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
 #: File of the images that a wing has read itself.

@@ -137,6 +137,32 @@ def seeds_to_settle(differences: NDArray[Any], margin: float, most: int = 100_00
     return low
 
 
+def repeats_to_find(ratios: NDArray[Any], difference: float, power: float = 0.9, most: int = 1000) -> int | None:
+    """How many paired repeats find a difference of a given size, if they scatter as these do.
+
+    The power of Student's two-sided t test on the ratios' logarithms at 5 %, by the noncentral t distribution.
+
+    Args:
+        ratios: of paired measurements so far, all above 0, (n,).
+        difference: the ratio that is to be found, above 1: 1.1 is a tenth more.
+        power: chance of finding it.
+        most: no more than so many.
+
+    Returns:
+        None if there are fewer than two ratios, or if ``most`` would not do.
+    """
+    if len(ratios) < 2:
+        return None
+    deviation = float(np.std(np.log(ratios), ddof=1))
+    for n in range(2, most + 1):
+        least = special.stdtrit(n - 1, 1 - ALPHA / 2)
+        # Without any scatter two repeats do.
+        away = math.log(difference) * math.sqrt(n) / max(deviation, 1e-9)
+        if away > 30 or 1 - special.nctdtr(n - 1, away, least) >= power:
+            return n
+    return None
+
+
 def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: int = 9999) -> tuple[float, float]:
     """Bootstrap confidence interval for the geometric mean of paired ratios.
 

@@ -83,6 +83,33 @@ def test_a_slowdown_of_ten_per_cent_is_found() -> None:
     assert np.mean([each.verdict == "torch" for each in found]) >= 0.9
 
 
+def test_so_many_repeats_find_a_difference() -> None:
+    """As many as the scatter asks for find it in about 9 of 10 cases, and half as many do not."""
+    random = np.random.default_rng(0)
+    needed = statistics.repeats_to_find(np.exp([0.1, -0.1, 0.1, -0.1, 0.1, -0.1]), 1.1)
+    assert needed is not None
+
+    def power(n: int) -> float:
+        logs = np.log(1.1) + random.normal(0, np.std([0.1, -0.1] * 3, ddof=1), (1000, n))
+        intervals = np.array([statistics.mean_interval(each) for each in logs])
+        return float(np.mean(intervals[:, 0] > 0))
+
+    # Two standard errors of 1,000 simulations are 1.9 %.
+    assert 0.88 <= power(needed) <= 0.95
+    assert power(needed // 2) < 0.75
+    assert statistics.repeats_to_find(np.array([1.0]), 1.1) is None
+    assert statistics.repeats_to_find(np.array([1.0, 1.0]), 1.1) == 2
+    assert statistics.repeats_to_find(np.array([0.01, 100.0]), 1.1) is None
+
+
+def test_the_sentence_says_how_many_repeats_it_takes() -> None:
+    found = speed.compare(repeats([1.0, 1.1, 0.9, 1.0, 1.1, 0.9], [1.0] * 6))
+    assert found.verdict == "no difference found"
+    assert f"to find a difference of 10% takes about {found.ratios[0].repeats_to_find}" in found.sentence
+    found = speed.compare(repeats([1.0, 1.01, 0.99, 1.0, 1.01, 0.99], [1.0] * 6))
+    assert "takes about" not in found.sentence
+
+
 WAYS = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.5))
 
 

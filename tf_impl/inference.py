@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 import tensorflow as tf
 from keras import layers
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from shared.contract import Array, Part
 from shared.engines import Engine
 from shared.timing import fastest
+from tf_impl.fusion import fuse
 from tf_impl.network import Network
 
-#: Measured on two cores; docs/speed.md says on which. Freezing turns variables into constants, so that TensorFlow
-#: computes each normalisation into the convolution before it. Large constants take long to fold.
-FROZEN_SPEEDUP = 1.25
-FROZEN_SETUP_SECONDS, FROZEN_SETUP_SECONDS_PER_MB = 0.8, 0.05
+#: Measured on two cores; docs/speed.md says on which.
+FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 1.0, 1.35
 
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
@@ -27,11 +25,9 @@ def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     if network.stock or exact or tf.config.get_visible_devices("GPU"):
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (graph,)
-    megabytes = 4e-6 * network.models[part].count_params()
     depthwise = any(isinstance(layer, layers.DepthwiseConv2D) for layer in network.models[part].layers)
-    setup = FROZEN_SETUP_SECONDS + FROZEN_SETUP_SECONDS_PER_MB * megabytes
-    # Without depthwise convolutions nearly all of the time is spent in products of matrices either way.
-    return (graph, Engine("frozen", setup, FROZEN_SPEEDUP if depthwise else 1.08))
+    # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.
+    return (graph, Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.08))
 
 
 def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
@@ -46,17 +42,15 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
     forward: Callable[[tf.Tensor], tf.Tensor] | None = None
     for batch in batches:
         if forward is None:
-            forward = _graph(network, part, batch)
-            if engine == "frozen":
-                forward = _frozen(forward)
+            forward = _graph(network, part, batch, fused=engine == "fused")
         yield forward(tf.convert_to_tensor(batch)).numpy()
 
 
-def _graph(network: Network, part: Part, example: Array) -> tf.types.experimental.PolymorphicFunction:
+def _graph(network: Network, part: Part, example: Array, fused: bool) -> tf.types.experimental.PolymorphicFunction:
     """A graph of preprocessing and forward pass. Its batch size stays open: a small last batch is not traced again."""
-    if part in network.forwards:
+    if not fused and part in network.forwards:
         return network.forwards[part]
-    model = network.models[part]
+    model = fuse(network.models[part]) if fused else network.models[part]
     signature = [tf.TensorSpec((None, *example.shape[1:]), example.dtype)]
 
     @tf.function(input_signature=signature)
@@ -64,18 +58,8 @@ def _graph(network: Network, part: Part, example: Array) -> tf.types.experimenta
         # What leaves a backbone that computes in a smaller type is of the recipe's type again.
         return tf.cast(model(network.prepare(part, inputs), training=False), keras.config.floatx())
 
-    network.forwards[part] = forward
-    return forward
-
-
-def _frozen(graph: tf.types.experimental.PolymorphicFunction) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The same graph with the variables' present values as constants."""
-    function = convert_variables_to_constants_v2(graph.get_concrete_function())
-
-    def forward(inputs: tf.Tensor) -> tf.Tensor:
-        (output,) = function(inputs)
-        return output
-
+    if not fused:
+        network.forwards[part] = forward
     return forward
 
 

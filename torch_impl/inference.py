@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.fx.experimental import optimization
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.contract import Array, Part
 from shared.engines import Engine
 from shared.timing import fastest
+from torch_impl.fusion import fuse
 from torch_impl.network import Network, Reduced
 
-#: Measured on two cores; docs/speed.md says on which. Fusing computes each normalisation into the convolution before
-#: it, compiling (inductor with frozen weights) generates C++ on top of that.
-FUSED_SETUP_SECONDS, COMPILED_SETUP_SECONDS = 0.3, 25.0
-FUSED_SPEEDUP, COMPILED_SPEEDUP = 1.2, 1.35
+#: Measured on two cores; docs/speed.md says on which.
+FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.4
 
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
@@ -32,10 +28,7 @@ def engines(network: Network, part: Part) -> tuple[Engine, ...]:
         return (eager,)
     depthwise = any(isinstance(each, nn.Conv2d) and each.groups > 1 for each in network.models[part].modules())
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.
-    fused = Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.03)
-    compiled = Engine("compiled", COMPILED_SETUP_SECONDS, COMPILED_SPEEDUP if depthwise else 1.1)
-    # Inductor needs a C++ compiler.
-    return (eager, fused, compiled) if shutil.which(os.environ.get("CXX", "g++")) else (eager, fused)
+    return (eager, Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.03))
 
 
 def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
@@ -51,7 +44,7 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
     # A user who takes torch as it is writes no_grad; inference mode leaves out more bookkeeping.
     mode = torch.no_grad if network.stock else torch.inference_mode
     with mode():
-        forward = _prepared(network.models[part], engine or "eager")
+        forward = _fused(network.models[part]) if engine == "fused" else network.models[part]
     for batch in batches:
         with mode():
             output = forward(network.prepare(part, batch))
@@ -59,33 +52,14 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
             yield (output.movedim(1, -1) if output.ndim == 4 else output).cpu().numpy()
 
 
-def _prepared(model: nn.Module, engine: str) -> Callable[[Tensor], Tensor]:
-    if engine == "eager":
-        return model
-    fused = _fused(model)
-    if engine == "fused":
-        return fused
-    compiled = torch.compile(fused, options={"freezing": True})
-    largest = 0
-
-    def forward(x: Tensor) -> Tensor:
-        """Always of the same batch size: another one would be compiled anew."""
-        nonlocal largest
-        largest = max(largest, len(x))
-        padded = torch.cat([x, x[-1:].expand(largest - len(x), *x.shape[1:])]) if len(x) < largest else x
-        return compiled(padded)[: len(x)]
-
-    return forward
-
-
 def _fused(model: nn.Module) -> nn.Module:
-    """A copy in which the weights of each convolution include the normalisation behind it."""
+    """The same network of fewer operations."""
     if isinstance(model, Reduced):
-        # autocast stays around the traced module: it cannot be traced itself.
-        return Reduced(_fused(model.inner), model.reduced)
+        # autocast stays around the traced module: it cannot be traced itself, and does not know fused operations.
+        return Reduced(_fused(model.inner) if model.reduced is None else fuse(model.inner, False), model.reduced)
     if isinstance(model, nn.Sequential) and any(isinstance(child, Reduced) for child in model):
         return nn.Sequential(*(_fused(child) if isinstance(child, Reduced) else child for child in model))
-    return optimization.fuse(model).to(memory_format=torch.channels_last)
+    return fuse(model, True)
 
 
 def multiply_adds(network: Network, part: Part) -> int:
