@@ -14,27 +14,23 @@ FEW, MANY = 2_000, 20_000
 
 
 def memory(setting: Setting) -> list[Row]:
-    """Peak memory of a worker when the data set is ten times as large: as it runs by itself, and in one way throughout.
-
-    By itself a worker may prepare a faster way to run for many images, and that takes memory, too.
-    """
-    return [_memory(setting, each, engine) for each in FRAMEWORKS for engine in ("auto", "plain")]
+    """Peak memory of a worker when the data set is ten times as large."""
+    return [_memory(setting, each) for each in FRAMEWORKS]
 
 
-def _memory(setting: Setting, framework: str, engine: str) -> Row:
+def _memory(setting: Setting, framework: str) -> Row:
     few, many = pictures.many(setting.folder, FEW), pictures.many(setting.folder, MANY)
 
     def peak(data: Path) -> tuple[float, None]:
         options: list[object] = ["--data", data, "--frameworks", framework, "--no-control", "--no-cache"]
         options += ["--shots", 2, "--seeds", 1, "--epochs", 1, "--weights", "random", "--image-size", 64]
-        options += ["--engine", engine]
         return compare(setting.cache, *options).peak_memory_bytes(framework) / 2**20, None
 
-    pairs = in_turns(setting, f"memory, {framework}, {engine}", lambda: peak(many), lambda: peak(few))
+    pairs = in_turns(setting, f"memory, {framework}", lambda: peak(many), lambda: peak(few))
     return row(
         pairs,
         "cost",
-        what=f"peak memory of a worker, {MANY:,} images" + (", engine plain" if engine == "plain" else ""),
+        what=f"peak memory of a worker, {MANY:,} images",
         framework=framework,
         quantity="MiB",
         reference=f"{FEW:,} images",

@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python benchmarks/run.py [--only NAME...] [--data FOLDER]``.
 
-What each benchmark found last is kept in ``results/benchmarks/benchmarks.json``; the document is made from all of it,
-so that one of them can be renewed by itself.
+What each benchmark found last is kept as JSON beside the document, which is made from all of it: one of them can be
+renewed by itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from shared import machine
 from shared.cache import Cache
 from shared.commands.parser import Parser
 from shared.errors import BadInput, WorkerFailed, did_you_mean
-
-RECORDS = Path("results") / "benchmarks" / "benchmarks.json"
 
 BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "features-mobilenetv2": features.mobilenetv2,
@@ -73,11 +71,12 @@ def _run(arguments: list[str]) -> int:
     setting = Setting(
         options.repeats, data, cache.root, cache.folder("benchmarks"), lambda line: print(line, flush=True)
     )
-    records, failed = Records.read(RECORDS), False
+    kept = options.output.with_suffix(".json")
+    records, failed = Records.read(kept), False
     for name in options.only:
         try:
             records.benchmarks[name] = _one(name, setting)
-            records.write(RECORDS)
+            records.write(kept)
         except WorkerFailed as error:
             failed = True
             print(f"error: {name}: {error}\n{error.last_words}", file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ FLOORS = {
     "shared.timing": 0,
     "shared.machine": 0,
     "shared.engines": 0,
+    "shared.pieces": 0,
     "shared.rows": 0,
     "shared.differences": 0,
     "shared.events": 0,

@@ -109,6 +109,57 @@ def test_multiply_adds_are_the_published_ones() -> None:
     assert resnet == pytest.approx(4.09e9, rel=0.01)
 
 
+SECTIONS = """
+import json, torch
+from torch import fx, nn
+from torch_impl.fusion import Pieces, cut
+
+class Narrowing(nn.Module):
+    # A shortcut, past which nothing may be cut, and a constant that is used on both sides of a cut.
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.wide, self.same = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.pool, self.last = nn.MaxPool2d(4), nn.Conv2d(16, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.wide(x) * self.scale
+        x = self.pool(x + self.same(x))
+        x = self.last(x) * self.scale
+        return x.mean((2, 3)).reshape(x.shape[0], -1)
+
+torch.manual_seed(0)
+with torch.inference_mode():
+    network, images = fx.symbolic_trace(Narrowing()), torch.rand(5, 3, 16, 16)
+    found = []
+    for kilobytes in (1, 50, 100, 1000):
+        sections = cut(network, images[:1], kilobytes * 1024)
+        pieces = Pieces(network)
+        pieces.sections = sections
+        away = float((pieces(images) - network(images)).abs().max())
+        parts = [[node.name for node in section.inner.graph.nodes] for section in sections]
+        found.append([[section.piece for section in sections], parts, away])
+    print(json.dumps(found))
+"""
+
+
+def test_sections_and_their_pieces() -> None:
+    """Maps of one image take 3 KiB at first, then 16, of which three are needed at a time (48 KiB), then 1 and less."""
+    found = json.loads(python(SECTIONS))
+    assert all(away < 1e-6 for _, _, away in found)
+    pieces = [pieces for pieces, _, _ in found]
+    # Even the last map but one, 0.5 KiB in and out, just fits: one image at a time all the way.
+    assert pieces[0] == [1]
+    assert [each[0] for each in pieces[1:]] == [1, 2, 16]
+    for each, (first, *others), _ in found[1:]:
+        assert len(each) == len(others) + 1 > 1
+        assert each == sorted(set(each))
+        assert all(piece & (piece - 1) == 0 for piece in each)
+        # The sum and both of its terms are together, and the constant is there again where it is needed again.
+        assert {"scale", "mul", "same", "add"} <= set(first)
+        assert any({"scale", "mul_1"} <= set(other) for other in others)
+
+
 TRAINING = """
 import json, numpy as np
 from {wing} import Implementation

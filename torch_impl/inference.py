@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from shared.contract import Array, Part
 from shared.engines import Engine
 from shared.timing import fastest
-from torch_impl.fusion import fuse
+from torch_impl.fusion import fuse, has_depthwise
 from torch_impl.network import Network, Reduced
 
 #: Measured on two cores; docs/speed.md says on which.
@@ -26,9 +26,9 @@ def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     if network.stock or exact or network.device.type != "cpu":
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (eager,)
-    depthwise = any(isinstance(each, nn.Conv2d) and each.groups > 1 for each in network.models[part].modules())
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.
-    return (eager, Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.03))
+    speedup = FUSED_SPEEDUP if has_depthwise(network.models[part]) else 1.03
+    return (eager, Engine("fused", FUSED_SETUP_SECONDS, speedup))
 
 
 def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
