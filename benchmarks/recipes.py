@@ -35,7 +35,7 @@ def warm(setting: Setting) -> list[Row]:
 
 def finetune_last_stage(setting: Setting) -> list[Row]:
     """Fine-tuning from stored activations against the whole network in every epoch, which augmentation asks for."""
-    return [_finetune(setting, each, runtime) for runtime in ("tuned", "stock") for each in FRAMEWORKS]
+    return [_finetune(setting, each) for each in FRAMEWORKS]
 
 
 def _against_bare(setting: Setting, framework: str) -> Row:
@@ -92,9 +92,7 @@ def _against_itself(setting: Setting, framework: str) -> Row:
     )
 
 
-def _finetune(setting: Setting, framework: str, runtime: str) -> Row:
-    """With the reference run in the same way ("tuned") or as the framework is installed ("stock")."""
-
+def _finetune(setting: Setting, framework: str) -> Row:
     def tune(*more: object) -> tuple[float, None]:
         options: list[object] = ["--data", setting.sample, "--frameworks", framework, "--no-control", "--no-cache"]
         options += ["--shots", "all", "--seeds", 1, "--epochs", 10, "--weights", "random", "--learning-rate", 3e-4]
@@ -102,15 +100,14 @@ def _finetune(setting: Setting, framework: str, runtime: str) -> Row:
         return outcome.phases(framework, "features", "training"), None
 
     # With flips the number of steps is the same, and so is what trains.
-    reference = ("--flip", "--runtime", runtime)
-    pairs = in_turns(setting, f"fine-tuning, {framework}, {runtime}", tune, lambda: tune(*reference))
+    pairs = in_turns(setting, f"fine-tuning, {framework}", tune, lambda: tune("--flip"))
     return row(
         pairs,
         "less",
         what="fine-tuning the last stage, 10 epochs: features and training",
         framework=framework,
         quantity="s",
-        reference="the whole network in every epoch" + (", as installed" if runtime == "stock" else ""),
+        reference="the whole network in every epoch",
         target=3.0,
     )
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,10 +75,12 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     command = [sys.executable, "-m", WINGS[framework], str(folder.resolve())]
     with (
         log.open("wb") as errors,
+        # TensorFlow writes the code that it generates to files, and a worker ends too abruptly to delete them.
+        tempfile.TemporaryDirectory(prefix="transfer-parity-") as scratch,
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(job.threads, job.runtime),
+            env={**environment(job.threads, job.runtime), "TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -35,6 +35,16 @@ def test_frozen_layers_run_once(command: Command, photos: Path, tmp_path: Path, 
     assert again.document["workers"]["torch"]["steps"]["features"]["count"] == 1
 
 
+def test_no_temporary_files_are_left(command: Command, photos: Path, tmp_path: Path) -> None:
+    """TensorFlow leaves the code that it generates to the end of the process, which a worker cuts short."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    options = ("--data", photos, *SMALL, "--frameworks", "tensorflow", "--no-cache", "--epochs", 1)
+    outcome = command(*options, environment={"TMPDIR": str(temporary)})
+    assert outcome.status == 0, outcome.errors
+    assert not list(temporary.iterdir())
+
+
 def test_other_shots_share_what_is_stored(command: Command, photos: Path, tmp_path: Path) -> None:
     options = ("--data", photos, *SMALL, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
     command(*options)

@@ -16,7 +16,7 @@ from torch_impl.fusion import fuse, has_depthwise
 from torch_impl.network import Network, Reduced
 
 #: Measured on two cores; docs/speed.md says on which.
-FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.4
+FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.5
 
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
