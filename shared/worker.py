@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from shared import exchange, gathering, machine, timing, tracing
+from shared import exchange, gathering, machine, start, timing, tracing
 from shared.cells import Cells
 from shared.contract import AnyImplementation, Job, WorkerResult
 from shared.errors import BAD_INPUT, WORKER_FAILED, BadInput
@@ -34,6 +34,7 @@ def main(implementation: AnyImplementation) -> NoReturn:
 
 def _work(implementation: AnyImplementation) -> int:
     """Run the job. Returns the exit status."""
+    start.collect_again()
     events = Events()
     folder = Path(sys.argv[1])
     watch = machine.Watch()

@@ -1,0 +1,29 @@
+"""Starts a wing's worker sooner: ``python -m shared.start WING JOB_FOLDER`` for ``python -m WING JOB_FOLDER``.
+
+A framework's import makes some hundred thousand Python objects that stay. The garbage collector would look through them
+again and again while they become more, which takes a fifth of the time that the import takes.
+"""
+
+from __future__ import annotations
+
+import gc
+import runpy
+import sys
+
+
+def main() -> None:
+    """Run a package as a program, with the collector off; ``collect_again`` ends that."""
+    gc.disable()
+    wing = sys.argv.pop(1)
+    runpy.run_module(wing, run_name="__main__", alter_sys=True)
+
+
+def collect_again() -> None:
+    """Collect garbage again, but none among what has been imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+if __name__ == "__main__":
+    main()
