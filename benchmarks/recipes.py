@@ -97,14 +97,15 @@ def _finetune(setting: Setting, framework: str) -> Row:
         options: list[object] = ["--data", setting.sample, "--frameworks", framework, "--no-control", "--no-cache"]
         options += ["--shots", "all", "--seeds", 1, "--epochs", 10, "--weights", "random", "--learning-rate", 3e-4]
         outcome = compare(setting.cache, *options, "--strategy", "finetune", "--finetune-stages", 1, *more)
-        return outcome.phases(framework, "features", "training"), None
+        # The features of the test images are computed ahead, too: both sides count until the last logits.
+        return outcome.phases(framework, "features", "training", "inference"), None
 
     # With flips the number of steps is the same, and so is what trains.
     pairs = in_turns(setting, f"fine-tuning, {framework}", tune, lambda: tune("--flip"))
     return row(
         pairs,
         "less",
-        what="fine-tuning the last stage, 10 epochs: features and training",
+        what="fine-tuning the last stage, 10 epochs: features, training, inference",
         framework=framework,
         quantity="s",
         reference="the whole network in every epoch",

@@ -12,10 +12,16 @@ import sys
 
 
 def main() -> None:
-    """Run a package as a program, with the collector off; ``collect_again`` ends that."""
+    """Run a package as a program, with the collector off; ``collect_again`` ends that.
+
+    A package or a library that cannot be imported is one sentence on standard error, and an exit status of 1.
+    """
     gc.disable()
     wing = sys.argv.pop(1)
-    runpy.run_module(wing, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(wing, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        sys.exit(f"{wing} cannot be imported: {error}")
 
 
 def collect_again() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import launch, start
+from shared.contract import Runtime
 
 #: A wing that tells what it finds.
 WING = """
@@ -22,20 +23,30 @@ print(json.dumps([__package__, sys.argv[1:], before, gc.isenabled(), gc.get_free
 """
 
 
+def run(folder: Path, package: str, program: str, quick: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a package that is called wing."""
+    (folder / "wing").mkdir()
+    (folder / "wing" / "__init__.py").write_text(package)
+    (folder / "wing" / "__main__.py").write_text(program)
+    command = [sys.executable, "-m", *(["shared.start"] if quick else []), "wing", "folder"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(launch.ROOT)))}
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_garbage_is_not_collected_during_imports(tmp_path: Path, quick: bool) -> None:
-    (tmp_path / "wing").mkdir()
-    (tmp_path / "wing" / "__init__.py").touch()
-    (tmp_path / "wing" / "__main__.py").write_text(WING)
-    command = [sys.executable, "-m", *(["shared.start"] if quick else []), "wing", "folder"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(launch.ROOT)))}
-    said = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True)
-    package, arguments, before, after, frozen = json.loads(said.stdout)
+    package, arguments, before, after, frozen = json.loads(run(tmp_path, "", WING, quick).stdout)
     assert (package, arguments, after) == ("wing", ["folder"], True)
     assert before is not quick
     assert (frozen > 1000) is quick
 
 
+def test_what_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
+    failed = run(tmp_path, "import no_such_framework", "")
+    assert failed.returncode == 1
+    assert failed.stderr == "wing cannot be imported: No module named 'no_such_framework'\n"
+
+
 @pytest.mark.parametrize(("runtime", "module"), [("tuned", start.__name__), ("stock", "torch_impl")])
-def test_only_the_tuned_profile_starts_quickly(runtime: launch.Runtime, module: str) -> None:
+def test_only_the_tuned_profile_starts_quickly(runtime: Runtime, module: str) -> None:
     assert launch.command("torch", runtime, Path("folder"))[1:3] == ["-m", module]
