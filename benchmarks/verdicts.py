@@ -76,7 +76,7 @@ def _trials(pairs: list[tuple[Repeat, Repeat]], size: int) -> list[speed.Speed]:
 def _share(what: str, count: int, total: int, target: float, note: str, at_most: bool = False) -> Row:
     return Row(
         what=what,
-        framework=None,
+        framework="torch",
         quantity=TRIALS,
         reference=f"{total} trials",
         ours=[count],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,14 @@ from shared.store import Store
 
 #: Of the stored outputs. Raise it when the code that computes them changes its meaning.
 STORE_VERSION = 3
+#: Environment variables with which a user may change the frameworks' arithmetic.
+ARITHMETIC = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+)
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
 #: File of the images that a wing has read itself.
@@ -50,7 +59,6 @@ class Cells:
         self.recipe = job.recipe
         self.images = Rows(job.images)
         self.labels = np.load(job.labels, allow_pickle=False)
-        self.plans = {cell.id: plan.Plan.load(folder / cell.plan) for cell in job.cells}
         self.pretrained: dict[str, Array] = {}
         self.metadata: checkpoint.Metadata | None = None
         self.steps: dict[str, timing.Steps] = {}
@@ -118,10 +126,11 @@ class Cells:
 
     def _plan(self, cell: Cell) -> plan.Plan:
         """What the cell follows: the plan, or what the framework draws instead of it."""
+        drawn = plan.Plan.load(self.folder / cell.plan)
         if not self.spec.switches:
-            return self.plans[cell.id]
+            return drawn
         self.implementation.seed(self.network, cell.seed)
-        return own.own_plan(self.implementation, self.plans[cell.id], self.spec.switches)
+        return own.own_plan(self.implementation, drawn, self.spec.switches)
 
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
@@ -144,34 +153,32 @@ class Cells:
             features = outputs.in_memory_if_small()
             for number, cell in enumerate(cells):
                 drawn = self._plan(cell)
-                if number and before:
-                    loading += self._load(before)
+                again = self._load(before) if number and before else 0.0
                 whole = self._load_head(cell, digest)
                 if self.recipe.solver == "ridge":
                     losses, training = self._solve(drawn, features)
                 else:
                     batches = plan.training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
-                    losses, training = self._train(cell, "tail", trained, batches)
+                    losses, training = self._train(cell, drawn, "tail", trained, batches)
                 with self.phases.measure("inference") as inference:
                     logits = self._logits("tail", features, drawn.test, cell)
                 phases = {"features": extraction, "training": training, "inference": inference.seconds}
-                self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
+                self._finish(cell, logits, losses, {"weights": loading + again, **phases}, whole)
 
     def _hand_over(self, cells: Sequence[Cell], loading: float, digest: str) -> None:
         """What the frozen stages put out for the training and the test images of each cell; nothing trains."""
         with self._frozen(cells, digest) as (outputs, extraction):
             for cell in cells:
-                drawn, folder = self.plans[cell.id], self.folder / cell.id
+                folder = self.folder / cell.id
                 folder.mkdir(parents=True, exist_ok=True)
-                np.save(folder / "train.npy", outputs[drawn.train])
-                np.save(folder / "test.npy", outputs[drawn.test])
+                for name, chosen in zip(("train", "test"), plan.images(self.folder / cell.plan), strict=True):
+                    np.save(folder / f"{name}.npy", outputs[chosen])
                 self._report(cell, {"weights": loading, "features": extraction}, digest)
 
     @contextmanager
     def _frozen(self, cells: Sequence[Cell], digest: str) -> Iterator[tuple[Rows, float]]:
         """Outputs of the frozen stages for the images that any of the cells needs, and the seconds they took."""
-        plans = [self.plans[cell.id] for cell in cells]
-        needed = np.unique(np.concatenate([part for each in plans for part in (each.train, each.test)]))
+        needed = np.unique(np.concatenate([part for cell in cells for part in plan.images(self.folder / cell.plan)]))
         with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
             root = self.job.store if self.job.store is not None else Path(forgotten)
             yield self._stored(root, needed, cells[0], digest)
@@ -185,9 +192,10 @@ class Cells:
             whole = self._load_head(cell, digest)
             drawn = self._plan(cell)
             batches = plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
-            losses, training = self._train(cell, "all", self._trainable(), batches)
+            losses, training = self._train(cell, drawn, "all", self._trainable(), batches)
+            engine = self._engine("all", len(drawn.test))
             with self.phases.measure("inference") as inference:
-                logits = self._logits("all", self.images, drawn.test, cell)
+                logits = self._logits("all", self.images, drawn.test, cell, engine)
             phases = {"features": 0.0, "training": training, "inference": inference.seconds}
             self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
 
@@ -205,10 +213,9 @@ class Cells:
         return self.recipe.batch_norm_trains and name.rpartition(".")[2].startswith("running_")
 
     def _train(
-        self, cell: Cell, part: Part, trainable: frozenset[str], batches: Iterator[plan.Batch]
+        self, cell: Cell, drawn: plan.Plan, part: Part, trainable: frozenset[str], batches: Iterator[plan.Batch]
     ) -> tuple[list[float], float]:
-        total = len(self.plans[cell.id].learning_rates)
-        advance = self.events.progress(f"training {cell.id}", total)
+        advance = self.events.progress(f"training {cell.id}", len(drawn.learning_rates))
         steps = self._stopwatch("training")
         sizes: list[int] = []
 
@@ -231,8 +238,8 @@ class Cells:
     def _solve(self, drawn: plan.Plan, features: Rows | Array) -> tuple[list[float], float]:
         """Put the best linear head on the network. Returns no losses, since there are no steps, and the seconds."""
         with self.phases.measure("training") as stretch:
-            chosen = features[drawn.train]
-            head = ridge.fit(chosen, self.labels[drawn.train], len(self.job.classes), self.recipe.ridge_penalty)
+            classes = len(self.job.classes)
+            head = ridge.fit(features, drawn.train, self.labels, classes, self.recipe.ridge_penalty)
             self.implementation.load(self.network, head)
         return [], stretch.seconds
 
@@ -259,20 +266,25 @@ class Cells:
             # Writing an output down is no part of the next step.
             steps.resume()
 
-    def _logits(self, part: Part, inputs: Rows | Array, indices: Array, cell: Cell) -> Array:
-        engine = self._engine("all", len(indices)) if part == "all" else None
+    def _logits(self, part: Part, inputs: Rows | Array, indices: Array, cell: Cell, engine: str | None = None) -> Array:
         batches = self._batches(inputs, indices, f"inference {cell.id}")
         return np.concatenate(list(self._outputs("inference", part, batches, engine)))
 
-    def _engine(self, part: Part, images: int) -> str:
-        """The way to run a pass of so many images, the one with which it ends first."""
+    def _engine(self, part: Part, images: int, settled: str | None = None) -> str:
+        """The way to run a pass of so many images: the one that is settled, or the one with which it ends first.
+
+        Takes a while the first time, so it belongs in no phase.
+        """
         if self.multiply_adds is None or self.ceiling is None:
             self.multiply_adds = self.implementation.multiply_adds(self.network, part)
             self.ceiling = self.implementation.matrix_product_rate(self.network)
         ways = self.implementation.engines(self.network, part)
         if self.recipe.engine == "plain":
             ways = ways[:1]
-        self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
+        if settled:
+            self.choice = engines.Choice(settled, "as for the images that were stored before")
+        else:
+            self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
         return self.choice.name
 
     def _stored(self, root: Path, needed: Array, cell: Cell, digest: str) -> tuple[Rows, float]:
@@ -303,6 +315,7 @@ class Cells:
             "precision": self.recipe.precision,
             "batch_size": self.recipe.inference_batch_size,
             "engine": self.recipe.engine,
+            "environment": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         }
         if changing := switches.of_passes(self.spec.switches):
             key["switches"] = sorted(changing)
@@ -310,7 +323,7 @@ class Cells:
             missing, engine = store.missing(needed), ""
             if len(missing):
                 # All outputs of a store come from one engine, so that they do not depend on who asked for what first.
-                engine = store.facts.get("engine") or self._engine("trunk", len(missing))
+                engine = self._engine("trunk", len(missing), store.facts.get("engine"))
                 store.note({"engine": engine})
             with self.phases.measure("features") as extraction:
                 if len(missing):

@@ -118,14 +118,15 @@ def kept(description: Mapping[str, str]) -> Metadata | None:
     """What the description of a model that a comparison kept (``models/``) says about its backbone, if it is one.
 
     Raises:
-        KeyError, ValidationError, JSONDecodeError: it is not what a comparison writes.
+        KeyError, TypeError, ValidationError, JSONDecodeError: it is not what a comparison writes.
     """
+    if not {"recipe", "classes"} <= set(description):
+        # Somebody else's words for something else.
+        return None
     if "checkpoint" in description:
         return Metadata.model_validate_json(description["checkpoint"])
-    if "recipe" in description:
-        # Trained from random weights, for which torchvision's semantics stand.
-        return Metadata(backbone=json.loads(description["recipe"])["backbone"], semantics="torchvision")
-    return None
+    # Trained from random weights, for which torchvision's semantics stand.
+    return Metadata(backbone=json.loads(description["recipe"])["backbone"], semantics="torchvision")
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -106,7 +106,7 @@ class Job(BaseModel):
         probe: whether "import" and "export" put images through what they read, as "run" does.
         runtime: "tuned", or "stock": the framework as it is installed.
         store: folder for what frozen layers put out, kept for later runs; without one it is forgotten.
-        data_digest: of the images, as a key of that folder.
+        data_digest: of the decoded images, as a key of that folder.
         data_set: name of the framework's own data set.
         switches: of the cells: what this wing is to do by itself, or as the other framework does it.
         pictures: the files of all images, for a wing that is to read them itself.
@@ -195,7 +195,7 @@ class WorkerResult(BaseModel):
         cpu_seconds: processor time of the process, all threads.
         wall_seconds: from the process's start to its last result.
         involuntary_context_switches: how often it lost a core to somebody else.
-        others_share: part of the time of all cores that other processes took meanwhile, 0 to 1.
+        others_share: part of the time of all cores that other processes took meanwhile, 0 to 1; the launcher's to say.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -211,7 +211,7 @@ class WorkerResult(BaseModel):
     cpu_seconds: float
     wall_seconds: float
     involuntary_context_switches: int
-    others_share: float
+    others_share: float = 0.0
     peak_memory_bytes: int
 
     @property

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -129,14 +130,15 @@ def pixels(
         BadInput: files cannot be read (all of them are listed), or the array does not fit on the disk.
     """
     key = _key(dataset, resize, size)
-    folder = cache.folder("pixels", key)
-    array, notes = folder / "images.npy", folder / "unreadable.json"
+    array = cache.folder("pixels", key) / "images.npy"
+    notes = _notes(array)
     with cache.lock(f"pixels-{key}"):
         if not notes.is_file():
-            _check_space(dataset, size, folder)
+            _check_space(dataset, size, array.parent)
             found = _decode_all(dataset, resize, size, array, progress)
             notes.write_text(json.dumps(found), encoding="utf-8")
-        unreadable = {index: (name, reason) for index, name, reason in json.loads(notes.read_text(encoding="utf-8"))}
+        found = json.loads(notes.read_text(encoding="utf-8"))
+        unreadable = {index: (name, reason) for index, name, reason in found["unreadable"]}
         if not unreadable:
             return dataset, array
         if not skip_unreadable:
@@ -154,8 +156,18 @@ def pixels(
     return replace(dataset.only(keep), skipped=tuple(name for name, _ in unreadable.values())), array
 
 
+def digest(array: Path) -> str:
+    """SHA-256 of the decoded images that ``pixels`` has written, wherever they came from."""
+    return str(json.loads(_notes(array).read_text(encoding="utf-8"))["digest"])
+
+
+def _notes(array: Path) -> Path:
+    """What is known about decoded images, beside them."""
+    return array.with_suffix(".json")
+
+
 def _key(dataset: Dataset, resize: int, size: int) -> str:
-    state = hashlib.sha256(f"2 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
+    state = hashlib.sha256(f"3 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
     for part in dataset.pictures.state():
         state.update(part)
     return state.hexdigest()[:32]
@@ -170,11 +182,10 @@ def _check_space(dataset: Dataset, size: int, folder: Path) -> None:
         )
 
 
-def _decode_all(
-    dataset: Dataset, resize: int, size: int, target: Path, progress: fetch.Progress
-) -> list[tuple[int, str, str]]:
-    """Write the readable images, in order and without gaps. Returns index, name and reason of all others."""
+def _decode_all(dataset: Dataset, resize: int, size: int, target: Path, progress: fetch.Progress) -> dict[str, Any]:
+    """Write the readable images, in order and without gaps. Returns their digest, and what is to say of all others."""
     unreadable: list[tuple[int, str, str]] = []
+    state = hashlib.sha256(str(size).encode())
     temporary = target.with_suffix(".part")
     try:
         # Plain writing, since the pages of a memory map count as this process's memory.
@@ -184,14 +195,17 @@ def _decode_all(
                 if isinstance(result, images.Unreadable):
                     unreadable.append((index, name, str(result)))
                 else:
-                    file.write(result.tobytes())
+                    image = result.tobytes()
+                    file.write(image)
+                    state.update(image)
                 progress("decoding images", index + 1, len(dataset))
             file.seek(0)
             write_header(file, (len(dataset) - len(unreadable), size, size, 3), np.uint8)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return unreadable
+    # Index, name and reason.
+    return {"digest": state.hexdigest(), "unreadable": unreadable}
 
 
 def _decoded(decoders: Iterator[tuple[str, Decoder]], resize: int, size: int) -> Iterator[tuple[str, Outcome]]:

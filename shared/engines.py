@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Part of the machine's rate of matrix products that a network of depthwise convolutions reaches as it is, about.
-TYPICAL_EFFICIENCY = 0.35
+#: Part of the machine's rate of matrix products that a network reaches as it is, about: one that waits for memory, and
+#: one that does little else than products of matrices. Measured on two cores; docs/speed.md says on which.
+DEPTHWISE_EFFICIENCY, DENSE_EFFICIENCY = 0.35, 0.85
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Engine:
         name: the field's word for it.
         setup_seconds: what it takes to prepare it, about.
         speedup: how much faster it is than the network as it is, about.
+        efficiency: part of the machine's rate of matrix products that the network as it is reaches, about.
     """
 
     name: str
     setup_seconds: float = 0.0
     speedup: float = 1.0
+    efficiency: float = DEPTHWISE_EFFICIENCY
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Choice:
     reason: str
 
 
+def efficiency(depthwise: bool) -> float:
+    """Part of the machine's rate of matrix products that a network reaches, with depthwise convolutions or without."""
+    return DEPTHWISE_EFFICIENCY if depthwise else DENSE_EFFICIENCY
+
+
 def choose(engines: Sequence[Engine], multiply_adds: float, ceiling: float) -> Choice:
     """The engine with which a pass ends first.
 
@@ -46,7 +54,7 @@ def choose(engines: Sequence[Engine], multiply_adds: float, ceiling: float) -> C
         ceiling: multiply-adds a second of a large matrix product on this machine.
     """
     plain = engines[0]
-    seconds = multiply_adds / (TYPICAL_EFFICIENCY * ceiling)
+    seconds = multiply_adds / (plain.efficiency * ceiling)
     best = min(engines, key=lambda engine: engine.setup_seconds + seconds / engine.speedup)
     if len(engines) == 1:
         return Choice(best.name, "the only way here")

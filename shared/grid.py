@@ -30,7 +30,7 @@ from shared.strategies import BASELINE
 from shared.ways import Default, Mode, Way
 
 #: Of the finished cells. Raise it when the code that computes them changes its meaning.
-CELLS_VERSION = 1
+CELLS_VERSION = 2
 #: Test images of a strategy for which class-activation maps are made.
 EXPLAINED = 20
 #: Packages whose versions finished cells depend on.
@@ -125,7 +125,7 @@ def shipped_arm(strategy: str, recipe: Recipe, framework: Framework, defaults: l
 class Grid:
     """All cells of some arms, in a folder that remembers those that are finished.
 
-    The same cell gives the same bits whatever else runs, in whatever order, and however often the study was
+    On a CPU the same cell gives the same bits whatever else runs, in whatever order, and however often the study was
     interrupted: it starts from its own weights, plan and optimizer state, with a fixed number of threads and a fixed
     way of running the network.
 
@@ -285,7 +285,7 @@ class Grid:
             "packages": self.versions,
             "recipe": arm.way.recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL),
             "threads": self.threads,
-            "pixels": self.grounds[arm.strategy].pixels.parent.name,
+            "pixels": jobs.data_digest(self.grounds[arm.strategy].pixels, arm.way.switches),
             "weights": _sha256(weights) if weights else None,
         }
         if arm.way.switches:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from shared import dataset
 from shared.contract import Array, Cell, CellResult, Job, Runtime
 from shared.dataset import Dataset
 from shared.own import READING
@@ -61,6 +62,11 @@ def plan_file(shots: Shots, seed: int) -> str:
     return f"plan-shots{shots}-seed{seed}.npz"
 
 
+def data_digest(pixels: Path, switches: frozenset[str] = frozenset()) -> str:
+    """Of the images as a wing sees them: of the decoded ones, and of their files if it reads those itself."""
+    return dataset.digest(pixels) + (pixels.parent.name if switches & READING else "")
+
+
 def prepare(
     folder: Path,
     recipe: Recipe,
@@ -104,7 +110,7 @@ def prepare(
         checkpoint=checkpoint.absolute() if checkpoint else None,
         runtime=runtime,
         store=store,
-        data_digest=pixels.parent.name,
+        data_digest=data_digest(pixels, switches),
         cells=tuple(cells),
         switches=tuple(sorted(switches)),
         pictures=tuple(_files(data, folder)) if switches & READING else (),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared import start
+from shared import machine, start
 from shared.contract import Job, Runtime, WorkerResult
 from shared.errors import BAD_INPUT, BadInput, WorkerFailed
 from shared.recipe import Framework
@@ -58,8 +58,8 @@ def environment(threads: int, runtime: Runtime = "tuned") -> dict[str, str]:
 
 def command(framework: Framework, runtime: Runtime, folder: Path) -> list[str]:
     """What starts a worker for a job in a folder; under the profile "stock" without what makes imports quicker."""
-    quick = (start.__name__,) if runtime == "tuned" else ()
-    return [sys.executable, "-m", *quick, WINGS[framework], str(folder.resolve())]
+    as_installed = (start.AS_INSTALLED,) if runtime == "stock" else ()
+    return [sys.executable, "-m", start.__name__, WINGS[framework], str(folder.resolve()), *as_installed]
 
 
 def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda event, details: None) -> WorkerResult:
@@ -78,7 +78,8 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
     log = folder / "worker.log"
-    complaint = None
+    complaint = out_of_memory = None
+    watch = machine.Watch()
     with (
         log.open("wb") as errors,
         # TensorFlow writes the code that it generates to files, and a worker ends too abruptly to delete them.
@@ -103,6 +104,8 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
                 name = event.pop("event")
                 if name == "bad_input":
                     complaint = event["message"]
+                elif name == "out_of_memory":
+                    out_of_memory = event["reason"]
                 listen(name, event)
             status = process.wait()
         except BaseException:
@@ -110,9 +113,16 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
             raise
     if status == BAD_INPUT and complaint is not None:
         raise BadInput(complaint)
+    if out_of_memory is not None:
+        raise WorkerFailed(
+            f"the {framework} worker has run out of memory ({out_of_memory}); lower --batch-size, "
+            "--inference-batch-size or --image-size, or choose a smaller --backbone.",
+            framework,
+        )
     if status != 0:
         raise WorkerFailed(_obituary(framework, status), framework, _last_words(log))
-    return WorkerResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+    result = WorkerResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+    return result.model_copy(update={"others_share": watch.others_share()})
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

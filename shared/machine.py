@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 import platform
 import resource
 import sys
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -17,23 +22,30 @@ DISTURBED = 0.05
 
 
 class Watch:
-    """What this process and all others do on the machine from now on."""
+    """What this process and all others do on the cores that it may use, from now on."""
 
     def __init__(self) -> None:
         self._wall, self._own, self._all = time.perf_counter(), _all_cpu_seconds(), _busy_seconds()
 
     def others_share(self) -> float:
-        """Part of the available cores' time that went to others (0 to 1): other processes, other virtual machines."""
+        """Part of the cores' time that went to others (0 to 1): other processes, other virtual machines."""
         wall = time.perf_counter() - self._wall
         own, everything = _all_cpu_seconds() - self._own, _busy_seconds() - self._all
-        return min(1.0, max(0.0, everything - own) / max(wall * (psutil.cpu_count() or 1), 1e-9))
+        return min(1.0, max(0.0, everything - own) / max(wall * len(_cores()), 1e-9))
+
+
+def _cores() -> list[Any]:
+    """Processor times of the cores that this process may run on: what happens on others does not disturb it."""
+    cores = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    # Where some are switched off the numbers of the others are not their places.
+    return [cores[number] for number in allowed] if max(allowed) < len(cores) else cores
 
 
 def _busy_seconds() -> float:
-    """Processor time of the whole machine that somebody used, all cores together; stolen time is somebody's, too."""
-    times = psutil.cpu_times()
-    idle = sum(getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
-    return float(sum(times) - idle)
+    """Processor time of those cores that somebody used, all together; stolen time is somebody's, too."""
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return float(sum(sum(times) - sum(getattr(times, name, 0.0) for name in idle) for times in _cores()))
 
 
 def _all_cpu_seconds() -> float:
@@ -68,11 +80,18 @@ def involuntary_context_switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
+@functools.cache
 def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may run on: as many as its affinity and a container's quota leave to it.
+
+    Where nothing restricts it they are physical ones, since arithmetic gains nothing from two threads on one core.
+    """
+    import joblib
+
+    # Where it cannot tell physical cores from others it says so at length, and counts them all.
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return int(joblib.cpu_count(only_physical_cores=True))
 
 
 def load_average() -> float | None:

@@ -153,7 +153,9 @@ class Sprites:
 
 def _state(path: Path) -> bytes:
     status = path.stat()
-    return os.fsencode(path) + f" {status.st_size} {status.st_mtime_ns}\n".encode()
+    # The time of the last change of anything about the file cannot be set: who unpacks another file with the same time
+    # of modification in its place is noticed.
+    return os.fsencode(path) + f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode()
 
 
 def _sprite(path: Path) -> Image.Image:

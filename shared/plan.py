@@ -57,6 +57,12 @@ class Plan:
             return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
+def images(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices (train, test) of a plan that ``Plan.save`` wrote, without reading the rest of it."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["train"], arrays["test"]
+
+
 def split(
     recipe: Recipe,
     labels: NDArray[np.int64],

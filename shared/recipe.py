@@ -37,7 +37,7 @@ class Recipe(BaseModel):
     )
     shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
     seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
-    first_seed: int = Field(0, ge=0, description="the first seed; the others follow it")
+    first_seed: int = Field(0, ge=0, lt=2**31, description="the first seed; the others follow it")
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="part of each class held out when shots is all and the folder has no test set"
     )
@@ -98,7 +98,7 @@ class Recipe(BaseModel):
     )
     repeats: int = Field(1, ge=1, description="how often each framework does the work, in turns, to compare speed")
     engine: Literal["auto", "plain"] = Field(
-        "auto", description="passes over many images as fast as it goes, or plain: reruns give the same bits"
+        "auto", description="passes over many images as fast as it goes, or plain: reruns on a CPU give the same bits"
     )
     cache: bool = Field(True, description="use what frozen layers put out in earlier runs; --no-cache starts cold")
     margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")

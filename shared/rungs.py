@@ -145,7 +145,7 @@ def perturbed(arrays: Mapping[str, Array], seed: int, precision: str) -> dict[st
     return moved
 
 
-def tolerance(rung: Rung, precision: str, change: float | None, entry: Entry | None = None, beta2: float = 0) -> float:
+def tolerance(rung: Rung, precision: str, change: float | None, entry: Entry | None = None) -> float:
     """How far an array of a rung may differ, relative to its scale.
 
     Args:
@@ -153,14 +153,10 @@ def tolerance(rung: Rung, precision: str, change: float | None, entry: Entry | N
         precision: of the arithmetic.
         change: what moving every weight by its rounding changed, or None for a rung that does not depend on weights.
         entry: the array. Whole numbers (pixels, labels) have no rounding.
-        beta2: of Adam, whose bias correction 1 - beta2^t is a difference of nearly equal numbers: rounding in it
-            grows by 1/(1 - beta2).
     """
     if entry is not None and entry.array.dtype.kind != "f":
         return 0.0
     few = FEW * UNIT[precision]
-    if entry is not None and rung == "optimizer" and entry.what.startswith("adam") and "parameter" in entry.what:
-        few /= 1 - beta2
     if change is None:
         return few
     return min(max(SAFETY * change, few), LARGEST[precision].get(rung, math.inf))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -55,6 +56,9 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
         if name not in tables:
             raise BadInput(f"--strategies {name}: there is no such strategy; {did_you_mean(name, tables)}")
     given = {key: value for key, value in overrides.items() if value is not None}
+    if "data" in given and "name" not in given:
+        # Other images are another study: its results may not replace those of the recipe's own images.
+        given["name"] = _name_of(given["data"])
     found = {}
     for name, table in tables.items():
         if not re.fullmatch(r"[\w.-]+", name):
@@ -66,6 +70,11 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
             values = {"name": "study", **common, **table, **given}
             found[name] = recipes.validated({**values, **FIXED}, f"{where} (strategy {name})", given)
     return found
+
+
+def _name_of(data: str) -> str:
+    """A data set's name, or a folder's own, as a part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name) or "study"
 
 
 def as_toml(found: Mapping[str, Recipe]) -> str:

@@ -30,7 +30,7 @@ from shared import (
 )
 from shared.cache import Cache
 from shared.contract import Array, Cell, Runtime, WorkerResult
-from shared.errors import WorkerFailed
+from shared.errors import BadInput, WorkerFailed
 from shared.fetch import Progress
 from shared.recipe import Framework, Recipe, Shots
 from shared.report.comparison import Agreement, Alternative, Comparison, Environment, Run
@@ -98,7 +98,7 @@ class Study:
         (self.folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
         try:
             self._take_turns()
-        except (WorkerFailed, KeyboardInterrupt):
+        except (BadInput, WorkerFailed, KeyboardInterrupt):
             self._assemble().save(self.folder / "comparison.json")
             raise
         comparison = self._assemble()
@@ -183,8 +183,7 @@ class Study:
 
     def _store(self) -> Path | None:
         """Where outputs of frozen layers are kept between runs. Whoever compares clocks wants the work to be done."""
-        recipe = self.recipe
-        if not recipe.cache or recipe.repeats > 1 or recipe.runtime == "both":
+        if not self.recipe.cache or self.recipe.repeats > 1 or len(self.variants) > 1:
             return None
         return self.cache.folder("features")
 
@@ -288,10 +287,20 @@ class Study:
             precision=variant.precision,
             workers=self._workers(variant),
             speed=speed.compare(self._repeats_of(variant)),
+            against=self._against(variant),
             predictions_compared=compared,
             predictions_identical=identical,
             accuracy_change={framework: float(np.mean(values)) for framework, values in changes.items()},
         )
+
+    def _against(self, variant: Variant) -> dict[Framework, speed.Ratio]:
+        """How long a variant takes, by the recipe's own way."""
+
+        def own(chosen: Variant, framework: Framework) -> list[speed.Repeat]:
+            return [repeat for repeat in self._repeats_of(chosen) if repeat.framework == framework]
+
+        ratios = {each: speed.against(own(variant, each), own(self.main, each)) for each in self.recipe.frameworks}
+        return {framework: ratio for framework, ratio in ratios.items() if ratio is not None}
 
     def _environment(self) -> Environment:
         workers = self._workers(self.main)

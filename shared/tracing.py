@@ -211,7 +211,8 @@ class Tracer:
     def _trajectory(self) -> None:
         """Training steps under a changing rate with normalisation in training mode, and logits of unseen images."""
         recipe = self.recipe
-        self.implementation.seed(self.network, self.case.seed)
+        if self.switches:
+            self.implementation.seed(self.network, self.case.seed)
         drawn = own.own_plan(self.implementation, self.plan, self.switches)
         batches = list(plan.training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size))
 

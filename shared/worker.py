@@ -21,6 +21,8 @@ from shared.events import Events
 
 #: Set by the launcher: the time (``time.time()``) at which it started this process.
 SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
+#: In what torch and TensorFlow raise if a device, or the machine, has no more memory to give.
+OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError", "DefaultCPUAllocator")
 
 
 def main(implementation: AnyImplementation) -> NoReturn:
@@ -37,11 +39,12 @@ def _work(implementation: AnyImplementation) -> int:
     start.collect_again()
     events = Events()
     folder = Path(sys.argv[1])
-    watch = machine.Watch()
     try:
         job = Job.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
         implementation.configure(job.threads, job.recipe.precision, job.recipe.device, job.runtime)
         phases = timing.Phases(implementation.synchronize)
+        # The first call waits until a device is ready for use.
+        implementation.synchronize()
         phases.add("start", time.time() - float(os.environ.get(SPAWNED_AT, time.time())))
         events.tell("ready")
         cells: Cells | None = None
@@ -56,11 +59,13 @@ def _work(implementation: AnyImplementation) -> int:
             gathering.gather(implementation, job.data_set, folder, events.progress)
         else:
             exchange.carry_out(implementation, job, folder)
-        _write_result(implementation, folder, phases, cells, watch)
+        _write_result(implementation, folder, phases, cells)
     except BadInput as error:
         events.tell("bad_input", message=str(error))
         return BAD_INPUT
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(word in repr(error) for word in OUT_OF_MEMORY):
+            events.tell("out_of_memory", reason=next(iter(str(error).splitlines()), type(error).__name__))
         traceback.print_exc()
         return WORKER_FAILED
     return 0
@@ -71,7 +76,6 @@ def _write_result(
     folder: Path,
     phases: timing.Phases,
     cells: Cells | None,
-    watch: machine.Watch,
 ) -> None:
     versions, device = implementation.environment()
     steps = {phase: steps.times for phase, steps in cells.steps.items()} if cells else {}
@@ -88,7 +92,6 @@ def _write_result(
         cpu_seconds=machine.cpu_seconds(),
         wall_seconds=time.time() - float(os.environ.get(SPAWNED_AT, time.time())),
         involuntary_context_switches=machine.involuntary_context_switches(),
-        others_share=watch.others_share(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )
     (folder / "result.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")

@@ -207,6 +207,40 @@ def test_a_worker_that_fails_shows_its_last_words(
     assert "Traceback" not in errors
 
 
+HUNGRY = """
+from shared.worker import main
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+class Hungry:
+    def configure(self, *arguments):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\\nAnd so on.")
+
+main(Hungry())
+"""
+
+
+def test_a_worker_without_memory_says_what_to_lower(
+    photos: Path,
+    cache_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "hungry_wing").mkdir()
+    (tmp_path / "hungry_wing" / "__main__.py").write_text(HUNGRY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(launch.WINGS, "torch", "hungry_wing")
+    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--frameworks", "torch"))
+    errors = " ".join(capsys.readouterr().err.split())
+    assert status == 3
+    assert "out of memory (CUDA out of memory. Tried to allocate 20 GiB.); lower --batch-size" in errors
+    assert "Traceback" not in errors
+    # Whoever wants to know where it happened finds it there.
+    assert "OutOfMemoryError" in (tmp_path / "out" / "torch-worker.log").read_text()
+
+
 def test_weights_that_do_not_exist(command: Command, photos: Path) -> None:
     assert_refused(
         command("--data", photos, *SMALL, "--weights", "mine.safetensors"), "mine.safetensors", "no such file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -340,6 +341,58 @@ def test_what_is_refused_at_once(
     status = compare.main(["convert", *arguments, "--cache-dir", str(tmp_path / "cache")])
     errors = capsys.readouterr().err
     assert_refused(Outcome(status, "", errors, tmp_path), *parts)
+
+
+DAMAGED = """
+import json, sys, torch, safetensors.torch
+from pathlib import Path
+from shared import zoo
+from shared.errors import BadInput
+from torch_impl import files
+
+folder, pair, said = Path(sys.argv[1]), zoo.find("ResNet50"), {}
+for text in ("Repository not found", "error: no such file", "a", "settings", "bad"):
+    (folder / f"{text[0]}.pth").write_text(text)
+torch.save({"conv1.weight": torch.zeros(1).expand(10**6, 10**6)}, folder / "huge.pth")
+one = {"conv1.weight": torch.ones(2, 3, 1, 1)}
+for name, header in {"list": {"recipe": "[]", "classes": "[]"}, "words": {"recipe": "flour, water"}}.items():
+    safetensors.torch.save_file(one, folder / f"{name}.safetensors", header)
+for path in sorted(folder.iterdir()):
+    try:
+        said[path.name] = str(files.read_checkpoint(path, pair).recorded)
+    except BadInput as error:
+        said[path.name] = f"refused: {error}"
+print(json.dumps(said))
+"""
+
+
+def test_files_that_are_damaged_or_lie(tmp_path: Path) -> None:
+    said = json.loads(python(DAMAGED, tmp_path))
+    # Of somebody else's header nothing is asked.
+    assert said.pop("words.safetensors") == "None"
+    assert len(said) == 7
+    for name, message in said.items():
+        assert message.startswith(f"refused: {tmp_path / name}"), message
+    assert "claims 4000000000000 bytes" in said["huge.pth"]
+    assert "convert it again" in said["list.safetensors"]
+
+
+OWN_LAYERS = """
+import json, numpy as np
+from shared import zoo
+from tf_impl.weights import with_torchvision_classifier
+
+pair = zoo.find("VGG16")
+shapes = [(256, 512 * 4 * 6), (16, 512, 7, 7), (8, 100), (4, 512 * 49)]
+arrays = [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in shapes]
+results = [with_torchvision_classifier(pair.flattened, array, pair) for array in arrays]
+print(json.dumps([bool(np.array_equal(a, b)) for a, b in zip(arrays, results, strict=False)]))
+"""
+
+
+def test_an_own_layer_with_the_name_of_a_classifiers() -> None:
+    """Only a flattened square map changes its order; whatever else is called so stays, to be left over."""
+    assert json.loads(python(OWN_LAYERS)) == [True, False, True, False]
 
 
 def test_a_pickle_with_code_inside(converting: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -115,6 +115,30 @@ def test_unreadable_files_are_listed_together_or_skipped(tmp_path: Path) -> None
     np.testing.assert_array_equal(np.load(path), np.load(whole_path)[rows])
 
 
+def test_a_file_replaced_by_one_that_looks_the_same(tmp_path: Path) -> None:
+    """Same name, size and time of modification, as after unpacking another archive: other pixels all the same."""
+    folder, cache = write_images(tmp_path / "set", {"a": 2, "b": 2}), Cache(tmp_path / "cache")
+    path = folder / "a" / "00.bmp"
+    Image.new("RGB", (40, 40), "red").save(path)
+    os.utime(path, (1e9, 1e9))
+    _, first = dataset.pixels(dataset.from_folder(folder), 36, 32, cache)
+    before, digest = np.load(first), dataset.digest(first)
+    Image.new("RGB", (40, 40), "blue").save(path)
+    os.utime(path, (1e9, 1e9))
+    _, second = dataset.pixels(dataset.from_folder(folder), 36, 32, cache)
+    assert not np.array_equal(before, np.load(second))
+    assert dataset.digest(second) != digest
+
+
+def test_the_digest_is_of_the_pixels(photos: Path, tmp_path: Path) -> None:
+    """A copy of the folder elsewhere has the same; another size has not."""
+    copy, cache = shutil.copytree(photos, tmp_path / "copy"), Cache(tmp_path / "cache")
+    arrays = [dataset.pixels(dataset.from_folder(folder), 36, 32, cache)[1] for folder in (photos, copy)]
+    assert arrays[0] != arrays[1]
+    assert dataset.digest(arrays[0]) == dataset.digest(arrays[1])
+    assert dataset.digest(dataset.pixels(dataset.from_folder(photos), 40, 32, cache)[1]) != dataset.digest(arrays[0])
+
+
 class Slow(pictures.Files):
     """One file over and over; the first of each eight takes long to decode, and all tell when they are asked for."""
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from shared import launch
@@ -158,6 +159,45 @@ def test_sections_and_their_pieces() -> None:
         # The sum and both of its terms are together, and the constant is there again where it is needed again.
         assert {"scale", "mul", "same", "add"} <= set(first)
         assert any({"scale", "mul_1"} <= set(other) for other in others)
+
+
+GENTLE = """
+import json, numpy as np, torch
+from shared import recipe as recipes
+from shared.spec import model_spec
+from torch_impl import Implementation
+wing = Implementation()
+wing.configure(1, "float32", "cpu")
+recipe = recipes.validated(dict(image_size=32, weights="random", control=False), "")
+network = wing.build(model_spec(recipe, None, 3))
+outputs = wing.infer(network, "all", [np.zeros((1, 32, 32, 3), np.uint8)] * 2)
+next(outputs)
+print(json.dumps([torch.is_inference_mode_enabled(), torch.is_grad_enabled()]))
+"""
+
+
+def test_a_pass_half_way_leaves_the_mode_to_its_caller() -> None:
+    assert json.loads(python(GENTLE)) == [False, True]
+
+
+ADAM = """
+import json, numpy as np, keras
+from tf_impl.training import Adam
+gradient, found = np.array([0.1, -0.2, 0.3], np.float32), []
+variable, optimizer = keras.Variable(np.zeros(3, np.float32)), Adam(0.5, 0.9, 0.999, 0.0)
+optimizer.build([variable])
+for step in range(3):
+    before = variable.numpy()
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    found.append((variable.numpy() - before).tolist())
+print(json.dumps(found))
+"""
+
+
+def test_adams_first_steps_in_tensorflow() -> None:
+    """Under a constant gradient each step is the learning rate: the bias corrections, rounded, would be off by 6e-6."""
+    for update in json.loads(python(ADAM)):
+        np.testing.assert_allclose(update, [-0.5, 0.5, -0.5], rtol=1e-6)
 
 
 TRAINING = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,24 @@ def test_other_shots_share_what_is_stored(command: Command, photos: Path, tmp_pa
     command(*options)
     other = command(*options, "--shots", 2, "--head", "mlp")
     assert "features" not in other.document["workers"]["torch"]["steps"]
+    # Two ways beside each other are to be compared, so both do the work.
+    beside = command(*options, "--precision", "bfloat16")
+    for worker in (beside.document["workers"], beside.document["alternatives"][0]["workers"]):
+        assert worker["torch"]["steps"]["features"]["count"] == 1
     # Another precision and another size are other features.
     assert "features" in command(*options, "--precision", "float64").document["workers"]["torch"]["steps"]
     assert "features" in command(*options, "--image-size", 40).document["workers"]["torch"]["steps"]
+
+
+def test_more_images_run_as_those_before(command: Command, photos: Path, tmp_path: Path) -> None:
+    """All that is stored comes from one engine, and the run says so."""
+    folder = shutil.copytree(photos, tmp_path / "set" / "train")
+    shutil.copytree(photos, tmp_path / "set" / "test")
+    options = ("--data", folder.parent, *SMALL, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
+    command(*options, "--shots", 1)
+    more = command(*options, "--shots", 5).document["workers"]["torch"]
+    assert more["engine_reason"] == "as for the images that were stored before"
+    assert more["multiply_adds"] > 0
 
 
 def test_augmentation_forbids_storing(command: Command, photos: Path) -> None:

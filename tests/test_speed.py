@@ -16,7 +16,7 @@ def worker(seconds: float, others: float = 0.0) -> WorkerResult:
     return WorkerResult(
         versions={},
         device="CPU",
-        phases={"features": seconds / 2, "training": seconds / 4, "inference": 0.0},
+        phases={"start": seconds / 4, "features": seconds / 2, "training": seconds / 4, "inference": 0.0},
         cpu_seconds=seconds,
         wall_seconds=seconds,
         involuntary_context_switches=0,
@@ -39,7 +39,7 @@ def test_a_clear_difference() -> None:
     found = speed.compare(repeats([2.0, 2.1, 1.9, 2.0, 2.05], [1.0] * 5))
     assert found.verdict == "torch"
     assert "PyTorch is faster here by 2.00 times" in found.sentence
-    assert [ratio.what for ratio in found.ratios] == ["all", "features", "training"]
+    assert [ratio.what for ratio in found.ratios] == ["all", "start", "features", "training"]
     assert speed.compare(repeats([1.0] * 5, [2.0, 2.1, 1.9, 2.0, 2.05])).verdict == "tensorflow"
 
 
@@ -49,6 +49,30 @@ def test_too_few_repeats_give_no_verdict() -> None:
     assert "needs 5 undisturbed repeats" in found.sentence
     assert speed.compare(repeats([2.0], [1.0])).verdict == "not compared"
     assert speed.compare([]).verdict == "not compared"
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    busy = speed.compare(repeats([1.0] * 5, [1.0] * 5, disturbed=(0, 1, 2, 4)))
+    assert busy.verdict == "not compared"
+    assert "others used the cores in 4 of 5 repeats" in busy.sentence
+    clocks = repeats([2.0] * 5, [1.0] * 5)
+    torch = [each.worker.model_copy(update={"device": "GPU 7"}) for each in clocks if each.framework == "torch"]
+    apart = [
+        each.model_copy(update={"worker": torch[each.number]}) if each.framework == "torch" else each for each in clocks
+    ]
+    found = speed.compare(apart)
+    assert found.verdict == "not compared"
+    assert "TensorFlow ran on CPU, PyTorch on GPU 7" in found.sentence
+
+
+def test_two_ways_of_one_framework() -> None:
+    clocks = repeats([3.0, 3.0, 9.0], [1.0, 1.0, 1.0], disturbed=(2,))
+    slow, fast = ([each for each in clocks if each.framework == name] for name in ("tensorflow", "torch"))
+    ratio = speed.against(slow, fast)
+    assert ratio is not None
+    # The disturbed pair does not count.
+    assert (ratio.median, ratio.repeats) == (3.0, 2)
+    assert speed.against(slow[:1], fast) is None
 
 
 def test_disturbed_pairs_do_not_count() -> None:
@@ -116,6 +140,6 @@ WAYS = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.5))
 @pytest.mark.parametrize(("seconds", "name"), [(0.1, "eager"), (10, "fused"), (1000, "compiled")])
 def test_set_up_must_pay_for_itself(seconds: float, name: str) -> None:
     ceiling = 1e11
-    choice = engines.choose(WAYS, seconds * ceiling * engines.TYPICAL_EFFICIENCY, ceiling)
+    choice = engines.choose(WAYS, seconds * ceiling * WAYS[0].efficiency, ceiling)
     assert choice.name == name
     assert f"{seconds:.1f}" in choice.reason

@@ -211,6 +211,20 @@ def test_the_page_needs_nothing_and_runs_nothing(page: Path) -> None:
         assert (page.parent / name).stat().st_size > 500
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "flowers"),
+        ({"data": "pictures/my photos"}, "my-photos"),
+        ({"data": "torchvision:Flowers102"}, "torchvision-Flowers102"),
+        ({"data": "pictures", "name": "mine"}, "mine"),
+    ],
+)
+def test_other_images_are_another_study(given: dict[str, str], name: str) -> None:
+    """Its results do not replace those of the recipe's own images."""
+    assert {recipe.name for recipe in strategies.read("study", given).values()} == {name}
+
+
 def test_the_shipped_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipes = strategies.read("study", {})
     assert list(recipes) == list(strategies.DEFAULTS)

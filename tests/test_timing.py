@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from shared import machine, timing
@@ -88,4 +90,21 @@ def test_own_work_is_no_disturbance() -> None:
         pass
     busy = machine._busy_seconds() - watch._all
     wall = time.perf_counter() - watch._wall
-    assert watch.others_share() * wall * (os.cpu_count() or 1) < busy - 0.9
+    assert watch.others_share() * wall * len(machine._cores()) < busy - 0.9
+
+
+def test_only_the_cores_that_one_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour on other cores disturbs nobody; one on ours is not hidden by many idle cores elsewhere."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 2}, raising=False)
+    cores = [SimpleNamespace(idle=float(number)) for number in range(4)]
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: cores)
+    assert machine._cores() == cores[1:3]
+
+
+def test_a_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    machine.available_cores.cache_clear()
+    try:
+        assert machine.available_cores() == 1
+    finally:
+        machine.available_cores.cache_clear()

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from shared.contract import Array, Part
-from shared.engines import Engine
+from shared.engines import Engine, efficiency
 from shared.timing import fastest
 from tf_impl.fusion import fuse
 from tf_impl.network import Network
@@ -20,12 +20,12 @@ FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 1.0, 1.35
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     """The ways to run a part in inference mode here; the first is the network as it is."""
-    graph = Engine("graph")
+    depthwise = any(isinstance(layer, layers.DepthwiseConv2D) for layer in network.models[part].layers)
+    graph = Engine("graph", efficiency=efficiency(depthwise))
     exact = keras.config.floatx() == "float64"
     if network.stock or exact or tf.config.get_visible_devices("GPU"):
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (graph,)
-    depthwise = any(isinstance(layer, layers.DepthwiseConv2D) for layer in network.models[part].layers)
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.
     return (graph, Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.08))
 

@@ -51,7 +51,6 @@ class Adam(keras.optimizers.Adam):
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable and its two moments."""
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
         # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
         # makes 0.9 into 0.89999998 even where everything else is float64.
         beta1, beta2 = self.beta_1, self.beta_2
@@ -59,8 +58,11 @@ class Adam(keras.optimizers.Adam):
         v = self._velocities[self._get_variable_index(variable)]
         self.assign(m, beta1 * m + (1 - beta1) * gradient)
         self.assign(v, beta2 * v + (1 - beta2) * ops.square(gradient))
-        correction = ops.sqrt(1 - ops.power(beta2, step))
-        rate = learning_rate / (1 - ops.power(beta1, step))
+        # In float64, as torch has it: 1 - beta^t is a difference of nearly equal numbers, of which float32, in which
+        # Keras computes it, keeps four digits in the first steps.
+        step = ops.cast(self.iterations + 1, "float64")
+        correction = ops.cast(ops.sqrt(1 - ops.power(beta2, step)), variable.dtype)
+        rate = learning_rate / ops.cast(1 - ops.power(beta1, step), variable.dtype)
         if self.epsilon_first:
             self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))
         else:
@@ -176,7 +178,7 @@ def _count_sample_variance(layer: layers.BatchNormalization, old: tf.Tensor, bat
         batch: images in this step.
     """
     _, height, width, _ = layer.input.shape
-    n = tf.cast(batch * height * width, old.dtype)
+    n = tf.cast(tf.maximum(batch * height * width, 2), old.dtype)
     kept = layer.momentum * old
     layer.moving_variance.assign(kept + (layer.moving_variance - kept) * n / (n - 1))
 

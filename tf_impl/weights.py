@@ -133,15 +133,21 @@ def with_torchvision_classifier(name: str, array: Array, pair: zoo.Pair) -> Arra
 
     MobileNetV3's classifier is made of 1x1 convolutions in Keras, of dense layers in torchvision.
     """
-    if name == pair.flattened:
+    if name == pair.flattened and array.ndim == 2 and array.shape[1] == pair.channels * _side(array, pair) ** 2:
         return _exchange(array, pair, "HWC")
+    # A flattened map that is no square is somebody's own layer of the same name.
     return array[:, :, 0, 0] if pair.in_classifier(name) and array.ndim == 4 else array
+
+
+def _side(array: Array, pair: zoo.Pair) -> int:
+    """Of the feature map in front of a dense weight (out, in), if it is a square."""
+    return round((array.shape[1] / pair.channels) ** 0.5)
 
 
 def _exchange(array: Array, pair: zoo.Pair, given: Literal["HWC", "CHW"]) -> Array:
     """A dense weight (out, in) whose inputs are a feature map flattened in the given order, in the other order."""
     outputs, inputs = array.shape
-    side = round((inputs / pair.channels) ** 0.5)
+    side = _side(array, pair)
     shape = (side, side, pair.channels) if given == "HWC" else (pair.channels, side, side)
     axes = (0, 3, 1, 2) if given == "HWC" else (0, 2, 3, 1)
     return array.reshape(outputs, *shape).transpose(axes).reshape(outputs, inputs)

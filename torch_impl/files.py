@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,17 +42,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
             state: Any = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        safetensors.SafetensorError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:
         # Whatever the bytes of a broken pickle happen to mean. weights_only refuses all code, with an UnpicklingError.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path} is not a state_dict that can be read safely ({reason}); use another file.") from None
@@ -65,6 +54,10 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
     ):
         raise BadInput(f"{path} holds something else than a state_dict of tensors; use another file.")
     metadata = _metadata(record, getattr(state, checkpoint.RECORD, None), path)
+    for key, tensor in state.items():
+        # Strides of zero make a few bytes into any size.
+        if tensor.layout == torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise BadInput(f"{path}: {key} claims {tensor.nbytes} bytes and holds fewer; use another file.")
     arrays, left_over = _sorted(state, pair)
     return ForeignCheckpoint(arrays, metadata, left_over)
 
@@ -101,7 +94,7 @@ def _metadata(record: Mapping[str, str], attribute: Any, path: Path) -> checkpoi
         if record.get("format") == checkpoint.FORMAT:
             return checkpoint.Metadata.model_validate_json(record["metadata"])
         return checkpoint.kept(record)
-    except (ValidationError, json.JSONDecodeError, KeyError) as error:
+    except (ValidationError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} says about itself what cannot be read ({type(error).__name__}); convert it again."
         ) from None

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.contract import Array, Part
-from shared.engines import Engine
+from shared.engines import Engine, efficiency
 from shared.timing import fastest
 from torch_impl.fusion import fuse, has_depthwise
 from torch_impl.network import Network, Reduced
@@ -21,14 +21,14 @@ FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.5
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     """The ways to run a part in inference mode here; the first is the network as it is."""
-    eager = Engine("eager")
+    depthwise = has_depthwise(network.models[part])
+    eager = Engine("eager", efficiency=efficiency(depthwise))
     exact = torch.get_default_dtype() == torch.float64
     if network.stock or exact or network.device.type != "cpu":
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (eager,)
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.
-    speedup = FUSED_SPEEDUP if has_depthwise(network.models[part]) else 1.03
-    return (eager, Engine("fused", FUSED_SETUP_SECONDS, speedup))
+    return (eager, Engine("fused", FUSED_SETUP_SECONDS, FUSED_SPEEDUP if depthwise else 1.03))
 
 
 def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
@@ -49,7 +49,9 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
         with mode():
             output = forward(network.prepare(part, batch))
             # Feature maps leave as (N, H, W, C), as TensorFlow has them.
-            yield (output.movedim(1, -1) if output.ndim == 4 else output).cpu().numpy()
+            array = (output.movedim(1, -1) if output.ndim == 4 else output).cpu().numpy()
+        # Outside of the mode, which would be the caller's until the next batch.
+        yield array
 
 
 def _fused(model: nn.Module) -> nn.Module:

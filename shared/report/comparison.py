@@ -13,7 +13,7 @@ from shared import launch, machine
 from shared.contract import WorkerResult
 from shared.recipe import Framework, Recipe, Shots
 from shared.report.document import Document
-from shared.speed import Repeat, Speed
+from shared.speed import Ratio, Repeat, Speed
 
 SCHEMA_VERSION = 3
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
@@ -79,6 +79,9 @@ class Alternative(Document):
     speed: Speed
     predictions_compared: int = Field(description="with the recipe's own way, framework by framework")
     predictions_identical: int
+    against: dict[Framework, Ratio] = Field(
+        {}, description="seconds of this way by those of the recipe's own, by framework, where there are repeats"
+    )
     accuracy_change: dict[Framework, float] = Field(
         description="mean accuracy of the recipe's own way minus that of this one, by framework"
     )

@@ -89,6 +89,14 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print("[bold red]The two processes did not start from the same weights.[/]")
     for alternative in comparison.alternatives:
         console.print(_alternative(comparison, alternative))
+        for name, ratio in alternative.against.items():
+            console.print(
+                f"{TITLES[name]} {_way(alternative)} takes {ratio.median:.2f} times as long "
+                f"({ratio.interval[0]:.2f} to {ratio.interval[1]:.2f}).",
+                highlight=False,
+            )
+        if comparison.recipe.repeats > 1 and len(comparison.recipe.frameworks) == 2:
+            console.print(f"{_way(alternative).capitalize()}: {alternative.speed.sentence}", highlight=False)
         console.print(
             f"Both ways predict the same for {alternative.predictions_identical} of "
             f"{alternative.predictions_compared} test images.",
@@ -157,13 +165,17 @@ def _table(comparison: Comparison) -> Table:
             table.add_row("  first step", *(f"{1e3 * each.first:.1f}" if each else "stored" for each in times))
     rates = [worker.images_per_second for worker in workers]
     if any(rates):
-        # The machine's ceiling is the best that any framework reached with a product of matrices.
-        ceiling = max(worker.ceiling or 0.0 for worker in workers)
-        efficiencies = [worker.efficiency(ceiling) for worker in workers]
+        # A device's ceiling is the best that any framework reached on it with a product of matrices.
+        ceilings = {each.device: max(w.ceiling or 0.0 for w in workers if w.device == each.device) for each in workers}
+        efficiencies = [worker.efficiency(ceilings[worker.device]) for worker in workers]
         table.add_row("Images/s, inference", *(f"{rate:.0f}" if rate else "stored" for rate in rates))
         table.add_row("  of the matrix-product rate", *(f"{each:.0%}" if each else "-" for each in efficiencies))
     table.add_row("Peak memory", *(f"{worker.peak_memory_bytes / 2**20:.0f} MiB" for worker in workers))
     return table
+
+
+def _way(alternative: Alternative) -> str:
+    return "as installed" if alternative.runtime == "stock" else f"in {alternative.precision}"
 
 
 def _alternative(comparison: Comparison, alternative: Alternative) -> Table:
