@@ -313,7 +313,7 @@ class Comparison:
         changes = self.rounding.get(rung, {})
         # What is not measured (inputs, frozen statistics, optimizer states) does not depend on the weights' rounding.
         change = changes.get(entry.what if entry else "logits")
-        return rungs.tolerance(rung, recipe.precision, change, entry)
+        return rungs.tolerance(rung, recipe.precision, change, entry, recipe)
 
     def _result(self, rung: Rung, found: list[Difference]) -> RungResult:
         worst = max(found, key=lambda each: (each.excess, each.relative))

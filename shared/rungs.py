@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from shared.differences import largest_difference
 from shared.plan import generator
+from shared.recipe import Recipe
 
 Array = NDArray[Any]
 Rung = Literal[
@@ -45,6 +46,8 @@ RUNGS: tuple[Rung, ...] = (
 )
 #: Those that a worker writes; the last is made of the one before it.
 DUMPED = RUNGS[:-1]
+#: Learning rates of the steps of each optimizer along given gradients: they change from step to step.
+RATES = (1e-2, 3e-3, 1e-2)
 #: What one unit of rounding is, relative to a value.
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24}
 #: Two wings err independently, and the largest of many errors is compared with the largest of one sample of them.
@@ -145,7 +148,9 @@ def perturbed(arrays: Mapping[str, Array], seed: int, precision: str) -> dict[st
     return moved
 
 
-def tolerance(rung: Rung, precision: str, change: float | None, entry: Entry | None = None) -> float:
+def tolerance(
+    rung: Rung, precision: str, change: float | None, entry: Entry | None = None, recipe: Recipe | None = None
+) -> float:
     """How far an array of a rung may differ, relative to its scale.
 
     Args:
@@ -153,13 +158,32 @@ def tolerance(rung: Rung, precision: str, change: float | None, entry: Entry | N
         precision: of the arithmetic.
         change: what moving every weight by its rounding changed, or None for a rung that does not depend on weights.
         entry: the array. Whole numbers (pixels, labels) have no rounding.
+        recipe: whose optimizer it is, for parameters behind a step of Adam.
     """
     if entry is not None and entry.array.dtype.kind != "f":
         return 0.0
     few = FEW * UNIT[precision]
+    if recipe is not None and entry is not None and rung == "optimizer" and "parameter" in entry.what:
+        few += _of_adam(recipe, precision, entry.what.partition(",")[0])
     if change is None:
         return few
     return min(max(SAFETY * change, few), LARGEST[precision].get(rung, math.inf))
+
+
+def _of_adam(recipe: Recipe, precision: str, optimizer: str) -> float:
+    """What Adam's step makes of rounding, relative to the parameter.
+
+    Its bias correction 1 - beta2^t is a difference of nearly equal numbers: rounding in it grows by 1/(1 - beta2). Both
+    wings compute it in float64, whatever the type of the parameters. Weight decay that is coupled adds decay times the
+    parameter to the gradient. Where the two cancel nothing is left but the rounding of that product, and Adam divides
+    by little more than epsilon.
+    """
+    if not optimizer.startswith("adam"):
+        return 0.0
+    correction = FEW * UNIT["float64"] / (1 - recipe.beta2)
+    if optimizer == "adamw":
+        return correction
+    return correction + UNIT[precision] * max(RATES) * recipe.weight_decay / recipe.epsilon
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,11 @@ from shared import checkpoint, initialisation, own, plan, zoo
 from shared.contract import AnyImplementation, Array, Case
 from shared.differences import largest_difference
 from shared.plan import generator
-from shared.rungs import DUMPED, Entry, Rung, perturbed, relative_changes, write
+from shared.rungs import DUMPED, RATES, Entry, Rung, perturbed, relative_changes, write
 from shared.spec import HeadKind, model_spec
 
 #: Images that go through the network layer by layer, and the size of a training batch.
 BATCH = 4
-#: Steps of each optimizer along given gradients. The rate changes from step to step.
-RATES = (1e-2, 3e-3, 1e-2)
 #: Entries of a parameter whose optimizer state is written down; optimizers treat all entries alike.
 SAMPLE = 4096
 

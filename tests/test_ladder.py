@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import signal
@@ -18,6 +19,7 @@ import compare
 from shared import launch, rungs, switches, zoo
 from shared.errors import BadInput, WorkerFailed
 from shared.ladder import Climb, Ladder
+from shared.recipe import Recipe
 from shared.report import ladder as report
 from shared.report.parity import PairResult, Parity
 from shared.rungs import RUNGS, Entry, Rung
@@ -300,7 +302,14 @@ def test_tolerances() -> None:
     assert rungs.tolerance("activations", "float64", 1.0) == 1e-10
     assert rungs.tolerance("trajectory", "float64", 1e-12) == pytest.approx(8e-12)
     adam = Entry("adam, step 1: parameter", "x", np.zeros(3))
-    assert rungs.tolerance("optimizer", "float32", None, adam) == 16 * 2.0**-24
+    adamw = dataclasses.replace(adam, what="adamw, step 1: parameter")
+    recipe = Recipe(weight_decay=0.01)
+    assert rungs.tolerance("optimizer", "float64", None, adamw, recipe) == pytest.approx(16.016e3 * 2.0**-53)
+    # The bias correction is float64's in float32, too.
+    assert rungs.tolerance("optimizer", "float32", None, adamw, recipe) == pytest.approx(16 * 2.0**-24, rel=1e-5)
+    # A gradient that coupled weight decay cancels, divided by epsilon.
+    assert rungs.tolerance("optimizer", "float32", None, adam, recipe) == pytest.approx(1e4 * 2.0**-24, rel=0.01)
+    assert rungs.tolerance("optimizer", "float32", None, adam, Recipe()) < 17 * 2.0**-24
 
 
 def test_a_rung_comes_back_in_order(tmp_path: Path) -> None:
