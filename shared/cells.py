@@ -29,6 +29,8 @@ ARITHMETIC = (
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "MKL_CBWR",
 )
+#: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
+SMALLEST_MAP = 32
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
 #: File of the images that a wing has read itself.
@@ -129,6 +131,9 @@ class Cells:
         drawn = plan.Plan.load(self.folder / cell.plan)
         if not self.spec.switches:
             return drawn
+        if "frozen_batch_norm" in self.spec.switches and self.recipe.size <= SMALLEST_MAP:
+            # It normalises by the batch after all, and the last feature maps are single pixels.
+            plan.check_batches(self.recipe, len(drawn.train))
         self.implementation.seed(self.network, cell.seed)
         return own.own_plan(self.implementation, drawn, self.spec.switches)
 

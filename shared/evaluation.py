@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 #: The prediction for an image whose logits are not all finite; it is no class and always wrong.
 NO_PREDICTION = -1
@@ -62,7 +61,9 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
     present = np.unique(labels)
     log_loss = calibration = None
     if np.isfinite(logits).all():
-        log_likelihoods = log_softmax(logits.astype(np.float64), axis=1)
+        wide = logits.astype(np.float64)
+        # The log of the softmax.
+        log_likelihoods = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
         log_loss = float(-log_likelihoods[np.arange(len(labels)), labels].mean())
         calibration = calibration_error(np.exp(log_likelihoods.max(axis=1)), predicted == labels)
     matrix = confusion_matrix(labels, predicted, logits.shape[1])

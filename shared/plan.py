@@ -143,11 +143,8 @@ def draw(
     """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
     train, test = split(recipe, labels, is_test, classes, seed, shots)
     n, epochs = len(train), recipe.epochs
-    if recipe.batch_norm_trains and recipe.pair.batch_norm and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
-        raise BadInput(
-            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and "
-            "normalisation cannot estimate a variance from one; choose another --batch-size."
-        )
+    if recipe.batch_norm_trains:
+        check_batches(recipe, n)
     order = np.stack([generator(seed, "order", epoch).permutation(n) for epoch in range(epochs)])
     flips = np.zeros((0, n), dtype=bool)
     crops = np.zeros((0, n, 2), dtype=np.int64)
@@ -157,6 +154,19 @@ def draw(
         crops = generator(seed, "crops").integers(0, recipe.resize_to - recipe.size + 1, (epochs, n, 2))
     steps_per_epoch = math.ceil(n / recipe.batch_size)
     return Plan(train, test, order, schedule(recipe, steps_per_epoch), flips, crops)
+
+
+def check_batches(recipe: Recipe, n: int) -> None:
+    """Make sure that normalisation in training mode gets along with n training images.
+
+    Raises:
+        BadInput: a batch would have one image.
+    """
+    if recipe.pair.batch_norm and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
+        raise BadInput(
+            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and "
+            "normalisation cannot estimate a variance from one; choose another --batch-size."
+        )
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> NDArray[np.float64]:

@@ -9,13 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Outcome = Literal["equivalent", "different", "inconclusive"]
 #: Chance of a wrong "equivalent" and of a wrong "different".
 ALPHA = 0.05
 #: Chance that as many seeds as ``seeds_to_settle`` says settle the question.
 POWER = 0.8
+
+
+def _special() -> Any:
+    """SciPy's functions, which take a seventh of a second to import: not every command needs an interval."""
+    from scipy import special
+
+    return special
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def _interval(differences: NDArray[Any], level: float) -> tuple[float, float]:
     mean = float(np.mean(differences))
     if n < 2:
         return (-math.inf, math.inf)
-    reach = float(special.stdtrit(n - 1, (1 + level) / 2) * np.std(differences, ddof=1) / math.sqrt(n))
+    reach = float(_special().stdtrit(n - 1, (1 + level) / 2) * np.std(differences, ddof=1) / math.sqrt(n))
     return (mean - reach, mean + reach)
 
 
@@ -79,7 +85,7 @@ def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
     """
     better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     # Twice the tail: a fair coin's distribution is symmetric.
-    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
+    return min(1.0, 2 * float(_special().bdtr(min(better, worse), better + worse, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -120,11 +126,11 @@ def seeds_to_settle(differences: NDArray[Any], margin: float, most: int = 100_00
 
     def settled(n: int) -> bool:
         error = deviation / math.sqrt(n)
-        within = margin / error - special.stdtrit(n - 1, 1 - ALPHA)
-        beyond = max(within, special.stdtrit(n - 1, 1 - ALPHA / 2))
+        within = margin / error - _special().stdtrit(n - 1, 1 - ALPHA)
+        beyond = max(within, _special().stdtrit(n - 1, 1 - ALPHA / 2))
 
         def inside(bound: float) -> float:
-            return float(special.ndtr(bound - mean / error) - special.ndtr(-bound - mean / error))
+            return float(_special().ndtr(bound - mean / error) - _special().ndtr(-bound - mean / error))
 
         return max(0.0, inside(within)) + 1 - inside(beyond) >= POWER
 
@@ -155,10 +161,10 @@ def repeats_to_find(ratios: NDArray[Any], difference: float, power: float = 0.9,
         return None
     deviation = float(np.std(np.log(ratios), ddof=1))
     for n in range(2, most + 1):
-        least = special.stdtrit(n - 1, 1 - ALPHA / 2)
+        least = _special().stdtrit(n - 1, 1 - ALPHA / 2)
         # Without any scatter two repeats do.
         away = math.log(difference) * math.sqrt(n) / max(deviation, 1e-9)
-        if away > 30 or 1 - special.nctdtr(n - 1, away, least) >= power:
+        if away > 30 or 1 - _special().nctdtr(n - 1, away, least) >= power:
             return n
     return None
 
@@ -181,7 +187,7 @@ def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: in
     n = len(logs)
     if n < 2:
         return (0.0, math.inf)
-    tail = float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - level) / 2)))
+    tail = float(_special().ndtr(math.sqrt(n / (n - 1)) * _special().stdtrit(n - 1, (1 - level) / 2)))
     drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
     low, high = np.quantile(logs[drawn].mean(axis=1), (tail, 1 - tail))
     student = _interval(logs, level)

@@ -200,3 +200,12 @@ def test_the_command(command: Command, photos: Path) -> None:
     for label in chosen:
         framework, name = label.split(":")
         assert change(f"{framework}-linear_probe", f"{framework}-linear_probe+{name}") > 1e-4, label
+
+
+def test_a_batch_of_one_that_is_normalised_after_all(command: Command, photos: Path) -> None:
+    """Nine images in batches of eight, and a last feature map of one pixel: there is nothing to take a variance of."""
+    given = ("--data", photos, *OPTIONS, "--shots", 3, "--seeds", 1, "--batch-size", 8, "--image-size", 32)
+    chosen = ("--strategies", "linear_probe", "--switches", "torch:frozen_batch_norm")
+    outcome = command("attribute", *given, *chosen)
+    assert outcome.status == 2
+    assert "the last of 9 training images would be a batch of its own" in " ".join(outcome.errors.split())
