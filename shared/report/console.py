@@ -96,7 +96,8 @@ def show(comparison: Comparison, console: Console) -> None:
                 highlight=False,
             )
         if comparison.recipe.repeats > 1 and len(comparison.recipe.frameworks) == 2:
-            console.print(f"{_way(alternative).capitalize()}: {alternative.speed.sentence}", highlight=False)
+            sentence = alternative.speed.sentence.replace("Speed:", f"Speed {_way(alternative)}:", 1)
+            console.print(sentence, highlight=False)
         console.print(
             f"Both ways predict the same for {alternative.predictions_identical} of "
             f"{alternative.predictions_compared} test images.",
