@@ -283,12 +283,12 @@ class Cells:
         if self.multiply_adds is None or self.ceiling is None:
             self.multiply_adds = self.implementation.multiply_adds(self.network, part)
             self.ceiling = self.implementation.matrix_product_rate(self.network)
-        ways = self.implementation.engines(self.network, part)
-        if self.recipe.engine == "plain":
-            ways = ways[:1]
         if settled:
             self.choice = engines.Choice(settled, "as for the images that were stored before")
         else:
+            ways = self.implementation.engines(self.network, part)
+            if self.recipe.engine == "plain":
+                ways = ways[:1]
             self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
         return self.choice.name
 

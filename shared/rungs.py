@@ -164,7 +164,7 @@ def tolerance(
         return 0.0
     few = FEW * UNIT[precision]
     if recipe is not None and entry is not None and rung == "optimizer" and "parameter" in entry.what:
-        few += _of_adam(recipe, precision, entry.what.partition(",")[0])
+        few = max(few, _of_adam(recipe, precision, entry.what.partition(",")[0]))
     if change is None:
         return few
     return min(max(SAFETY * change, few), LARGEST[precision].get(rung, math.inf))
@@ -183,7 +183,7 @@ def _of_adam(recipe: Recipe, precision: str, optimizer: str) -> float:
     correction = FEW * UNIT["float64"] / (1 - recipe.beta2)
     if optimizer == "adamw":
         return correction
-    return correction + UNIT[precision] * max(RATES) * recipe.weight_decay / recipe.epsilon
+    return max(correction, UNIT[precision] * max(RATES) * recipe.weight_decay / recipe.epsilon)
 
 
 @dataclass(frozen=True)

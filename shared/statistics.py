@@ -124,13 +124,15 @@ def seeds_to_settle(differences: NDArray[Any], margin: float, most: int = 100_00
     if deviation == 0:
         return 2
 
+    special = _special()
+
     def settled(n: int) -> bool:
         error = deviation / math.sqrt(n)
-        within = margin / error - _special().stdtrit(n - 1, 1 - ALPHA)
-        beyond = max(within, _special().stdtrit(n - 1, 1 - ALPHA / 2))
+        within = margin / error - special.stdtrit(n - 1, 1 - ALPHA)
+        beyond = max(within, special.stdtrit(n - 1, 1 - ALPHA / 2))
 
         def inside(bound: float) -> float:
-            return float(_special().ndtr(bound - mean / error) - _special().ndtr(-bound - mean / error))
+            return float(special.ndtr(bound - mean / error) - special.ndtr(-bound - mean / error))
 
         return max(0.0, inside(within)) + 1 - inside(beyond) >= POWER
 
@@ -159,12 +161,13 @@ def repeats_to_find(ratios: NDArray[Any], difference: float, power: float = 0.9,
     """
     if len(ratios) < 2:
         return None
+    special = _special()
     deviation = float(np.std(np.log(ratios), ddof=1))
     for n in range(2, most + 1):
-        least = _special().stdtrit(n - 1, 1 - ALPHA / 2)
+        least = special.stdtrit(n - 1, 1 - ALPHA / 2)
         # Without any scatter two repeats do.
         away = math.log(difference) * math.sqrt(n) / max(deviation, 1e-9)
-        if away > 30 or 1 - _special().nctdtr(n - 1, away, least) >= power:
+        if away > 30 or 1 - special.nctdtr(n - 1, away, least) >= power:
             return n
     return None
 
@@ -187,7 +190,8 @@ def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: in
     n = len(logs)
     if n < 2:
         return (0.0, math.inf)
-    tail = float(_special().ndtr(math.sqrt(n / (n - 1)) * _special().stdtrit(n - 1, (1 - level) / 2)))
+    special = _special()
+    tail = float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - level) / 2)))
     drawn = np.random.default_rng(0).integers(0, n, (resamples, n))
     low, high = np.quantile(logs[drawn].mean(axis=1), (tail, 1 - tail))
     student = _interval(logs, level)

@@ -71,12 +71,7 @@ def _work(implementation: AnyImplementation) -> int:
     return 0
 
 
-def _write_result(
-    implementation: AnyImplementation,
-    folder: Path,
-    phases: timing.Phases,
-    cells: Cells | None,
-) -> None:
+def _write_result(implementation: AnyImplementation, folder: Path, phases: timing.Phases, cells: Cells | None) -> None:
     versions, device = implementation.environment()
     steps = {phase: steps.times for phase, steps in cells.steps.items()} if cells else {}
     choice = cells.choice if cells else None

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import compare
 from shared import launch
 from tests.fakes import FakeWorkers
 
@@ -88,6 +89,20 @@ def command(tmp_path: Path, cache_dir: Path) -> Command:
     def run(*arguments: object, environment: dict[str, str] | None = None) -> Outcome:
         given = arguments if "--cache-dir" in arguments else (*arguments, "--cache-dir", cache_dir)
         return run_compare(tmp_path / "results", *given, cwd=tmp_path, environment=environment)
+
+    return run
+
+
+@pytest.fixture
+def inside(tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same as ``command``, in this process: a test may replace what it starts."""
+
+    def run(*arguments: object) -> Outcome:
+        folder = tmp_path / "out"
+        given = [str(part) for part in (*arguments, "--cache-dir", cache_dir, "--output-dir", folder)]
+        status = compare.main(given)
+        printed = capsys.readouterr()
+        return Outcome(status, printed.out, printed.err, folder)
 
     return run
 

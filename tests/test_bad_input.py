@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -149,11 +148,6 @@ def test_checksum_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "fetch it again" in errors
 
 
-def small(photos: Path, cache_dir: Path, folder: Path, *more: object) -> list[str]:
-    options = ("--data", photos, *SMALL, "--cache-dir", cache_dir, "--output-dir", folder, *more)
-    return [str(option) for option in options]
-
-
 def killing_after(cells: int) -> Callable[..., Any]:
     """``launch.run`` with a listener that kills the worker once so many cells are done."""
     original = launch.run
@@ -174,37 +168,25 @@ def killing_after(cells: int) -> Callable[..., Any]:
     return run
 
 
-def test_a_worker_killed_half_way(
-    photos: Path,
-    cache_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_worker_killed_half_way(inside: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "run", killing_after(1))
-    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--seeds", 40, "--frameworks", "torch"))
-    assert status == 3
-    assert "the torch worker was killed by SIGKILL" in capsys.readouterr().err
-    document = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
-    assert 1 <= len(document["runs"]) < 40
-    for run in document["runs"]:
-        logits = np.load(tmp_path / "out" / run["logits"], allow_pickle=False)
+    outcome = inside("--data", photos, *SMALL, "--seeds", 40, "--frameworks", "torch")
+    assert outcome.status == 3
+    assert "the torch worker was killed by SIGKILL" in outcome.errors
+    assert 1 <= len(outcome.document["runs"]) < 40
+    for run in outcome.document["runs"]:
+        logits = np.load(outcome.folder / run["logits"], allow_pickle=False)
         assert logits.shape == (run["test_images"], 3)
 
 
 def test_a_worker_that_fails_shows_its_last_words(
-    photos: Path,
-    cache_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    inside: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(launch.WINGS, "torch", "no_such_wing")
-    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--frameworks", "torch"))
-    errors = capsys.readouterr().err
-    assert status == 3
-    assert "No module named no_such_wing" in errors
-    assert "Traceback" not in errors
+    outcome = inside("--data", photos, *SMALL, "--frameworks", "torch")
+    assert outcome.status == 3
+    assert "No module named no_such_wing" in outcome.errors
+    assert "Traceback" not in outcome.errors
 
 
 HUNGRY = """
@@ -222,23 +204,19 @@ main(Hungry())
 
 
 def test_a_worker_without_memory_says_what_to_lower(
-    photos: Path,
-    cache_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    inside: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hungry_wing").mkdir()
     (tmp_path / "hungry_wing" / "__main__.py").write_text(HUNGRY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setitem(launch.WINGS, "torch", "hungry_wing")
-    status = compare.main(small(photos, cache_dir, tmp_path / "out", "--frameworks", "torch"))
-    errors = " ".join(capsys.readouterr().err.split())
-    assert status == 3
+    outcome = inside("--data", photos, *SMALL, "--frameworks", "torch")
+    errors = " ".join(outcome.errors.split())
+    assert outcome.status == 3
     assert "out of memory (CUDA out of memory. Tried to allocate 20 GiB.); lower --batch-size" in errors
     assert "Traceback" not in errors
     # Whoever wants to know where it happened finds it there.
-    assert "OutOfMemoryError" in (tmp_path / "out" / "torch-worker.log").read_text()
+    assert "OutOfMemoryError" in (outcome.folder / "torch-worker.log").read_text()
 
 
 def test_weights_that_do_not_exist(command: Command, photos: Path) -> None:

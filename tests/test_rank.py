@@ -364,18 +364,10 @@ def test_no_weights_at_all(
     assert message in capsys.readouterr().err
 
 
-def test_a_worker_that_fails(
-    photos: Path,
-    cache_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_worker_that_fails(inside: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(launch.WINGS, "torch", "no_such_wing")
-    options = ("--data", photos, *TINY, "--cache-dir", cache_dir, "--output-dir", tmp_path / "out")
-    status = compare.main(["rank", *(str(option) for option in options), "--backbone", "MobileNetV2"])
-    errors = capsys.readouterr().err
-    assert status == 3
-    assert "No module named no_such_wing" in errors
-    assert "Traceback" not in errors
-    assert (tmp_path / "out" / "MobileNetV2-worker.log").is_file()
+    outcome = inside("rank", "--data", photos, *TINY, "--backbone", "MobileNetV2")
+    assert outcome.status == 3
+    assert "No module named no_such_wing" in outcome.errors
+    assert "Traceback" not in outcome.errors
+    assert (outcome.folder / "MobileNetV2-worker.log").is_file()
