@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from shared import agreement, results
-from shared import recipe as recipes
-from shared.cache import Cache
-from shared.commands.parser import Parser
-from shared.errors import BAD_INPUT, BadInput, WorkerFailed
-from shared.recipe import Recipe
-from shared.report import console as terminal
-from shared.report import tensorboard
-from shared.study import Study
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.core import run_folder
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BAD_INPUT, BadInput, WorkerFailed
+from transfer_parity.shared.evaluation import agreement
+from transfer_parity.shared.experiments.comparison import Study
+from transfer_parity.shared.report import console, tensorboard
 
 #: Everything but the comparison itself: ``python compare.py NAME ...``, each a module of ``shared.commands``, which is
 #: imported when it is asked for: plots and pages would cost every command a second.
@@ -89,11 +89,11 @@ def build_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status."""
-    errors = Console(stderr=True, width=terminal.WIDTH if not sys.stderr.isatty() else None)
+    errors = Console(stderr=True, width=console.WIDTH if not sys.stderr.isatty() else None)
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         if given and given[0] in COMMANDS:
-            command = importlib.import_module(f"shared.commands.{given[0]}")
+            command = importlib.import_module(f"transfer_parity.shared.commands.{given[0]}")
             return int(command.run(given[1:], errors))
         return compare(given, errors)
     except BadInput as error:
@@ -121,17 +121,17 @@ def compare(arguments: list[str], errors: Console) -> int:
     """The default command: one recipe, both frameworks, one verdict."""
     options = build_parser().read(arguments)
     values = {key: value for key, value in vars(options).items() if key in Recipe.model_fields}
-    recipe = recipes.read(options.recipe, values)
-    folder = options.output_dir or results.unused(recipe.name)
+    recipe = recipe_files.read(options.recipe, values)
+    folder = options.output_dir or run_folder.unused(recipe.name)
     if options.tensorboard:
         tensorboard.check()
-    with terminal.progress(errors) as progress:
+    with console.progress(errors) as progress:
         study = Study(recipe, Cache(options.cache_dir), folder, progress)
         comparison = study.compare()
     if options.tensorboard:
         tensorboard.write(folder / "tensorboard", study.trainings(comparison))
-    output = Console(width=terminal.WIDTH)
-    terminal.show(comparison, output)
+    output = Console(width=console.WIDTH)
+    console.show(comparison, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return agreement.exit_status(comparison.verdict)
 

@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from shared import checkpoint, initialisation, machine, zoo
-from shared.contract import Array
-from shared.recipe import Recipe
-from shared.spec import model_spec
+from transfer_parity.shared.checkpoints import initialisation, neutral
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.spec import model_spec
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.zoo.pair import HEAD
 
 
 def build(wing: str, backbone: str, size: int, weights: Path | None, threads: int) -> tuple[Any, dict[str, Array]]:
@@ -40,9 +43,9 @@ def build(wing: str, backbone: str, size: int, weights: Path | None, threads: in
     implementation = importlib.import_module(wing).Implementation()
     recipe = Recipe(backbone=backbone, weights="random", control=False, image_size=size)
     implementation.configure(threads, recipe.precision, recipe.device)
-    arrays, metadata = checkpoint.load(weights) if weights else ({}, None)
+    arrays, metadata = neutral.load(weights) if weights else ({}, None)
     network = implementation.build(model_spec(recipe, metadata, classes=2))
-    shapes = {name: shape for name, shape in implementation.shapes(network).items() if not name.startswith(zoo.HEAD)}
+    shapes = {name: shape for name, shape in implementation.shapes(network).items() if not name.startswith(HEAD)}
     if weights is None:
         drawn = initialisation.draw_trained_looking_weights(shapes, seed=0)
         arrays = {name: array.astype(np.float32) for name, array in drawn.items()}
@@ -67,8 +70,8 @@ def main() -> None:
     images, step = np.load(options.images, mmap_mode="r")[: options.first].copy(), options.batch_size
     network, arrays = build(options.wing, options.backbone, images.shape[1], options.weights, options.threads)
     if options.save_weights is not None:
-        about = checkpoint.Metadata(backbone=options.backbone, semantics="torchvision", source="random")
-        checkpoint.save(options.save_weights, arrays, about)
+        about = Metadata(backbone=options.backbone, semantics="torchvision", source="random")
+        neutral.save(options.save_weights, arrays, about)
 
     batches = (images[start : start + step] for start in range(0, len(images), step))
     infer = importlib.import_module(f"{options.wing}.inference").infer

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.records import TRIALS, Record, Records, Row
-from shared.report.markdown import table
+from transfer_parity.shared.report.markdown import table
 
 #: From the colour-blind safe palette of Okabe and Ito (2008).
 COLOURS = {"torch": "#0072B2", "tensorflow": "#E69F00", None: "#999999"}

@@ -13,8 +13,10 @@ from benchmarks import pictures
 from benchmarks.processes import WINGS, Outcome, as_worker, bare, compare, convert
 from benchmarks.records import Row
 from benchmarks.turns import FRAMEWORKS, Setting, in_turns, row
-from shared import catalogue, dataset, machine
-from shared.cache import Cache
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.data import pixel_cache
+from transfer_parity.shared.runtime import resolve_dataset
 
 #: Largest difference of float32 features relative to the largest of them: the parity ladder's promise.
 TOLERANCE = 1e-4
@@ -133,7 +135,7 @@ def _extract(setting: Setting, data: Path, framework: str, backbone: str, batch:
 def _pixels(setting: Setting, data: Path) -> tuple[Path, int]:
     """The images of a folder as ``compare.py`` decodes them, in its cache, and their number; nobody waits for them."""
     cache = Cache(setting.cache)
-    found, array = dataset.pixels(catalogue.load(str(data), cache), resize=256, size=224, cache=cache)
+    found, array = pixel_cache.pixels(resolve_dataset.load(str(data), cache), resize=256, size=224, cache=cache)
     return array, len(found)
 
 

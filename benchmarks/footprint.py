@@ -8,7 +8,7 @@ from benchmarks import pictures
 from benchmarks.processes import HERE, as_worker, compare, timed
 from benchmarks.records import Row
 from benchmarks.turns import FRAMEWORKS, Setting, in_turns, row
-from shared import machine
+from transfer_parity.shared.core import machine
 
 FEW, MANY = 2_000, 20_000
 

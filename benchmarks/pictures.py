@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shared import dataset, images
-from shared.errors import BadInput
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import folders, images
 
 #: Shorter side in pixels of the photographs in a sample.
 SIDE = 500
@@ -40,12 +40,12 @@ def sample(source: Path | None, parent: Path, train: int = 244, test: int = 153)
         for part, count in (("train", train), ("test", test)):
             _draw(unfinished / part, count, seed=len(part))
     else:
-        _choose(dataset.from_folder(source), unfinished, train, test)
+        _choose(folders.from_folder(source), unfinished, train, test)
     unfinished.replace(target)
     return target
 
 
-def _choose(data: dataset.Dataset, target: Path, train: int, test: int) -> None:
+def _choose(data: folders.Dataset, target: Path, train: int, test: int) -> None:
     by_class: list[tuple[list[Path], list[Path]]] = []
     paths = data.pictures.files(range(len(data)), target)
     for index in range(len(data.classes)):

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared import launch
-from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, WorkerFailed
+from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, WorkerFailed
+from transfer_parity.shared.runtime import launch
 
 HERE = Path(__file__).resolve().parent
 #: Folder of each framework's wing.

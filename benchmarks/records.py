@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from shared import machine
+from transfer_parity.shared.core import machine
 
 #: The quantity of a row that counts how often something came out right.
 TRIALS = "trials"

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import document, features, footprint, recipes, verdicts
 from benchmarks.records import Record, Records, Row, now, this_machine
 from benchmarks.turns import Setting
-from shared import machine
-from shared.cache import Cache
-from shared.commands.parser import Parser
-from shared.errors import BadInput, WorkerFailed, did_you_mean
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput, WorkerFailed, did_you_mean
 
 BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "features-mobilenetv2": features.mobilenetv2,

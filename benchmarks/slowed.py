@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from shared.contract import Array, Part
-from shared.spec import ModelSpec
-from shared.worker import SPAWNED_AT, main
-from torch_impl import Implementation
-from torch_impl.network import Network
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.runtime.start import SPAWNED_AT
+from transfer_parity.shared.runtime.worker import main
+from transfer_parity.torch_impl import Implementation
+from transfer_parity.torch_impl.network import Network
 
 #: What is added to all that is done.
 PART = 0.1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks import pictures
 from benchmarks.records import Row
-from shared import machine
+from transfer_parity.shared.core import machine
 
 FRAMEWORKS = ("torch", "tensorflow")
 #: A pair that others disturbed is measured again, up to so many times in all; the least disturbed one counts.

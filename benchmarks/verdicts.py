@@ -13,11 +13,16 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.records import TRIALS, Row
 from benchmarks.turns import Setting
-from shared import catalogue, dataset, jobs, launch, machine, plan, speed
-from shared.cache import Cache
-from shared.contract import Cell, WorkerResult
-from shared.recipe import Framework, Recipe
-from shared.speed import Repeat
+from transfer_parity.shared.contract import plan
+from transfer_parity.shared.contract.jobs import Cell
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.data import pixel_cache
+from transfer_parity.shared.evaluation import speed
+from transfer_parity.shared.evaluation.speed import Repeat
+from transfer_parity.shared.runtime import launch, prepare, resolve_dataset
 
 #: Trials of a slowed worker, of two equal ones, and of a busy neighbour.
 SLOWED_TRIALS, EQUAL_TRIALS, NEIGHBOURS = 10, 20, 5
@@ -97,15 +102,15 @@ def _worker(setting: Setting, module: str) -> WorkerResult:
     """One process: features of a few images, and a head."""
     recipe = Recipe(shots=(5,), seeds=1, epochs=20, weights="random", control=False, image_size=128)
     cache = Cache(setting.cache)
-    data = catalogue.load(str(pictures.sample(setting.data, setting.folder)), cache)
-    data, pixels = dataset.pixels(data, recipe.resize_to, recipe.size, cache)
+    data = resolve_dataset.load(str(pictures.sample(setting.data, setting.folder)), cache)
+    data, pixels = pixel_cache.pixels(data, recipe.resize_to, recipe.size, cache)
     plans = plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
     shots, seed = next(iter(plans))
-    name = jobs.cell_id(False, shots, seed)
-    cell = Cell(id=name, pretrained=False, shots=shots, seed=seed, plan=jobs.plan_file(shots, seed))
+    name = prepare.cell_id(False, shots, seed)
+    cell = Cell(id=name, pretrained=False, shots=shots, seed=seed, plan=prepare.plan_file(shots, seed))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, _standing_for_torch(module):
         threads = machine.available_cores()
-        job = jobs.prepare(Path(folder), recipe, threads, data, pixels, None, [cell], plans, None)
+        job = prepare.prepare(Path(folder), recipe, threads, data, pixels, None, [cell], plans, None)
         return launch.run("torch", job, Path(folder))
 
 

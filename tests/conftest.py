@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import compare
-from shared import launch
 from tests.fakes import FakeWorkers
+from transfer_parity import compare
+from transfer_parity.shared.runtime import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("circle", "square", "triangle")

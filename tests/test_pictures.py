@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import images
-from shared.errors import BadInput
-from shared.pictures import Files, Pictures, Sprites
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import images
+from transfer_parity.shared.data.storage import Files, Pictures, Sprites
 
 
 def write_sprite(path: Path, count: int, side: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

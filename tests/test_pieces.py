@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.pieces import Step, Stretch, stretches
+from transfer_parity.shared.runtime.microbatch import Step, Stretch, stretches
 
 
 def test_later_operations_take_more_images_at_a_time() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import plan
-from shared.errors import BadInput
-from shared.recipe import Recipe
+from transfer_parity.shared.contract import plan, splits
+from transfer_parity.shared.contract.batches import augmented, training_batches
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.core.errors import BadInput
 
 LABELS = np.repeat(np.arange(3), 8)
 NAMES = ["a", "b", "c"]
@@ -61,7 +62,7 @@ def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_shots_are_nested_and_balanced_and_share_a_test_set(seed: int) -> None:
     recipe = Recipe(shots=(1, 2, 5), epochs=1)
-    subsets = [plan.split(recipe, LABELS, None, NAMES, seed, k) for k in recipe.shots]
+    subsets = [splits.split(recipe, LABELS, None, NAMES, seed, k) for k in recipe.shots]
     for (small, _), (large, _) in itertools.pairwise(subsets):
         assert set(small) < set(large)
     for k, (train, test) in zip((1, 2, 5), subsets, strict=True):
@@ -73,20 +74,20 @@ def test_shots_are_nested_and_balanced_and_share_a_test_set(seed: int) -> None:
 
 
 def test_the_same_images_are_drawn_whatever_the_other_shots_are() -> None:
-    alone = plan.split(Recipe(shots=2), LABELS, None, NAMES, 0, 2)[0]
-    among = plan.split(Recipe(shots=(2, 5)), LABELS, None, NAMES, 0, 2)[0]
+    alone = splits.split(Recipe(shots=2), LABELS, None, NAMES, 0, 2)[0]
+    among = splits.split(Recipe(shots=(2, 5)), LABELS, None, NAMES, 0, 2)[0]
     np.testing.assert_array_equal(alone, among)
 
 
 def test_all_shots_hold_out_a_part_of_each_class() -> None:
-    train, test = plan.split(Recipe(shots="all", test_fraction=0.25), LABELS, None, NAMES, 0, "all")
+    train, test = splits.split(Recipe(shots="all", test_fraction=0.25), LABELS, None, NAMES, 0, "all")
     assert np.bincount(LABELS[test]).tolist() == [2, 2, 2]
     assert sorted([*train, *test]) == list(range(len(LABELS)))
 
 
 def test_a_folders_own_test_set_is_kept() -> None:
     own_test = np.arange(len(LABELS)) % 2 == 1
-    train, test = plan.split(Recipe(shots="all"), LABELS, own_test, NAMES, 0, "all")
+    train, test = splits.split(Recipe(shots="all"), LABELS, own_test, NAMES, 0, "all")
     np.testing.assert_array_equal(test, np.flatnonzero(own_test))
     np.testing.assert_array_equal(train, np.flatnonzero(~own_test))
 
@@ -96,13 +97,13 @@ def test_a_class_with_too_few_images_is_named(shots: int) -> None:
     with pytest.raises(
         BadInput, match=rf"class 'a' has 8 images, but {shots} shots need {shots}, and 1 more to test on"
     ):
-        plan.split(Recipe(shots=shots), LABELS, None, NAMES, 0, shots)
+        splits.split(Recipe(shots=shots), LABELS, None, NAMES, 0, shots)
 
 
 def test_every_epoch_sees_every_training_image_once() -> None:
     made = drawn()
     inputs = np.arange(len(LABELS), dtype=np.float32)[:, None]
-    batches = list(plan.training_batches(made, 4, inputs, LABELS, size=None))
+    batches = list(training_batches(made, 4, inputs, LABELS, size=None))
     assert [len(batch.labels) for batch in batches] == [4, 4, 1] * 4
     for epoch in range(4):
         seen = np.concatenate([batch.inputs[:, 0] for batch in batches[3 * epoch : 3 * epoch + 3]])
@@ -115,7 +116,7 @@ def test_every_epoch_sees_every_training_image_once() -> None:
 def test_crops_and_flips_are_those_of_the_plan() -> None:
     images = np.arange(2 * 5 * 5 * 3, dtype=np.uint8).reshape(2, 5, 5, 3)
     corners, mirrored = np.array([[0, 1], [2, 0]]), np.array([False, True])
-    made = plan.augmented(images, 3, corners, mirrored)
+    made = augmented(images, 3, corners, mirrored)
     np.testing.assert_array_equal(made[0], images[0, 0:3, 1:4])
     np.testing.assert_array_equal(made[1], images[1, 2:5, 0:3][:, ::-1])
 

@@ -13,17 +13,24 @@ import safetensors.numpy
 from scipy import optimize
 from sklearn.neighbors import NearestCentroid
 
-import compare
-from shared import checkpoint, launch, plan, sources, transferability, zoo
-from shared.cache import Cache
-from shared.commands import rank
-from shared.dataset import from_folder
-from shared.errors import BadInput
-from shared.ranking import Candidate, Ranker, accuracies, predictions
-from shared.recipe import Recipe
-from shared.report.ranking import Ranked, Ranking, sentences
-from shared.rows import Rows
 from tests.conftest import CLASSES, Command, Outcome, run_compare, write_images
+from transfer_parity import compare
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.commands import rank
+from transfer_parity.shared.contract import splits
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.core.arrays import Rows
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data.folders import from_folder
+from transfer_parity.shared.evaluation import transferability
+from transfer_parity.shared.experiments.ranking import Candidate, Ranker, accuracies, predictions
+from transfer_parity.shared.experiments.ranking_document import Ranked, Ranking
+from transfer_parity.shared.report.ranking import sentences
+from transfer_parity.shared.runtime import launch, resolve_weights
+from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.shared.zoo.pairs import PAIRS
 
 Array = np.ndarray[Any, Any]
 TINY = ("--weights", "random", "--image-size", 32)
@@ -220,7 +227,7 @@ def test_the_command_ranks_and_skips(outcome: Outcome) -> None:
 def test_scores_are_those_of_the_stored_features(outcome: Outcome, cache_dir: Path) -> None:
     labels = np.repeat(np.arange(3), 8)
     recipe = Recipe(shots=("all",), weights="random", control=False)
-    train, test = plan.split(recipe, labels, None, list(CLASSES), 0, "all")
+    train, test = splits.split(recipe, labels, None, list(CLASSES), 0, "all")
     digests = {}
     for key in cache_dir.glob("features/*/key.json"):
         digests[json.loads(key.read_text(encoding="utf-8"))["weights"]] = key.parent
@@ -263,10 +270,10 @@ def test_a_checkpoint_file_names_its_backbone(outcome: Outcome, command: Command
     """The same weights from a file: the same features, found in the store, and the same scores."""
     folder = next(each for each in trained(outcome.folder) if each.name.endswith("MobileNetV3Small"))
     arrays = safetensors.numpy.load_file(folder / "models" / "torch.safetensors")
-    backbone = {name: array for name, array in arrays.items() if not name.startswith(zoo.HEAD)}
+    backbone = {name: array for name, array in arrays.items() if not name.startswith(HEAD)}
     file = tmp_path / "mine.safetensors"
-    metadata = checkpoint.Metadata(backbone="MobileNetV3Small", semantics="torchvision", source="a test")
-    checkpoint.save(file, backbone, metadata)
+    metadata = Metadata(backbone="MobileNetV3Small", semantics="torchvision", source="a test")
+    neutral.save(file, backbone, metadata)
     again = command("rank", "--data", photos, "--weights", file, "--image-size", 32, "--results", folder)
     assert again.status == 0, again.errors
     (found,) = read(again.folder).ranking
@@ -288,7 +295,7 @@ def test_weights_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise BadInput("out of reach.")
         return tmp_path / "found.safetensors"
 
-    monkeypatch.setattr(sources, "resolve", resolve)
+    monkeypatch.setattr(resolve_weights, "resolve", resolve)
     recipe = Recipe(shots=("all",), control=False, frameworks=("torch",))
     ranker = Ranker([], recipe, Cache(tmp_path), tmp_path, lambda what, done, total: None)
     found, path = ranker._weights(Candidate("ResNet50", ("torchvision", "keras")))
@@ -303,7 +310,7 @@ def test_candidates() -> None:
         Candidate("ResNet50", ("keras",)),
         Candidate("VGG16", ("keras",)),
     ]
-    assert [each.backbone for each in rank.candidates(["all"], ["random"])] == [pair.name for pair in zoo.PAIRS]
+    assert [each.backbone for each in rank.candidates(["all"], ["random"])] == [pair.name for pair in PAIRS]
     assert [each.backbone for each in rank.candidates(None, ["random"])] == list(rank.BACKBONES)
 
 
@@ -356,7 +363,7 @@ def test_no_weights_at_all(
     def imagenet(recipe: Recipe, origin: str, *more: object) -> Path:
         raise BadInput(f"{origin}'s weights of {recipe.backbone} are out of reach.")
 
-    monkeypatch.setattr(sources, "imagenet", imagenet)
+    monkeypatch.setattr(resolve_weights, "imagenet", imagenet)
     options = ("--data", photos, "--cache-dir", tmp_path / "cache", "--output-dir", tmp_path / "out")
     status = compare.main(["rank", *(str(option) for option in options), "--backbone", "VGG16", "VGG19"])
     assert status == 2

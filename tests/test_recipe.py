@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import compare
-from shared import recipe as recipes
-from shared.errors import BadInput
-from shared.recipe import RECIPES, Recipe
+from transfer_parity import compare
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe_files import RECIPES
+from transfer_parity.shared.core.errors import BadInput
 
 
 def test_defaults_are_the_default_run() -> None:
-    recipe = recipes.read(None, {})
+    recipe = recipe_files.read(None, {})
     assert (recipe.data, recipe.backbone, recipe.weights) == ("flowers", "MobileNetV2", "torchvision")
     assert (recipe.strategy, recipe.shots, recipe.seeds, recipe.size, recipe.resize_to) == (
         "linear_probe",
@@ -35,23 +36,23 @@ PLAIN = sorted(path for path in RECIPES.glob("*.toml") if path.stem not in ("stu
 
 @pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid_and_survives_being_written(path: Path, tmp_path: Path) -> None:
-    recipe = recipes.read(path.stem, {})
+    recipe = recipe_files.read(path.stem, {})
     assert recipe.name == path.stem
     written = tmp_path / "again.toml"
     written.write_text(recipe.as_toml(), encoding="utf-8")
-    assert recipes.read(str(written), {}) == recipe
+    assert recipe_files.read(str(written), {}) == recipe
 
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('epochs = 7\nshots = [1, "all", 5]\n', encoding="utf-8")
-    recipe = recipes.read(str(file), {"epochs": "9", "seeds": None})
+    recipe = recipe_files.read(str(file), {"epochs": "9", "seeds": None})
     assert (recipe.epochs, recipe.seeds, recipe.shots) == (9, 5, (1, 5, "all"))
 
 
 def test_every_field_is_an_option() -> None:
     grouped = [key for keys in compare.GROUPS.values() for key in keys]
-    assert sorted(grouped) == sorted(recipes.field_names())
+    assert sorted(grouped) == sorted(recipe_files.field_names())
 
 
 @pytest.mark.parametrize("spelling", ["mobilenet_v2", "MobileNetV2", "mobilenetv2", "MOBILENET-V2"])
@@ -82,7 +83,7 @@ def test_backbones_are_found_in_both_spellings(spelling: str) -> None:
 )
 def test_a_wrong_key_or_value_gets_one_sentence(values: dict[str, Any], parts: tuple[str, ...]) -> None:
     with pytest.raises(BadInput) as caught:
-        recipes.validated(values, "mine.toml")
+        recipe_files.validated(values, "mine.toml")
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -93,19 +94,19 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     file = tmp_path / "broken.toml"
     file.write_text("epochs = = 3", encoding="utf-8")
     with pytest.raises(BadInput, match=r"broken\.toml is not a readable TOML recipe"):
-        recipes.read(str(file), {})
+        recipe_files.read(str(file), {})
 
 
 def test_a_wrong_option_is_not_blamed_on_the_file() -> None:
     with pytest.raises(BadInput, match=r"^the command line: epochs"):
-        recipes.read("flowers", {"epochs": "many"})
+        recipe_files.read("flowers", {"epochs": "many"})
 
 
 def test_a_recipe_may_have_any_file_name(tmp_path: Path) -> None:
     (tmp_path / "my recipe!.toml").write_text("epochs = 2\n", encoding="utf-8")
-    assert recipes.read(str(tmp_path / "my recipe!.toml"), {}).name == "my-recipe-"
+    assert recipe_files.read(str(tmp_path / "my recipe!.toml"), {}).name == "my-recipe-"
 
 
 def test_a_missing_file_suggests_a_recipe() -> None:
     with pytest.raises(BadInput, match="did you mean 'flowers'"):
-        recipes.read("flower", {})
+        recipe_files.read("flower", {})

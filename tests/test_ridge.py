@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import ridge
-from shared.rows import Rows
+from transfer_parity.shared.core.arrays import Rows
+from transfer_parity.shared.runtime import ridge
 
 
 @pytest.mark.parametrize(("images", "length"), [(40, 6), (6, 40), (3000, 5)])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import launch
 from tests.conftest import SMALL, Command, Outcome, run_compare
+from transfer_parity.shared.runtime import launch
 
 
 def logits(outcome: Outcome) -> dict[str, np.ndarray[Any, Any]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared import engines, speed, statistics
-from shared.contract import WorkerResult
-from shared.engines import Engine
-from shared.recipe import Framework
-from shared.speed import Repeat
+from transfer_parity.shared.contract import engines
+from transfer_parity.shared.contract.engines import Engine
+from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.evaluation import significance, speed
+from transfer_parity.shared.evaluation.speed import Repeat
 
 
 def worker(seconds: float, others: float = 0.0) -> WorkerResult:
@@ -89,7 +90,7 @@ def test_equal_workers_are_seldom_called_different(repeated: int, noise: float) 
     """At most 1 in 20. 1,000 simulations estimate a rate of 5 % to within 1.4 % (two standard errors)."""
     random = np.random.default_rng(repeated)
     intervals = [
-        statistics.ratio_interval(np.exp(random.normal(0, noise, repeated)), resamples=1000) for _ in range(1000)
+        significance.ratio_interval(np.exp(random.normal(0, noise, repeated)), resamples=1000) for _ in range(1000)
     ]
     wrong = np.mean([low > 1 or high < 1 for low, high in intervals])
     assert wrong <= 0.064
@@ -110,20 +111,20 @@ def test_a_slowdown_of_ten_per_cent_is_found() -> None:
 def test_so_many_repeats_find_a_difference() -> None:
     """As many as the scatter asks for find it in about 9 of 10 cases, and half as many do not."""
     random = np.random.default_rng(0)
-    needed = statistics.repeats_to_find(np.exp([0.1, -0.1, 0.1, -0.1, 0.1, -0.1]), 1.1)
+    needed = significance.repeats_to_find(np.exp([0.1, -0.1, 0.1, -0.1, 0.1, -0.1]), 1.1)
     assert needed is not None
 
     def power(n: int) -> float:
         logs = np.log(1.1) + random.normal(0, np.std([0.1, -0.1] * 3, ddof=1), (1000, n))
-        intervals = np.array([statistics.mean_interval(each) for each in logs])
+        intervals = np.array([significance.mean_interval(each) for each in logs])
         return float(np.mean(intervals[:, 0] > 0))
 
     # Two standard errors of 1,000 simulations are 1.9 %.
     assert 0.88 <= power(needed) <= 0.95
     assert power(needed // 2) < 0.75
-    assert statistics.repeats_to_find(np.array([1.0]), 1.1) is None
-    assert statistics.repeats_to_find(np.array([1.0, 1.0]), 1.1) == 2
-    assert statistics.repeats_to_find(np.array([0.01, 100.0]), 1.1) is None
+    assert significance.repeats_to_find(np.array([1.0]), 1.1) is None
+    assert significance.repeats_to_find(np.array([1.0, 1.0]), 1.1) == 2
+    assert significance.repeats_to_find(np.array([0.01, 100.0]), 1.1) is None
 
 
 def test_the_sentence_says_how_many_repeats_it_takes() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from shared import launch, start
+from transfer_parity.shared.runtime import launch, start
 
 #: A wing that tells what it finds.
 WING = """
 import gc, json, sys
-from shared.start import collect_again
+from transfer_parity.shared.runtime.start import collect_again
 before = gc.isenabled()
 collect_again()
 print(json.dumps([__package__, sys.argv[1:], before, gc.isenabled(), gc.get_freeze_count()]))
@@ -27,7 +27,7 @@ def run(folder: Path, package: str, program: str, quick: bool = True) -> subproc
     (folder / "wing").mkdir()
     (folder / "wing" / "__init__.py").write_text(package)
     (folder / "wing" / "__main__.py").write_text(program)
-    command = [sys.executable, "-m", "shared.start", "wing", "folder", *([] if quick else [start.AS_INSTALLED])]
+    command = [sys.executable, "-m", start.__name__, "wing", "folder", *([] if quick else [start.AS_INSTALLED])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(launch.ROOT)))}
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared import statistics
+from transfer_parity.shared.evaluation import significance
 
 #: Simulated studies of each kind.
 STUDIES = 4000
@@ -37,12 +37,12 @@ KINDS = pytest.mark.parametrize("draw", [normal, paired_predictions])
 SEEDS = pytest.mark.parametrize("seeds", [5, 20])
 
 
-def studies(draw: object, seeds: int, difference: float) -> Iterator[statistics.PairedDifference]:
+def studies(draw: object, seeds: int, difference: float) -> Iterator[significance.PairedDifference]:
     assert callable(draw)
     random = np.random.default_rng([seeds, int(1e6 * difference)])
     for _ in range(STUDIES):
         sample: np.ndarray = draw(random, seeds, 300, difference)
-        yield statistics.paired_difference(sample, MARGIN)
+        yield significance.paired_difference(sample, MARGIN)
 
 
 @KINDS
@@ -74,7 +74,7 @@ def test_a_difference_at_the_margin_is_rarely_called_equivalent(draw: object, se
     ],
 )
 def test_paired_differences(differences: list[float], outcome: str) -> None:
-    assert statistics.paired_difference(np.array(differences), MARGIN).outcome == outcome
+    assert significance.paired_difference(np.array(differences), MARGIN).outcome == outcome
 
 
 def test_a_plain_difference_is_found() -> None:
@@ -84,7 +84,7 @@ def test_a_plain_difference_is_found() -> None:
 
 def test_a_small_difference_is_found_equivalent() -> None:
     random = np.random.default_rng(0)
-    found = [statistics.paired_difference(random.normal(0.001, 0.004, 10), MARGIN).outcome for _ in range(STUDIES)]
+    found = [significance.paired_difference(random.normal(0.001, 0.004, 10), MARGIN).outcome for _ in range(STUDIES)]
     assert np.mean([outcome == "equivalent" for outcome in found]) > 0.9
 
 
@@ -94,7 +94,7 @@ def test_intervals_of_means_cover_them(seeds: int) -> None:
     hits = 0
     for _ in range(STUDIES):
         # Accuracies on 100 images each.
-        low, high = statistics.mean_interval(random.binomial(100, 0.8, seeds) / 100)
+        low, high = significance.mean_interval(random.binomial(100, 0.8, seeds) / 100)
         hits += low <= 0.8 <= high
     assert 0.93 <= hits / STUDIES <= 0.97
 
@@ -103,8 +103,8 @@ def test_mcnemar_counts_only_where_they_differ() -> None:
     ours = np.array([True] * 60 + [True] * 9 + [False] * 1 + [False] * 30)
     theirs = np.array([True] * 60 + [False] * 9 + [True] * 1 + [False] * 30)
     # Nine and one of ten fair coins: 2 (1 + 10) / 1024.
-    assert statistics.exact_mcnemar(ours, theirs) == pytest.approx(22 / 1024)
-    assert statistics.exact_mcnemar(ours, ours) == 1
+    assert significance.exact_mcnemar(ours, theirs) == pytest.approx(22 / 1024)
+    assert significance.exact_mcnemar(ours, ours) == 1
 
 
 def test_mcnemar_and_holm_rarely_give_a_false_alarm() -> None:
@@ -113,29 +113,29 @@ def test_mcnemar_and_holm_rarely_give_a_false_alarm() -> None:
     alarms = 0
     for _ in range(2000):
         draws = random.random((20, 200))
-        p_values = [statistics.exact_mcnemar(row < 0.5, (row > 0.05) & (row < 0.55)) for row in draws]
-        alarms += min(statistics.holm(p_values)) < 0.05
+        p_values = [significance.exact_mcnemar(row < 0.5, (row > 0.05) & (row < 0.55)) for row in draws]
+        alarms += min(significance.holm(p_values)) < 0.05
     assert alarms / 2000 <= 0.05
 
 
 def test_holm() -> None:
     """The example of Holm's own procedure: multipliers 4, 3, 2, 1, never falling."""
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert statistics.holm([]) == []
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([]) == []
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.01), (0.004, 0.01), (0.02, 0.02)])
 def test_as_many_seeds_as_promised_settle_it(mean: float, deviation: float) -> None:
     shape = np.array([-1.0, 0.0, 1.0, -1.0, 0.0, 1.0])
     pilot = mean + deviation * shape / shape.std(ddof=1)
-    needed = statistics.seeds_to_settle(pilot, MARGIN)
+    needed = significance.seeds_to_settle(pilot, MARGIN)
     assert needed is not None
     random = np.random.default_rng(2)
 
     def settled(n: int) -> float:
         outcomes = [
-            statistics.paired_difference(random.normal(mean, deviation, n), MARGIN).outcome for _ in range(2000)
+            significance.paired_difference(random.normal(mean, deviation, n), MARGIN).outcome for _ in range(2000)
         ]
         return float(np.mean([outcome != "inconclusive" for outcome in outcomes]))
 
@@ -144,7 +144,7 @@ def test_as_many_seeds_as_promised_settle_it(mean: float, deviation: float) -> N
 
 
 def test_what_more_seeds_cannot_settle() -> None:
-    assert statistics.seeds_to_settle(np.array([0.01]), MARGIN) is None
+    assert significance.seeds_to_settle(np.array([0.01]), MARGIN) is None
     # Next to the margin: neither equivalent nor told apart from it, but told apart from zero.
-    assert statistics.seeds_to_settle(np.array([0.0099, 0.0101, 0.01]), MARGIN) is not None
-    assert statistics.seeds_to_settle(np.array([-1.0, 1.0]), MARGIN, most=100) is None
+    assert significance.seeds_to_settle(np.array([0.0099, 0.0101, 0.01]), MARGIN) is not None
+    assert significance.seeds_to_settle(np.array([-1.0, 1.0]), MARGIN, most=100) is None

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.rows import SMALL_BYTES, Rows
-from shared.store import Store
 from tests.conftest import ROOT
+from transfer_parity.shared.core.arrays import SMALL_BYTES, Rows
+from transfer_parity.shared.runtime.feature_store import Store
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     """400 MB read and written, a few rows at a time, in a process that keeps none of it."""
     program = (
         "import sys, pathlib, numpy as np\n"
-        "from shared import machine\n"
-        "from shared.rows import Rows\n"
+        "from transfer_parity.shared.core import machine\n"
+        "from transfer_parity.shared.core.arrays import Rows\n"
         "rows = Rows.create(pathlib.Path(sys.argv[1]), (4000, 25000), np.float32)\n"
         "before = machine.peak_memory_bytes()\n"
         "for start in range(0, 4000, 40):\n"

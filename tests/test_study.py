@@ -17,17 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-import compare
-from shared import catalogue, curves, strategies
-from shared.cache import Cache
-from shared.commands import study
-from shared.contract import Array, Job
-from shared.errors import BadInput, WorkerFailed
-from shared.grid import Grid
-from shared.report import study as report
-from shared.report.curves import StudyDocument
 from tests.conftest import CLASSES, ROOT, Command
 from tests.fakes import FakeWorkers
+from transfer_parity import compare
+from transfer_parity.shared.commands import study
+from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput, WorkerFailed
+from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments.study_document import StudyDocument
+from transfer_parity.shared.experiments.sweep import Grid
+from transfer_parity.shared.report import study as report
+from transfer_parity.shared.runtime import resolve_dataset
 
 HOSTILE = "<script>alert(1)</script>"
 #: A small study without network; options of the command and recipe keys.
@@ -36,7 +39,7 @@ KEYS = {"weights": "random", "image_size": 32, "epochs": 2, "seeds": 2, "shots":
 
 
 def grid_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Grid:
-    recipes = strategies.read(None, {**KEYS, "data": str(photos)}, chosen or ["scratch", "linear_probe", "ridge"])
+    recipes = study_recipe.read(None, {**KEYS, "data": str(photos)}, chosen or ["scratch", "linear_probe", "ridge"])
     grid = Grid(recipes, Cache(folder / "cache"), folder / "out", lambda what, done, total: None, processes)
     grid.prepare()
     return grid
@@ -44,7 +47,7 @@ def grid_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | 
 
 def finished(grid: Grid) -> StudyDocument:
     grid.run()
-    return curves.document(grid)
+    return learning_curves.document(grid)
 
 
 def numbers(document: StudyDocument) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorker
         workers.lives = lives
         with pytest.raises(WorkerFailed):
             finished(grid_in(pieces, photos))
-    document = curves.document(grid_in(pieces, photos))
+    document = learning_curves.document(grid_in(pieces, photos))
     assert len(document.results) == 11
     assert any("11 of 24 cells are finished" in line for line in report.notes(document))
     workers.lives = None
@@ -159,11 +162,11 @@ def test_an_early_end_leaves_a_report(
 
 def test_other_settings_are_other_cells(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
     finished(grid_in(tmp_path, photos, chosen=["ridge"]))
-    recipes = strategies.read(None, {**KEYS, "data": str(photos), "batch_size": 7}, ["ridge"])
+    recipes = study_recipe.read(None, {**KEYS, "data": str(photos), "batch_size": 7}, ["ridge"])
     grid = Grid(recipes, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
     grid.prepare()
     assert grid.done() == []
-    wider = strategies.read(None, {**KEYS, "data": str(photos), "seeds": 3, "margin": 0.05}, ["ridge"])
+    wider = study_recipe.read(None, {**KEYS, "data": str(photos), "seeds": 3, "margin": 0.05}, ["ridge"])
     grid = Grid(wider, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
     grid.prepare()
     assert len(grid.done()) == 8
@@ -190,9 +193,9 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(tmp_path: Path, photos: Path, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A report with a hostile class name."""
-    found = catalogue.load(str(photos), Cache(tmp_path / "cache"))
+    found = resolve_dataset.load(str(photos), Cache(tmp_path / "cache"))
     hostile = replace(found, classes=(HOSTILE, "$x_1$", *CLASSES[2:]))
-    monkeypatch.setattr(catalogue, "load", lambda *arguments: hostile)
+    monkeypatch.setattr(resolve_dataset, "load", lambda *arguments: hostile)
     grid = grid_in(tmp_path, photos)
     study.write(grid, finished(grid))
     return tmp_path / "out" / "report.html"
@@ -222,22 +225,22 @@ def test_the_page_needs_nothing_and_runs_nothing(page: Path) -> None:
 )
 def test_other_images_are_another_study(given: dict[str, str], name: str) -> None:
     """Its results do not replace those of the recipe's own images."""
-    assert {recipe.name for recipe in strategies.read("study", given).values()} == {name}
+    assert {recipe.name for recipe in study_recipe.read("study", given).values()} == {name}
 
 
 def test_the_shipped_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipes = strategies.read("study", {})
-    assert list(recipes) == list(strategies.DEFAULTS)
+    recipes = study_recipe.read("study", {})
+    assert list(recipes) == list(study_recipe.DEFAULTS)
     written = tmp_path / "again.toml"
-    written.write_text(strategies.as_toml(recipes), encoding="utf-8")
-    assert strategies.read(str(written), {}) == recipes
+    written.write_text(study_recipe.as_toml(recipes), encoding="utf-8")
+    assert study_recipe.read(str(written), {}) == recipes
     # It is not for the command that runs one recipe.
     assert compare.main([str(written)]) == 2
     assert "is the recipe of a study; run it with compare.py study." in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_recipe_of_a_report_repeats_it(page: Path) -> None:
-    again = strategies.read(str(page.parent / "recipe.toml"), {})
+    again = study_recipe.read(str(page.parent / "recipe.toml"), {})
     document = StudyDocument.model_validate_json((page.parent / "study.json").read_text(encoding="utf-8"))
     assert again == document.recipes
 
@@ -295,18 +298,18 @@ def test_the_command(command: Command, photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[strategies.mine]\nshots = 3\n", "strategies.mine: shots is the same for all strategies"),
-        ("[strategies.mine]\nstrateegy = 'scratch'\n", "unknown recipe key 'strateegy'; did you mean 'strategy'?"),
+        ("[study_recipe.mine]\nshots = 3\n", "study_recipe.mine: shots is the same for all strategies"),
+        ("[study_recipe.mine]\nstrateegy = 'scratch'\n", "unknown recipe key 'strateegy'; did you mean 'strategy'?"),
         ("[strategies.'a/b']\nepochs = 3\n", "strategy 'a/b' is no name for files"),
         ("strategies = 3\n", "strategies is not a table of tables"),
-        ("[strategies.mine]\nsolver = 'ridge'\nhead = 'mlp'\n", "solver ridge is for a linear head"),
+        ("[study_recipe.mine]\nsolver = 'ridge'\nhead = 'mlp'\n", "solver ridge is for a linear head"),
     ],
 )
 def test_bad_recipes(text: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(BadInput) as caught:
-        strategies.read(str(path), {})
+        study_recipe.read(str(path), {})
     assert sentence in str(caught.value)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import compare
-from shared.report import tensorboard
-from shared.report.tensorboard import Training
 from tests.fakes import FakeWorkers
 from tests.test_parts import python
 from tests.test_study import OPTIONS
+from transfer_parity import compare
+from transfer_parity.shared.experiments.trainings import Training
+from transfer_parity.shared.report import tensorboard
 
 READ = """
 import json, sys

@@ -10,13 +10,13 @@ import numpy as np
 import psutil
 import pytest
 
-from shared import machine, timing
 from tests.conftest import ROOT
+from transfer_parity.shared.core import clocks, machine
 
 
 def test_phases_add_up_and_wait_for_the_device() -> None:
     calls: list[str] = []
-    phases = timing.Phases(lambda: calls.append("synchronized"))
+    phases = clocks.Phases(lambda: calls.append("synchronized"))
     for _ in range(2):
         with phases.measure("training") as stretch:
             calls.append("work")
@@ -29,13 +29,13 @@ def test_phases_add_up_and_wait_for_the_device() -> None:
 
 def test_peak_memory_is_the_process_s_own_and_not_its_parent_s() -> None:
     ballast = np.ones(60_000_000)
-    program = "from shared import machine; print(machine.peak_memory_bytes())"
+    program = "from transfer_parity.shared.core import machine; print(machine.peak_memory_bytes())"
     child = int(subprocess.check_output([sys.executable, "-c", program], cwd=ROOT))
     assert child < ballast.nbytes < machine.peak_memory_bytes()
 
 
 def test_the_first_step_of_a_run_is_told_apart() -> None:
-    steps = timing.Steps()
+    steps = clocks.Steps()
     assert steps.times is None
     for seconds in ((0.2, 0.01, 0.02), (0.1, 0.01)):
         steps.begin()
@@ -53,7 +53,7 @@ def test_the_first_step_of_a_run_is_told_apart() -> None:
 
 
 def test_what_happens_between_steps_does_not_count() -> None:
-    steps = timing.Steps()
+    steps = clocks.Steps()
     steps.begin()
     steps.mark(1)
     time.sleep(0.2)
@@ -64,7 +64,7 @@ def test_what_happens_between_steps_does_not_count() -> None:
 
 
 def test_a_single_step_has_a_rate() -> None:
-    steps = timing.Steps()
+    steps = clocks.Steps()
     steps.begin()
     time.sleep(0.01)
     steps.mark(4)

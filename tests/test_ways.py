@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import recipe as recipes
-from shared import ways
-from shared.dataset import Dataset, from_folder
-from shared.recipe import Recipe
 from tests.conftest import CLASSES, write_images
 from tests.test_parts import python
+from transfer_parity.shared.contract import framework_defaults, recipe_files
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.data.folders import Dataset, from_folder
 
 
 @pytest.fixture
@@ -24,15 +23,15 @@ def data(photos: Path) -> Dataset:
 
 
 def recipe(**values: Any) -> Recipe:
-    return recipes.validated({"control": False, **values}, "a test")
+    return recipe_files.validated({"control": False, **values}, "a test")
 
 
-def labels(found: list[ways.Default], native: bool) -> set[str]:
+def labels(found: list[framework_defaults.Default], native: bool) -> set[str]:
     return {each.label for each in found if each.native == native}
 
 
 def test_a_linear_probe(data: Dataset) -> None:
-    found = ways.defaults(recipe(), data)
+    found = framework_defaults.defaults(recipe(), data)
     assert labels(found, native=True) == {
         *("tensorflow:weights", "tensorflow:resizing", "tensorflow:initialisation", "tensorflow:adam_epsilon"),
         *("tensorflow:data_order", "torch:initialisation", "torch:frozen_batch_norm", "torch:data_order"),
@@ -70,57 +69,67 @@ def test_a_linear_probe(data: Dataset) -> None:
     ],
 )
 def test_what_matters_to_a_recipe(values: dict[str, Any], more: set[str], fewer: set[str], data: Dataset) -> None:
-    found = {each.name for each in ways.defaults(recipe(**values), data)}
+    found = {each.name for each in framework_defaults.defaults(recipe(**values), data)}
     assert more <= found
     assert not fewer & found
 
 
 def test_jpeg_files_matter(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "jpegs", dict.fromkeys(CLASSES, 2))
-    assert "jpeg_decoding" not in {each.name for each in ways.defaults(recipe(), from_folder(folder))}
+    assert "jpeg_decoding" not in {each.name for each in framework_defaults.defaults(recipe(), from_folder(folder))}
     for path in list(folder.rglob("*.png")):
         # What a file is stands in it, not in its name.
         Image.open(path).save(path, format="JPEG")
-    assert "tensorflow:jpeg_decoding" in {each.label for each in ways.defaults(recipe(), from_folder(folder))}
+    assert "tensorflow:jpeg_decoding" in {
+        each.label for each in framework_defaults.defaults(recipe(), from_folder(folder))
+    }
 
 
 def test_as_shipped(data: Dataset) -> None:
     given = recipe()
-    found = ways.defaults(given, data)
-    keras, torch = (ways.as_shipped(given, framework, found) for framework in given.frameworks)
+    found = framework_defaults.defaults(given, data)
+    keras, torch = (framework_defaults.as_shipped(given, framework, found) for framework in given.frameworks)
     assert (keras.recipe.weights, keras.recipe.epsilon) == ("keras", 1e-7)
     assert keras.switches == {"resizing", "initialisation", "adam_epsilon", "data_order"}
     assert torch.recipe == given
     assert torch.switches == {"initialisation", "frozen_batch_norm", "data_order"}
     # A chosen epsilon is no default.
     chosen = recipe(epsilon=1e-6)
-    assert ways.as_shipped(chosen, "tensorflow", ways.defaults(chosen, data)).recipe.epsilon == 1e-6
+    assert (
+        framework_defaults.as_shipped(chosen, "tensorflow", framework_defaults.defaults(chosen, data)).recipe.epsilon
+        == 1e-6
+    )
     # Without weights it is the library that says how the network is built.
     drawn = recipe(strategy="scratch")
     structure = {"same_padding", "bn_epsilon", "bn_momentum", "preprocessing"}
-    assert structure <= ways.as_shipped(drawn, "tensorflow", ways.defaults(drawn, data)).switches
-    assert not structure & ways.as_shipped(drawn, "torch", ways.defaults(drawn, data)).switches
+    assert (
+        structure
+        <= framework_defaults.as_shipped(drawn, "tensorflow", framework_defaults.defaults(drawn, data)).switches
+    )
+    assert (
+        not structure & framework_defaults.as_shipped(drawn, "torch", framework_defaults.defaults(drawn, data)).switches
+    )
 
 
 def test_one_default(data: Dataset) -> None:
     given = recipe()
-    by_label = {each.label: each for each in ways.defaults(given, data)}
-    way = ways.with_default(given, by_label["tensorflow:weights"])
+    by_label = {each.label: each for each in framework_defaults.defaults(given, data)}
+    way = framework_defaults.with_default(given, by_label["tensorflow:weights"])
     assert (way.recipe, way.switches) == (given.model_copy(update={"weights": "keras"}), frozenset())
-    way = ways.with_default(given, by_label["tensorflow:adam_epsilon"])
+    way = framework_defaults.with_default(given, by_label["tensorflow:adam_epsilon"])
     assert (way.recipe.epsilon, way.switches) == (1e-7, frozenset({"adam_epsilon"}))
-    way = ways.with_default(given, by_label["torch:data_order"])
+    way = framework_defaults.with_default(given, by_label["torch:data_order"])
     assert (way.recipe, way.switches) == (given, frozenset({"data_order"}))
 
 
 OWN = """
 import json, numpy as np
 from {wing} import Implementation
-from shared import recipe as recipes
-from shared.spec import model_spec
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
 wing = Implementation()
 wing.configure(1, "float32", "cpu")
-network = wing.build(model_spec(recipes.validated(dict(image_size=32, strategy="scratch"), ""), None, 7))
+network = wing.build(model_spec(recipe_files.validated(dict(image_size=32, strategy="scratch"), ""), None, 7))
 names = list(wing.shapes(network))
 def drawn(seed):
     wing.seed(network, seed)

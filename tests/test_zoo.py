@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import checkpoint, initialisation, launch, plan, zoo
-from shared.contract import Cell, Job
-from shared.recipe import Recipe, validated
+from transfer_parity.shared.checkpoints import initialisation, neutral
+from transfer_parity.shared.contract import plan
+from transfer_parity.shared.contract.jobs import Cell, Job
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe_files import validated
+from transfer_parity.shared.runtime import launch
+from transfer_parity.shared.zoo.pair import Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: Halved again and again it is even (76, 38), odd (19), even (10) and odd (5): "same" padding depends on it.
 IMAGE_SIZE = 76
@@ -23,16 +29,18 @@ CLASSES = ("a", "b", "c")
 #: Prints the parameters of a backbone as the torch wing builds it; pytest's own process imports no framework.
 SHAPES = """
 import json, sys
-from shared import zoo
-from shared.recipe import Recipe
-from shared.spec import model_spec
-from shared.checkpoint import Metadata
-from torch_impl import Implementation
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import HEAD, Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.spec import model_spec
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.torch_impl import Implementation
 implementation = Implementation()
 implementation.configure(1, "float32", "cpu")
 metadata = Metadata(backbone=sys.argv[1], semantics=sys.argv[2])
 shapes = implementation.shapes(implementation.build(model_spec(Recipe(backbone=sys.argv[1]), metadata, 2)))
-print(json.dumps({name: shape for name, shape in shapes.items() if not name.startswith(zoo.HEAD)}))
+print(json.dumps({name: shape for name, shape in shapes.items() if not name.startswith(HEAD)}))
 """
 
 
@@ -40,16 +48,20 @@ print(json.dumps({name: shape for name, shape in shapes.items() if not name.star
 FULL_MODELS = {
     "tensorflow": """
 import json, sys
-from shared import zoo
-from tf_impl import backbone, weights
-models = {pair.name: backbone.stock(pair, pair.image_size, classifier=True) for pair in zoo.PAIRS}
-arrays = {pair.name: weights.stock_arrays(models[pair.name], pair) for pair in zoo.PAIRS}
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import HEAD, Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.tf_impl import backbone, weights
+models = {pair.name: backbone.stock(pair, pair.image_size, classifier=True) for pair in PAIRS}
+arrays = {pair.name: weights.stock_arrays(models[pair.name], pair) for pair in PAIRS}
 """,
     "torch": """
 import json, sys
-from shared import zoo
-from torch_impl import backbone
-states = {pair.name: backbone.stock(pair, classifier=True).state_dict() for pair in zoo.PAIRS}
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import HEAD, Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.torch_impl import backbone
+states = {pair.name: backbone.stock(pair, classifier=True).state_dict() for pair in PAIRS}
 arrays = {
     name: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     for name, state in states.items()
@@ -82,7 +94,7 @@ def recipe_for(name: str, head: str, **others: object) -> Recipe:
     return validated({**values, **others}, "the test")
 
 
-def write_checkpoint(path: Path, name: str, semantics: zoo.Semantics) -> dict[str, tuple[int, ...]]:
+def write_checkpoint(path: Path, name: str, semantics: Semantics) -> dict[str, tuple[int, ...]]:
     """A neutral checkpoint with weights that look trained. Returns its shapes."""
     command = [sys.executable, "-c", SHAPES, name, semantics]
     output = subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True, text=True).stdout
@@ -90,7 +102,7 @@ def write_checkpoint(path: Path, name: str, semantics: zoo.Semantics) -> dict[st
     drawn = initialisation.draw_trained_looking_weights(shapes, seed=0)
     # float32, as real checkpoints are; both wings compute with the same rounded values.
     arrays = {key: array.astype(np.float32) for key, array in drawn.items()}
-    checkpoint.save(path, arrays, checkpoint.Metadata(backbone=name, semantics=semantics))
+    neutral.save(path, arrays, Metadata(backbone=name, semantics=semantics))
     return shapes
 
 
@@ -148,7 +160,7 @@ def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code + WRITE, str(target)]
         subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
         shapes[framework] = json.loads(target.read_text())
-    for pair in zoo.PAIRS:
+    for pair in PAIRS:
         ours, theirs = shapes["tensorflow"][pair.name], shapes["torch"][pair.name]
         assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys()), pair.name
         only = {name.rpartition(".")[2] for name in ours.keys() ^ theirs.keys()}
@@ -173,9 +185,11 @@ READ_BACK = """
 import sys
 from pathlib import Path
 import numpy as np
-from shared import zoo
-from tf_impl import backbone, files, weights
-pair = zoo.find(sys.argv[1])
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import HEAD, Semantics
+from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.tf_impl import backbone, files, weights
+pair = find_pair(sys.argv[1])
 model = backbone.stock(pair, pair.image_size, classifier=True)
 model.save(sys.argv[2])
 read, held = files.read_checkpoint(Path(sys.argv[2]), pair).arrays, weights.stock_arrays(model, pair)

@@ -15,15 +15,16 @@ import h5py
 import keras
 import tensorflow as tf
 
-from shared.checkpoint import Metadata
-from shared.contract import Array, Differentiated, ForeignCheckpoint, Part, Portion, Runtime, State
-from shared.engines import Engine
-from shared.plan import Batch
-from shared.recipe import Framework, Recipe
-from shared.spec import ModelSpec
-from shared.zoo import Pair
-from tf_impl import data, explain, files, inference, shipped, trace, training, weights
-from tf_impl.network import Network
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract.engines import Engine
+from transfer_parity.shared.contract.jobs import Runtime
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, Differentiated, ForeignCheckpoint, Part, Portion, State
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.tf_impl import data, explain, files, inference, native, trace, training, weights
+from transfer_parity.tf_impl.network import Network
 
 
 class Implementation:
@@ -112,23 +113,23 @@ class Implementation:
 
     def own_images(self, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
         """The images, with what is switched on (decoding, resizing) done by the framework itself."""
-        return shipped.own_images(pictures, images, resize, switches)
+        return native.own_images(pictures, images, resize, switches)
 
     def seed(self, network: Network, seed: int) -> None:
         """Seed the framework's own generators, those of a network's layers among them."""
-        shipped.seed(network, seed)
+        native.seed(network, seed)
 
     def own_order(self, images: int, epochs: int) -> Array:
         """Places of the training images in the order of every epoch, as the framework shuffles; (epochs, images)."""
-        return shipped.own_order(images, epochs)
+        return native.own_order(images, epochs)
 
     def own_flips(self, images: int, epochs: int) -> Array:
         """Which images are mirrored in every epoch, as the framework draws it; bool (epochs, images)."""
-        return shipped.own_flips(images, epochs)
+        return native.own_flips(images, epochs)
 
     def own_weights(self, network: Network, names: Collection[str]) -> dict[str, Array]:
         """The named parameters and statistics as the framework itself initialises them, in torch's layout."""
-        return shipped.own_weights(network, names)
+        return native.own_weights(network, names)
 
     def preprocess(self, network: Network, images: Array) -> Array:
         """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""

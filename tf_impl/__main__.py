@@ -1,6 +1,6 @@
-"""The process that the launcher starts: ``python -m tf_impl JOB_FOLDER``."""
+"""The process that the launcher starts: ``python -m transfer_parity.tf_impl JOB_FOLDER``."""
 
-from shared.worker import main
-from tf_impl import Implementation
+from transfer_parity.shared.runtime.worker import main
+from transfer_parity.tf_impl import Implementation
 
 main(Implementation())

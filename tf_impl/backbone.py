@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from shared.spec import ModelSpec
-from shared.zoo import Pair
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.zoo.pair import Pair
 
 Config = dict[str, Any]
 

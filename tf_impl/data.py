@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from PIL import Image
 
-from shared.contract import Portion
-from shared.errors import BadInput, did_you_mean, normalised
-from shared.fetch import impatient
+from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
+from transfer_parity.shared.data.download import impatient
 
 #: The others are texts or tables.
 IMAGES = ("cifar10", "cifar100", "fashion_mnist", "mnist")

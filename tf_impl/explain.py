@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from shared.contract import Array
-from tf_impl.network import Network
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.tf_impl.network import Network
 
 
 def class_gradients(network: Network, images: Array, classes: Array) -> tuple[Array, Array]:

@@ -11,29 +11,31 @@ import keras
 import numpy as np
 from keras import layers
 
-from shared import checkpoint, folding, keras_format, zoo
-from shared.contract import Array, ForeignCheckpoint
-from shared.spec import ModelSpec
-from tf_impl import backbone, weights
+from transfer_parity.shared.checkpoints import bias_folding, keras_h5
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.zoo.pair import PREPROCESSING, Pair
+from transfer_parity.tf_impl import backbone, weights
 
 
-def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
+def read_checkpoint(path: Path, pair: Pair) -> ForeignCheckpoint:
     """The arrays of a Keras model by neutral name: ``.keras``, ``.weights.h5`` or legacy ``.h5``.
 
     Raises:
         BadInput: the file is damaged, or no Keras file.
     """
 
-    def stock_names() -> keras_format.LayerNames:
+    def stock_names() -> keras_h5.LayerNames:
         model = backbone.stock(pair, pair.image_size, classifier=True)
-        return keras_format.names_in(json.loads(model.to_json()))
+        return keras_h5.names_in(json.loads(model.to_json()))
 
-    found = keras_format.read(path, pair, stock_names)
+    found = keras_h5.read(path, pair, stock_names)
     arrays = {name: weights.with_torchvision_classifier(name, array, pair) for name, array in found.arrays.items()}
     return replace(found, arrays=arrays)
 
 
-def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoint.Metadata, spec: ModelSpec) -> None:
+def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: Metadata, spec: ModelSpec) -> None:
     """Write a Keras file; what it was made from stands in a record that Keras reads over.
 
     ``.keras`` and ``.h5`` hold the model under its semantics, for preprocessed images. ``.weights.h5`` holds numbers
@@ -48,7 +50,7 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoi
     # Keras's ResNet has biases: with zeros, under torchvision's semantics, it is the same function and the same class.
     held = dict(arrays)
     if "conv_bias" in spec.pair.structure:
-        held, _ = folding.conform(arrays, spec.pair, "keras", str(path))
+        held, _ = bias_folding.conform(arrays, spec.pair, "keras", str(path))
         if spec.meaning("conv_bias") == "torchvision":
             spec = replace(spec, switches=spec.switches | {"conv_bias"})
     weights_only = path.name.endswith(".weights.h5")
@@ -66,12 +68,12 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoi
         model.save_weights(path)
     else:
         model.save(path)
-    keras_format.write_record(path, metadata)
+    keras_h5.write_record(path, metadata)
 
 
 def _set_constants(model: keras.Model) -> None:
     """Give the Normalization in a stock EfficientNet ImageNet's mean and variance, which weights=None leaves out."""
-    imagenet = zoo.PREPROCESSING["imagenet"]
+    imagenet = PREPROCESSING["imagenet"]
     for layer in model.layers:
         if isinstance(layer, layers.Normalization) and layer.weights:
             layer.set_weights([np.array(imagenet.mean), np.square(imagenet.std), np.array(0)])

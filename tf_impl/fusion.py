@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from shared.contract import Array
+from transfer_parity.shared.contract.wing import Array
 
 
 def fuse(model: keras.Model) -> keras.Model:

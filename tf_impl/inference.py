@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from shared.contract import Array, Part
-from shared.engines import Engine, efficiency
-from shared.timing import fastest
-from tf_impl.fusion import fuse
-from tf_impl.network import Network
+from transfer_parity.shared.contract.engines import Engine, efficiency
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.core.clocks import fastest
+from transfer_parity.tf_impl.fusion import fuse
+from transfer_parity.tf_impl.network import Network
 
 #: Measured on two cores; docs/speed.md says on which.
 FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 1.0, 1.35

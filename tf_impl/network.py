@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from shared.contract import Part
-from shared.spec import ModelSpec
-from shared.zoo import Preprocessing
-from tf_impl import backbone, head
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Part
+from transfer_parity.shared.zoo.pair import Preprocessing
+from transfer_parity.tf_impl import backbone, head
 
 
 class Network:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from shared.checkpoint import LAYER_SCALE
-from shared.contract import Array, Differentiated, Part, State
-from shared.plan import Batch
-from shared.recipe import Recipe
-from tf_impl.network import Network
-from tf_impl.training import Trainer
-from tf_impl.weights import from_neutral, parameters, to_neutral
+from transfer_parity.shared.checkpoints.layout import LAYER_SCALE
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
+from transfer_parity.tf_impl.network import Network
+from transfer_parity.tf_impl.training import Trainer
+from transfer_parity.tf_impl.weights import from_neutral, parameters, to_neutral
 
 
 def names(network: Network) -> dict[str, str]:

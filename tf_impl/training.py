@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from shared.contract import Part
-from shared.plan import Batch
-from shared.recipe import Recipe
-from tf_impl.network import Network
-from tf_impl.weights import parameters
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wing import Part
+from transfer_parity.tf_impl.network import Network
+from transfer_parity.tf_impl.weights import parameters
 
 
 class SGD(keras.optimizers.SGD):

@@ -10,21 +10,16 @@ from typing import Literal
 import keras
 from keras import layers
 
-from shared import zoo
-from shared.checkpoint import (
-    from_keras_layout,
-    kind_of,
-    neutral_name,
-    to_keras_layout,
-)
-from shared.contract import Array
-from shared.fetch import impatient
-from shared.spec import described
-from tf_impl import backbone
-from tf_impl.network import Network
+from transfer_parity.shared.checkpoints.layout import from_keras_layout, kind_of, neutral_name, to_keras_layout
+from transfer_parity.shared.contract.spec import described
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.data.download import impatient
+from transfer_parity.shared.zoo.pair import HEAD, Pair
+from transfer_parity.tf_impl import backbone
+from transfer_parity.tf_impl.network import Network
 
 
-def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, keras.Layer, keras.Variable]]:
+def parameters(model: keras.Model, pair: Pair) -> Iterator[tuple[str, str, keras.Layer, keras.Variable]]:
     """Every variable of a model: its neutral name, Keras's word for its kind, its layer and itself.
 
     Raises:
@@ -36,7 +31,7 @@ def parameters(model: keras.Model, pair: zoo.Pair) -> Iterator[tuple[str, str, k
             continue
         # Not ``variables``, which also has the state of a dropout's random generator.
         for variable in layer.weights:
-            module = layer.name if layer.name.startswith(zoo.HEAD) else pair.neutral_module(layer.name)
+            module = layer.name if layer.name.startswith(HEAD) else pair.neutral_module(layer.name)
             kind = kind_of(module or "", variable.name)
             name = neutral_name(module or "", kind)
             if not module or not name:
@@ -56,7 +51,7 @@ def dump(network: Network, names: Collection[str] | None = None) -> dict[str, Ar
 
 def _dump(
     model: keras.Model,
-    pair: zoo.Pair,
+    pair: Pair,
     switches: frozenset[str] = frozenset(),
     names: Collection[str] | None = None,
 ) -> dict[str, Array]:
@@ -77,7 +72,7 @@ def load(network: Network, arrays: Mapping[str, Array]) -> None:
 
 
 def to_neutral(
-    name: str, kind: str, layer: keras.Layer, array: Array, pair: zoo.Pair, switches: frozenset[str] = frozenset()
+    name: str, kind: str, layer: keras.Layer, array: Array, pair: Pair, switches: frozenset[str] = frozenset()
 ) -> Array:
     """An array of a variable's shape (its value, gradient or optimizer state) in torch's layout."""
     array = from_keras_layout(kind, array, isinstance(layer, layers.DepthwiseConv2D))
@@ -91,7 +86,7 @@ def from_neutral(
     kind: str,
     array: Array,
     variable: keras.Variable,
-    pair: zoo.Pair,
+    pair: Pair,
     switches: frozenset[str] = frozenset(),
 ) -> Array:
     """The inverse of ``to_neutral``, in the variable's shape."""
@@ -108,7 +103,7 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
     return target
 
 
-def download(pair: zoo.Pair) -> dict[str, Array]:
+def download(pair: Pair) -> dict[str, Array]:
     """Keras's own ImageNet weights with their classifier, by neutral name.
 
     Raises:
@@ -123,12 +118,12 @@ def download(pair: zoo.Pair) -> dict[str, Array]:
     return stock_arrays(model, pair)
 
 
-def stock_arrays(model: keras.Model, pair: zoo.Pair) -> dict[str, Array]:
+def stock_arrays(model: keras.Model, pair: Pair) -> dict[str, Array]:
     """The arrays of a stock model, by neutral name, with its classifier as torchvision builds it."""
     return _dump(model, pair)
 
 
-def with_torchvision_classifier(name: str, array: Array, pair: zoo.Pair) -> Array:
+def with_torchvision_classifier(name: str, array: Array, pair: Pair) -> Array:
     """Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places.
 
     MobileNetV3's classifier is made of 1x1 convolutions in Keras, of dense layers in torchvision.
@@ -139,12 +134,12 @@ def with_torchvision_classifier(name: str, array: Array, pair: zoo.Pair) -> Arra
     return array[:, :, 0, 0] if pair.in_classifier(name) and array.ndim == 4 else array
 
 
-def _side(array: Array, pair: zoo.Pair) -> int:
+def _side(array: Array, pair: Pair) -> int:
     """Of the feature map in front of a dense weight (out, in), if it is a square."""
     return round((array.shape[1] / pair.channels) ** 0.5)
 
 
-def _exchange(array: Array, pair: zoo.Pair, given: Literal["HWC", "CHW"]) -> Array:
+def _exchange(array: Array, pair: Pair, given: Literal["HWC", "CHW"]) -> Array:
     """A dense weight (out, in) whose inputs are a feature map flattened in the given order, in the other order."""
     outputs, inputs = array.shape
     side = _side(array, pair)

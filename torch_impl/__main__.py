@@ -1,6 +1,6 @@
-"""The process that the launcher starts: ``python -m torch_impl JOB_FOLDER``."""
+"""The process that the launcher starts: ``python -m transfer_parity.torch_impl JOB_FOLDER``."""
 
-from shared.worker import main
-from torch_impl import Implementation
+from transfer_parity.shared.runtime.worker import main
+from transfer_parity.torch_impl import Implementation
 
 main(Implementation())

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import SqueezeExcitation
 
-from shared.spec import ModelSpec
-from shared.zoo import Pair
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.zoo.pair import Pair
 
 
 def stock(pair: Pair, classifier: bool = False, classes: int = 1000) -> nn.Module:

@@ -10,9 +10,9 @@ from typing import Any
 import torchvision.datasets
 from PIL import Image
 
-from shared.contract import Portion
-from shared.errors import BadInput, did_you_mean, normalised
-from shared.fetch import impatient
+from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
+from transfer_parity.shared.data.download import impatient
 
 #: torchvision's words for the parts of a set, the preferred one first.
 TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shared.contract import Array
-from torch_impl.network import Network, Reduced
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.torch_impl.network import Network, Reduced
 
 
 def class_gradients(network: Network, images: Array, classes: Array) -> tuple[Array, Array]:

@@ -16,11 +16,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from shared import checkpoint, folding, zoo
-from shared.contract import Array, ForeignCheckpoint
-from shared.errors import BadInput
-from shared.spec import ModelSpec
-from torch_impl import backbone
+from transfer_parity.shared.checkpoints import bias_folding, neutral
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.torch_impl import backbone
 
 #: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -28,7 +30,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
+def read_checkpoint(path: Path, pair: Pair) -> ForeignCheckpoint:
     """The arrays of a state_dict by neutral name: neutral or plain safetensors, ``.pth`` or ``.pt``.
 
     Raises:
@@ -53,7 +55,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise BadInput(f"{path} holds something else than a state_dict of tensors; use another file.")
-    metadata = _metadata(record, getattr(state, checkpoint.RECORD, None), path)
+    metadata = _metadata(record, getattr(state, neutral.RECORD, None), path)
     for key, tensor in state.items():
         # Strides of zero make a few bytes into any size.
         if tensor.layout == torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
@@ -62,7 +64,7 @@ def read_checkpoint(path: Path, pair: zoo.Pair) -> ForeignCheckpoint:
     return ForeignCheckpoint(arrays, metadata, left_over)
 
 
-def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoint.Metadata, spec: ModelSpec) -> None:
+def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: Metadata, spec: ModelSpec) -> None:
     """Write the state_dict of the plain torchvision class; what it was made from stands in an attribute of it.
 
     Args:
@@ -71,7 +73,7 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoi
         metadata: of the arrays.
         spec: of the model that they fit.
     """
-    plain, _ = folding.conform(arrays, spec.pair, "torchvision", str(path))
+    plain, _ = bias_folding.conform(arrays, spec.pair, "torchvision", str(path))
     state: collections.OrderedDict[str, Tensor] = collections.OrderedDict()
     model = backbone.stock(spec.pair, classifier=spec.head == "imagenet", classes=spec.classes)
     for name, tensor in model.state_dict().items():
@@ -82,25 +84,25 @@ def write_checkpoint(path: Path, arrays: Mapping[str, Array], metadata: checkpoi
     if plain:
         raise KeyError(f"the plain class has no {', '.join(plain)}")
     # An OrderedDict may have attributes: torch itself keeps the versions of modules there. load_state_dict ignores it.
-    setattr(state, checkpoint.RECORD, metadata.model_dump_json())
+    setattr(state, neutral.RECORD, metadata.model_dump_json())
     torch.save(state, path)
 
 
-def _metadata(record: Mapping[str, str], attribute: Any, path: Path) -> checkpoint.Metadata | None:
+def _metadata(record: Mapping[str, str], attribute: Any, path: Path) -> Metadata | None:
     """What the file says about itself, if this project wrote it: converted, neutral, or kept by a comparison."""
     try:
         if isinstance(attribute, str):
-            return checkpoint.Metadata.model_validate_json(attribute)
-        if record.get("format") == checkpoint.FORMAT:
-            return checkpoint.Metadata.model_validate_json(record["metadata"])
-        return checkpoint.kept(record)
+            return Metadata.model_validate_json(attribute)
+        if record.get("format") == neutral.FORMAT:
+            return Metadata.model_validate_json(record["metadata"])
+        return neutral.kept(record)
     except (ValidationError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} says about itself what cannot be read ({type(error).__name__}); convert it again."
         ) from None
 
 
-def _sorted(state: Mapping[str, Tensor], pair: zoo.Pair) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+def _sorted(state: Mapping[str, Tensor], pair: Pair) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
     """Arrays by neutral name, and what has no place among them: integers, what stands outside a nested backbone.
 
     Counters of batches are neither: nothing depends on them.
@@ -126,7 +128,7 @@ def neutral_name(key: str) -> str:
     return _OLD_DENSENET.sub(r"\1\2.", key)
 
 
-def _prefix(state: Mapping[str, Tensor], pair: zoo.Pair) -> str:
+def _prefix(state: Mapping[str, Tensor], pair: Pair) -> str:
     """What stands in front of all names of the backbone: "module." from nn.DataParallel, or a bigger model's name."""
     firsts = tuple(stage[0] for stage in pair.stages)
     counts: collections.Counter[str] = collections.Counter()

@@ -11,7 +11,7 @@ from torch.fx.experimental import optimization
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
-from shared import pieces
+from transfer_parity.shared.runtime import microbatch
 
 #: What oneDNN computes on a convolution's result before it leaves the cache: its name for it, and the arguments.
 ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
@@ -135,7 +135,7 @@ class Section(nn.Module):
         return torch.cat([self.inner(piece) for piece in x.split(self.piece)])
 
 
-def cut(network: fx.GraphModule, image: Tensor, cache_bytes: int = pieces.CACHE_BYTES) -> list[Section]:
+def cut(network: fx.GraphModule, image: Tensor, cache_bytes: int = microbatch.CACHE_BYTES) -> list[Section]:
     """Sections of a network, in order, each with pieces as large as the cache allows.
 
     Args:
@@ -146,21 +146,21 @@ def cut(network: fx.GraphModule, image: Tensor, cache_bytes: int = pieces.CACHE_
     ShapeProp(network).propagate(image)
     source, *nodes = (node for node in network.graph.nodes if node.op != "get_attr")
     sections = []
-    for stretch in pieces.stretches(_steps(source, nodes), cache_bytes):
+    for stretch in microbatch.stretches(_steps(source, nodes), cache_bytes):
         inside = nodes[stretch.start : stretch.stop]
         sections.append(Section(_between(network, source, inside), stretch.piece))
         source = inside[-1]
     return sections
 
 
-def _steps(source: fx.Node, nodes: Sequence[fx.Node]) -> list[pieces.Step]:
+def _steps(source: fx.Node, nodes: Sequence[fx.Node]) -> list[microbatch.Step]:
     """What each operation needs; the last of the nodes is the graph's output."""
     last_use = {used: index for index, node in enumerate(nodes) for used in node.all_input_nodes}
     needed, steps = {source}, []
     for index, node in enumerate(nodes[:-1]):
         working = _bytes(node) + sum(map(_bytes, needed))
         needed = {each for each in (*needed, node) if last_use.get(each, -1) > index}
-        steps.append(pieces.Step(working, _bytes(node) if needed == {node} else None))
+        steps.append(microbatch.Step(working, _bytes(node) if needed == {node} else None))
     return steps
 
 

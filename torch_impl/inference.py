@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.contract import Array, Part
-from shared.engines import Engine, efficiency
-from shared.timing import fastest
-from torch_impl.fusion import fuse, has_depthwise
-from torch_impl.network import Network, Reduced
+from transfer_parity.shared.contract.engines import Engine, efficiency
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.core.clocks import fastest
+from transfer_parity.torch_impl.fusion import fuse, has_depthwise
+from transfer_parity.torch_impl.network import Network, Reduced
 
 #: Measured on two cores; docs/speed.md says on which.
 FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.5

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shared.contract import Array, Part
-from shared.spec import ModelSpec
-from shared.zoo import Preprocessing
-from torch_impl import backbone, head
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.zoo.pair import Preprocessing
+from transfer_parity.torch_impl import backbone, head
 
 
 class Network(nn.Module):

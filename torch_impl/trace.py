@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shared import zoo
-from shared.contract import Array, Differentiated, State
-from shared.plan import Batch
-from shared.recipe import Recipe
-from torch_impl.network import Network
-from torch_impl.training import Trainer
-from torch_impl.weights import parameters
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wing import Array, Differentiated, State
+from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.torch_impl.network import Network
+from transfer_parity.torch_impl.training import Trainer
+from transfer_parity.torch_impl.weights import parameters
 
 
 def names(network: Network) -> dict[str, str]:
@@ -31,7 +31,7 @@ def preprocess(network: Network, images: Array) -> Array:
 def _layers(network: Network) -> dict[str, nn.Module]:
     """Every module that holds parameters of its own, by neutral name, in the order in which it was made."""
     found: dict[str, nn.Module] = {}
-    for prefix, part in (("", network.features), (zoo.HEAD, network.head)):
+    for prefix, part in (("", network.features), (HEAD, network.head)):
         for name, module in part.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LayerNorm):
                 found[prefix + name.removeprefix("0.model.")] = module

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from shared.contract import Part
-from shared.plan import Batch
-from shared.recipe import Recipe
-from torch_impl.network import Network
-from torch_impl.weights import parameters
+from transfer_parity.shared.contract.batches import Batch
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wing import Part
+from transfer_parity.torch_impl.network import Network
+from transfer_parity.torch_impl.weights import parameters
 
 
 def build_optimizer(

@@ -11,17 +11,17 @@ import torch
 import torchvision
 from torch import Tensor
 
-from shared import zoo
-from shared.contract import Array
-from shared.fetch import impatient
-from shared.spec import ModelSpec, described
-from torch_impl import files
-from torch_impl.network import Network
+from transfer_parity.shared.contract.spec import ModelSpec, described
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.data.download import impatient
+from transfer_parity.shared.zoo.pair import HEAD, Pair
+from transfer_parity.torch_impl import files
+from transfer_parity.torch_impl.network import Network
 
 
 def parameters(network: Network) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and running statistic with its neutral name."""
-    for prefix, module in (("", network.features), (zoo.HEAD, network.head)):
+    for prefix, module in (("", network.features), (HEAD, network.head)):
         for name, tensor in module.state_dict(keep_vars=True).items():
             # Keras does not count the batches that a normalisation has seen, and nothing here depends on it.
             if not name.endswith("num_batches_tracked"):
@@ -65,7 +65,7 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
     return target
 
 
-def download(pair: zoo.Pair) -> dict[str, Array]:
+def download(pair: Pair) -> dict[str, Array]:
     """torchvision's own ImageNet weights (the first version it published) with their classifier, by neutral name.
 
     Raises:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import machine, strategies
-from shared.attribution import Attribution
-from shared.cache import Cache
-from shared.commands.parser import Parser, at_least
-from shared.errors import IDENTICAL_OR_EQUIVALENT
-from shared.grid import Grid
-from shared.report import attribution as report
-from shared.report import plots
-from shared.report.attribution import AttributionDocument
-from shared.report.console import WIDTH, progress
+from transfer_parity.shared.commands.parser import Parser, at_least
+from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.experiments.attribution import Attribution
+from transfer_parity.shared.experiments.attribution_document import AttributionDocument
+from transfer_parity.shared.experiments.sweep import Grid
+from transfer_parity.shared.report import attribution as report
+from transfer_parity.shared.report import plots
+from transfer_parity.shared.report.console import WIDTH, progress
 
 #: Recipe keys that are options here, too; they go to all strategies.
 OPTIONS = (
@@ -69,7 +70,7 @@ def run(arguments: list[str], errors: Console) -> int:
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
     overrides = {key: getattr(options, key) for key in OPTIONS}
-    recipes = strategies.read(options.recipe, overrides, options.strategies)
+    recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"attribute-{common.name}"
     cache, output = Cache(options.cache_dir), Console(width=WIDTH)
@@ -92,7 +93,7 @@ def write(grid: Grid, document: AttributionDocument) -> None:
     """Everything that an attribution leaves behind."""
     folder = grid.folder
     document.save(folder / "attribution.json")
-    (folder / "recipe.toml").write_text(strategies.as_toml(grid.recipes), encoding="utf-8")
+    (folder / "recipe.toml").write_text(study_recipe.as_toml(grid.recipes), encoding="utf-8")
     (folder / "attribution.md").write_text(report.markdown(document), encoding="utf-8")
     if any(each.effects for each in document.strategies):
         draw = partial(report.plot, document)

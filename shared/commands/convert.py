@@ -8,13 +8,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import conversion, machine, sources, zoo
-from shared.cache import Cache
-from shared.commands.parser import Parser
-from shared.contract import ClassifierChoice
-from shared.conversion import Conversion, Request
-from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput, did_you_mean
-from shared.report import console as terminal
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract.jobs import ClassifierChoice
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import (
+    DIFFERENT_OR_INCONCLUSIVE,
+    IDENTICAL_OR_EQUIVALENT,
+    BadInput,
+    did_you_mean,
+)
+from transfer_parity.shared.experiments import conversion
+from transfer_parity.shared.experiments.conversion import Conversion, Request
+from transfer_parity.shared.report import console
+from transfer_parity.shared.runtime import resolve_weights
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import PREPROCESSING, Aspect, Pair, Preprocessing, Semantics
 
 #: Names of things that are left over, before the rest is only counted.
 SHOWN = 8
@@ -23,9 +32,9 @@ SHOWN = 8
 def run(arguments: list[str], errors: Console) -> int:
     """Convert a checkpoint and print what became of it."""
     options = _parser().read(arguments)
-    semantics = _word("--semantics", options.semantics, typing.get_args(zoo.Semantics))
+    semantics = _word("--semantics", options.semantics, typing.get_args(Semantics))
     classifier = _word("--classifier", options.classifier, typing.get_args(ClassifierChoice))
-    backbone = zoo.find(options.backbone).name if options.backbone else None
+    backbone = find_pair(options.backbone).name if options.backbone else None
     threads = options.threads if options.threads is not None else machine.available_cores()
     if threads < 1:
         raise BadInput(f"--threads {threads} is not valid; give 1 or more.")
@@ -38,9 +47,9 @@ def run(arguments: list[str], errors: Console) -> int:
         image_size=options.image_size,
         threads=threads,
     )
-    with terminal.progress(errors) as progress:
+    with console.progress(errors) as progress:
         result = conversion.convert(request, Cache(options.cache_dir), progress)
-    _show(request, result, Console(width=terminal.WIDTH))
+    _show(request, result, Console(width=console.WIDTH))
     return IDENTICAL_OR_EQUIVALENT if result.passed else DIFFERENT_OR_INCONCLUSIVE
 
 
@@ -52,7 +61,7 @@ def _parser() -> Parser:
         epilog="Exit status: 0 converted and checked, 1 the check failed, 2 bad input, 3 a worker failed.",
         allow_abbrev=False,
     )
-    kinds = ", ".join(sources.READERS)
+    kinds = ", ".join(resolve_weights.READERS)
     parser.add_argument("source", metavar="SOURCE", help=f"a file ({kinds}), torchvision or keras")
     kinds = ", ".join(conversion.WRITERS)
     parser.add_argument("destination", metavar="DESTINATION", help=f"a file; its suffix chooses the format: {kinds}")
@@ -85,7 +94,7 @@ def _word(option: str, given: str | None, valid: tuple[str, ...]) -> typing.Any:
 
 def _show(request: Request, result: Conversion, output: Console) -> None:
     """A few lines: what it is, what was left over, what came back, what to change on a plain class."""
-    pair = zoo.find(result.metadata.backbone)
+    pair = find_pair(result.metadata.backbone)
 
     def say(text: str) -> None:
         output.print(text, markup=False, highlight=False)
@@ -113,7 +122,7 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
         say(f"Read back: all {result.arrays} arrays the same{', after folding' if result.folded else ', bit by bit'}")
     verdict = "same function" if result.output_difference <= conversion.TOLERANCE else "NOT the same function"
     say(
-        f"{terminal.TITLES[result.ran[0]]} on the source, {terminal.TITLES[result.ran[1]]} on the result: {verdict}, "
+        f"{console.TITLES[result.ran[0]]} on the source, {console.TITLES[result.ran[1]]} on the result: {verdict}, "
         f"outputs differ by {result.output_difference:.1e} (at most {conversion.TOLERANCE:.0e})"
     )
     hints = adaptations(request.destination, result, pair)
@@ -124,13 +133,13 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
 
 
 #: What a plain torchvision class needs to be Keras's function.
-ON_TORCHVISION: dict[zoo.Aspect, str] = {
+ON_TORCHVISION: dict[Aspect, str] = {
     "resnet_stride": "stride 2 in conv1, not conv2, of layer2.0, layer3.0, layer4.0",
     "same_padding": 'padding "same" of TensorFlow in front of convolutions with stride 2',
     "average_pooling": "average pooling that does not count the padding",
 }
 #: What a plain class of keras.applications needs to be torchvision's function.
-ON_KERAS: dict[zoo.Aspect, str] = {
+ON_KERAS: dict[Aspect, str] = {
     "resnet_stride": "stride 2 in the 3x3 convolution of a stage's first block, not the 1x1",
     "same_padding": "padding that is the same on all sides at stride 2",
     "average_pooling": "average pooling that counts the padding",
@@ -138,12 +147,12 @@ ON_KERAS: dict[zoo.Aspect, str] = {
 }
 
 
-def adaptations(destination: Path, result: Conversion, pair: zoo.Pair) -> list[str]:
+def adaptations(destination: Path, result: Conversion, pair: Pair) -> list[str]:
     """What differs between the converted function and the plain class of the destination's library."""
     suffix = conversion.writing_suffix(destination)
     if suffix in (".safetensors", ".keras", ".h5"):
         return []
-    own: zoo.Semantics = "keras" if suffix == ".weights.h5" else "torchvision"
+    own: Semantics = "keras" if suffix == ".weights.h5" else "torchvision"
     semantics, hints = result.metadata.semantics, []
     if suffix != ".weights.h5" and pair.family == "InceptionV3":
         hints.append("inception_v3(aux_logits=False, init_weights=False): there is no auxiliary head")
@@ -160,12 +169,12 @@ def adaptations(destination: Path, result: Conversion, pair: zoo.Pair) -> list[s
             hints.append(f"epsilon {epsilon:g} in every normalisation, not {pair.batch_norm[own].epsilon:g}")
     wanted, usual = pair.preprocessing[semantics], pair.preprocessing[own]
     if wanted != usual:
-        hints.append(f"inputs: {_formula(zoo.PREPROCESSING[wanted])}")
+        hints.append(f"inputs: {_formula(PREPROCESSING[wanted])}")
     if not result.imported.classes:
         hints.append("it has no classifier: build the class without one (include_top=False), or load with strict=False")
     return hints
 
 
-def _formula(preprocessing: zoo.Preprocessing) -> str:
+def _formula(preprocessing: Preprocessing) -> str:
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return f"({preprocessing.channels} pixel / {preprocessing.divide_by:g} - [{mean}]) / [{std}]"

@@ -9,14 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import checkpoint, machine, results, sources, switches, zoo
-from shared import recipe as recipes
-from shared.cache import Cache
-from shared.commands.parser import Parser, at_least
-from shared.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
-from shared.ladder import Climb, Ladder
-from shared.report import ladder as report
-from shared.report.console import WIDTH, progress
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.commands.parser import Parser, at_least
+from transfer_parity.shared.contract import recipe_files, switches
+from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
+from transfer_parity.shared.parity.climb import Climb
+from transfer_parity.shared.parity.ladder import Ladder
+from transfer_parity.shared.report import parity as report
+from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.runtime import resolve_weights
+from transfer_parity.shared.zoo.lookup import select_pairs
+from transfer_parity.shared.zoo.pair import Pair, Semantics
 
 
 def build_parser() -> Parser:
@@ -72,11 +77,11 @@ def run(arguments: list[str], errors: Console) -> int:
         report.list_switches(output)
         return IDENTICAL_OR_EQUIVALENT
     at_least(options, seeds=1, first_seed=0, threads=1)
-    pairs = zoo.select(options.backbone)
+    pairs = select_pairs(options.backbone)
     for pair in pairs:
         switches.check(options.switch, pair, options.precision)
-    folder = options.output_dir or results.unused("parity")
-    results.make(folder)
+    folder = options.output_dir or run_folder.unused("parity")
+    run_folder.make(folder)
     with progress(errors) as tell:
         ladder = Ladder(folder, options.threads, options.device, tell)
         for pair in pairs:
@@ -90,19 +95,19 @@ def run(arguments: list[str], errors: Console) -> int:
     return IDENTICAL_OR_EQUIVALENT if document.passed else DIFFERENT_OR_INCONCLUSIVE
 
 
-def _weights(pair: zoo.Pair, options: argparse.Namespace, tell: report.Tell) -> Path | None:
+def _weights(pair: Pair, options: argparse.Namespace, tell: report.Tell) -> Path | None:
     """The neutral checkpoint that --weights means for a pair."""
     values = {"backbone": pair.name, "weights": options.weights, "control": False}
-    recipe = recipes.validated(values, "the command line")
-    return sources.resolve(recipe, Cache(options.cache_dir), options.threads or machine.available_cores(), tell)
+    recipe = recipe_files.validated(values, "the command line")
+    return resolve_weights.resolve(recipe, Cache(options.cache_dir), options.threads or machine.available_cores(), tell)
 
 
-def _climbs(pair: zoo.Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[Climb]:
+def _climbs(pair: Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[Climb]:
     """One climb for each semantics and seed."""
-    both: tuple[zoo.Semantics, ...] = ("torchvision", "keras")
+    both: tuple[Semantics, ...] = ("torchvision", "keras")
     chosen = tuple(semantics for semantics in both if options.semantics in (None, "both", semantics))
     if weights is not None:
-        held = checkpoint.read_metadata(weights).semantics
+        held = neutral.read_metadata(weights).semantics
         if held not in chosen:
             raise BadInput(f"--semantics {options.semantics}: {weights} has {held} semantics; leave the option out.")
         chosen = (held,)

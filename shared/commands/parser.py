@@ -7,9 +7,10 @@ import typing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shared.cache import VARIABLE
-from shared.errors import BadInput, did_you_mean
-from shared.recipe import Recipe, literal_choices
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe_files import literal_choices
+from transfer_parity.shared.core.cache import VARIABLE
+from transfer_parity.shared.core.errors import BadInput, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):

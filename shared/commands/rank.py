@@ -7,15 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import checkpoint, results, zoo
-from shared import recipe as recipes
-from shared.cache import Cache
-from shared.commands.parser import Parser
-from shared.errors import IDENTICAL_OR_EQUIVALENT, WORKER_FAILED, BadInput, did_you_mean
-from shared.ranking import Candidate, Ranker
-from shared.recipe import WEIGHT_ORIGINS, Recipe
-from shared.report import ranking as report
-from shared.report.console import WIDTH, progress
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.recipe import WEIGHT_ORIGINS, Recipe
+from transfer_parity.shared.core import run_folder
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, WORKER_FAILED, BadInput, did_you_mean
+from transfer_parity.shared.experiments.ranking import Candidate, Ranker
+from transfer_parity.shared.report import ranking as report
+from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.zoo.lookup import select_pairs
 
 #: One of each of five families, 2 to 24 million parameters.
 BACKBONES = ("MobileNetV2", "MobileNetV3Large", "EfficientNetB0", "DenseNet121", "ResNet50")
@@ -71,7 +73,7 @@ def run(arguments: list[str], errors: Console) -> int:
     options = build_parser().read(arguments)
     recipe = _recipe(options)
     chosen = candidates(options.backbone, options.weights)
-    folder = options.output_dir or results.unused("rank")
+    folder = options.output_dir or run_folder.unused("rank")
     with progress(errors) as tell:
         ranker = Ranker(chosen, recipe, Cache(options.cache_dir), folder, tell)
         document = ranker.rank(options.train, options.results)
@@ -86,7 +88,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     keys = ("data", "shots", "first_seed", "test_fraction", "skip_unreadable", "image_size", "device", "threads")
     given = {key: value for key in keys if (value := getattr(options, key)) is not None}
     fixed = {"name": "rank", "seeds": 1, "control": False, "frameworks": [options.framework]}
-    return recipes.validated({**fixed, **given}, "the command line")
+    return recipe_files.validated({**fixed, **given}, "the command line")
 
 
 def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidate]:
@@ -108,7 +110,7 @@ def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidat
         raise BadInput("--backbone does not go with checkpoint files, which name their own; leave it out.")
     if files:
         return [_of_file(given) for given in dict.fromkeys(files)]
-    return [Candidate(pair.name, tuple(words)) for pair in zoo.select(backbones or BACKBONES)]
+    return [Candidate(pair.name, tuple(words)) for pair in select_pairs(backbones or BACKBONES)]
 
 
 def _of_file(given: str) -> Candidate:
@@ -118,4 +120,4 @@ def _of_file(given: str) -> Candidate:
             f"--weights {given} does not say which backbone it holds; make it a neutral checkpoint first: "
             f"compare.py convert {given} {path.stem}.safetensors --backbone NAME"
         )
-    return Candidate(checkpoint.read_metadata(path).backbone, (given,))
+    return Candidate(neutral.read_metadata(path).backbone, (given,))

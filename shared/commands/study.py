@@ -7,14 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared import agreement, curves, gallery, strategies
-from shared.cache import Cache
-from shared.commands.parser import Parser, at_least
-from shared.grid import Arms, Grid, matched, shipped
-from shared.report import page, plots, tensorboard
-from shared.report import study as report
-from shared.report.console import WIDTH, progress
-from shared.report.curves import StudyDocument
+from transfer_parity.shared.commands.parser import Parser, at_least
+from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.evaluation import agreement
+from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments.study_document import StudyDocument
+from transfer_parity.shared.experiments.sweep import Arms, Grid, matched, shipped
+from transfer_parity.shared.report import gallery, page, plots, tensorboard
+from transfer_parity.shared.report import study as report
+from transfer_parity.shared.report.console import WIDTH, progress
 
 #: Recipe keys that are options here, too; they go to all strategies.
 OPTIONS = (
@@ -41,7 +43,7 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file, or the name of one in recipes/")
-    known = ", ".join(strategies.DEFAULTS)
+    known = ", ".join(study_recipe.DEFAULTS)
     parser.add_argument(
         "--strategies", nargs="+", metavar="NAME", help=f"some of the recipe's strategies (default: all; {known})"
     )
@@ -69,7 +71,7 @@ def run(arguments: list[str], errors: Console) -> int:
     if options.tensorboard:
         tensorboard.check()
     overrides = {key: getattr(options, key) for key in OPTIONS}
-    recipes = strategies.read(options.recipe, overrides, options.strategies)
+    recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)
@@ -80,10 +82,10 @@ def run(arguments: list[str], errors: Console) -> int:
             grid.run()
         finally:
             # Also after an interruption or a failure: what is finished is worth a report.
-            found = curves.document(grid)
+            found = learning_curves.document(grid)
             write(grid, found)
             if options.tensorboard:
-                tensorboard.write(folder / "tensorboard", curves.trainings(grid, found))
+                tensorboard.write(folder / "tensorboard", learning_curves.trainings(grid, found))
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return agreement.exit_status(found.verdict)
@@ -91,7 +93,7 @@ def run(arguments: list[str], errors: Console) -> int:
 
 def write(grid: Grid, document: StudyDocument) -> None:
     """Everything that a study leaves behind."""
-    folder, recipe = grid.folder, strategies.as_toml(grid.recipes)
+    folder, recipe = grid.folder, study_recipe.as_toml(grid.recipes)
     document.save(folder / "study.json")
     (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
     (folder / "report.md").write_text(report.markdown(document), encoding="utf-8")

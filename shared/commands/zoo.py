@@ -6,13 +6,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shared import zoo
-from shared.commands.parser import Parser
-from shared.errors import IDENTICAL_OR_EQUIVALENT
-from shared.report.console import WIDTH
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.report.console import WIDTH
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Aspect, Pair
+from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: What a wing changes on its stock model so that it runs a checkpoint of the other library.
-CHANGES: dict[zoo.Aspect, str] = {
+CHANGES: dict[Aspect, str] = {
     "resnet_stride": "stride",
     "conv_bias": "convolution biases",
     "same_padding": "padding",
@@ -35,7 +37,7 @@ def run(arguments: list[str], errors: Console) -> int:
     output = Console(width=WIDTH)
     if names:
         for name in names:
-            _show(zoo.find(name), output)
+            _show(find_pair(name), output)
         return IDENTICAL_OR_EQUIVALENT
     table = Table(box=box.SIMPLE_HEAD, width=WIDTH, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("Backbone", no_wrap=True)
@@ -43,7 +45,7 @@ def run(arguments: list[str], errors: Console) -> int:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("Preprocessing", width=14)
     table.add_column("What else differs", width=20)
-    for pair in zoo.PAIRS:
+    for pair in PAIRS:
         keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
         preprocessing = keras if keras == torchvision else f"{keras} / {torchvision}"
         changes = ", ".join(CHANGES[aspect] for aspect in pair.aspects if aspect in CHANGES) or "nothing"
@@ -59,7 +61,7 @@ def run(arguments: list[str], errors: Console) -> int:
     return IDENTICAL_OR_EQUIVALENT
 
 
-def _show(pair: zoo.Pair, output: Console) -> None:
+def _show(pair: Pair, output: Console) -> None:
     """One pair: what is the same, then a column for each library."""
     output.print(f"[bold]{pair.name}[/] (torchvision: {pair.torchvision_name})", highlight=False)
     output.print(
@@ -82,14 +84,14 @@ def _show(pair: zoo.Pair, output: Console) -> None:
 
 
 #: The two meanings of each aspect of a model's structure: Keras's, torchvision's.
-MEANINGS: dict[zoo.Aspect, tuple[str, str]] = {
+MEANINGS: dict[Aspect, tuple[str, str]] = {
     "resnet_stride": ("in the first 1x1 convolution of a stage", 'in its 3x3 convolution ("v1.5")'),
     "conv_bias": ("in every convolution", "none"),
     "same_padding": ("an odd pixel bottom right", "the same on all sides"),
     "average_pooling": ("leaves the padding out", "counts the padding"),
     "bn_scale": ("none", "learnt"),
 }
-TITLES: dict[zoo.Aspect, str] = {
+TITLES: dict[Aspect, str] = {
     "resnet_stride": "stride 2",
     "conv_bias": "convolution bias",
     "same_padding": "padding at stride 2",
@@ -98,7 +100,7 @@ TITLES: dict[zoo.Aspect, str] = {
 }
 
 
-def _rows(pair: zoo.Pair) -> list[tuple[str, str, str]]:
+def _rows(pair: Pair) -> list[tuple[str, str, str]]:
     rows = [("preprocessing", pair.preprocessing["keras"], pair.preprocessing["torchvision"])]
     if pair.batch_norm:
         keras, torchvision = pair.batch_norm["keras"], pair.batch_norm["torchvision"]

@@ -1,1 +1,1 @@
-"""What people and programs get to see: the console's table and the documents on disk."""
+"""What people see: console, plots, pages, event files."""

@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from shared.contract import PHASES, WorkerResult
-from shared.fetch import Progress as Tell
-from shared.recipe import Framework, Shots
-from shared.report.comparison import AGREEING, Alternative, Comparison, Run, Verdict
+from transfer_parity.shared.contract.recipe import Framework, Shots
+from transfer_parity.shared.contract.results import PHASES, WorkerResult
+from transfer_parity.shared.core.progress import Progress as Tell
+from transfer_parity.shared.evaluation.agreement import AGREEING, Verdict
+from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run
 
 WIDTH = 80
 TITLES: dict[Framework, str] = {"tensorflow": "Keras on TensorFlow", "torch": "torchvision on PyTorch"}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from shared.recipe import Framework, Shots
-from shared.report.console import TITLES
-from shared.report.curves import Point, StudyDocument
-from shared.report.plots import Plot
-from shared.report.study import notes, percent, view, where
-from shared.ways import Mode
+from transfer_parity.shared.contract.framework_defaults import Mode
+from transfer_parity.shared.contract.recipe import Framework, Shots
+from transfer_parity.shared.experiments.study_document import Point, StudyDocument
+from transfer_parity.shared.report.console import TITLES
+from transfer_parity.shared.report.plots import Plot
+from transfer_parity.shared.report.study import notes, percent, view, where
 
 Cell = Callable[[Mode, Framework, str, Shots], str]
 
@@ -87,7 +87,9 @@ def render(
         for way in views
     }
     # Everything is escaped: class names come from folders, which anyone may name.
-    environment = Environment(loader=PackageLoader("shared.report", ""), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("transfer_parity.shared.report", ""), autoescape=True, undefined=StrictUndefined
+    )
     return environment.get_template("report.html.j2").render(
         document=document,
         first=first,

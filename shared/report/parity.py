@@ -1,104 +1,110 @@
-"""What ``parity.json`` holds."""
+"""The parity ladder on the terminal and as a Markdown table."""
 
 from __future__ import annotations
 
-from shared import zoo
-from shared.report.document import Document
-from shared.rungs import Rung
+import platform
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from transfer_parity.shared.contract import switches
+from transfer_parity.shared.contract.rungs import RUNGS
+from transfer_parity.shared.core.progress import Progress as Tell
+from transfer_parity.shared.parity.document import PairResult, Parity, RungResult
+from transfer_parity.shared.report import markdown as tables
+from transfer_parity.shared.report.console import WIDTH
+
+__all__ = ["Tell", "list_switches", "markdown", "show", "summarise"]
 
 
-class Divergence(Document):
-    """The first array of a rung, in the order of the computation, that differs by more than rounding.
-
-    Attributes:
-        what: what it is, in words.
-        neutral: neutral name of the layer or parameter; None if it belongs to none.
-        tensorflow: its name in Keras; None if Keras has none.
-        torch: its name in torchvision; None if torchvision has none.
-        max_abs_difference: None if only one wing has the array, or its shapes differ.
-        tolerance: absolute.
-    """
-
-    what: str
-    neutral: str | None
-    tensorflow: str | None
-    torch: str | None
-    max_abs_difference: float | None
-    tolerance: float
-
-
-class RungResult(Document):
-    """One rung.
-
-    Attributes:
-        name: of the rung.
-        arrays: how many were compared.
-        max_abs_difference: of the array that comes nearest to its tolerance or exceeds it most; None if it cannot be
-            compared.
-        tolerance: absolute, of the same array.
-        max_rel_difference: largest over all arrays, each relative to the largest value of its module; None likewise.
-        passed: whether every array is within its tolerance.
-        first_divergence: None if it passed.
-    """
-
-    name: Rung
-    arrays: int
-    max_abs_difference: float | None
-    tolerance: float
-    max_rel_difference: float | None
-    passed: bool
-    first_divergence: Divergence | None = None
+def show(result: PairResult, console: Console) -> None:
+    """One climb: a line if it passed, and what diverged first if it did not."""
+    title = f"{result.backbone:16} {result.semantics:11} seed {result.seed}"
+    title += "".join(f" {escape(each)}" for each in result.switches)
+    if result.passed:
+        layers = result.rung("activations").max_rel_difference
+        losses = _number(result.max_loss_difference)
+        console.print(f"[green]passed[/] {title}, layers {_number(layers)}, losses {losses}", highlight=False)
+        return
+    console.print(f"[bold red]failed[/] {title}", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Rung")
+    for column in ("Arrays", "Largest difference", "Tolerance", ""):
+        table.add_column(column, justify="right")
+    for rung in result.rungs:
+        verdict = "passed" if rung.passed else "[red]FAILED[/]"
+        table.add_row(rung.name, str(rung.arrays), _number(rung.max_abs_difference), _number(rung.tolerance), verdict)
+    console.print(table)
+    failed = result.first_failure
+    assert failed is not None
+    for line in _divergence(failed):
+        console.print(line, highlight=False, markup=False)
+    console.print()
 
 
-class PairResult(Document):
-    """One climb.
-
-    Attributes:
-        backbone: name of the pair.
-        semantics: under which the weights were meant.
-        precision: of the arithmetic.
-        weights: "random", or where the checkpoint came from.
-        switches: what one wing was made to do differently.
-        seed: of everything random.
-        image_size: side of the input in pixels.
-        rungs: from the lowest to the highest.
-        max_loss_difference: largest absolute difference of the losses of the trajectory; None if it was not climbed.
-        passed: whether all rungs passed.
-    """
-
-    backbone: str
-    semantics: zoo.Semantics
-    precision: str
-    weights: str
-    switches: list[str]
-    seed: int
-    image_size: int
-    rungs: list[RungResult]
-    max_loss_difference: float | None
-    passed: bool
-
-    @property
-    def first_failure(self) -> RungResult | None:
-        """The lowest rung that failed."""
-        return next((rung for rung in self.rungs if not rung.passed), None)
-
-    def rung(self, name: Rung) -> RungResult:
-        """The rung of a name."""
-        return next(rung for rung in self.rungs if rung.name == name)
+def _divergence(rung: RungResult) -> list[str]:
+    first = rung.first_divergence
+    assert first is not None
+    lines = [f"First divergence, at rung {rung.name!r}: {first.what}"]
+    if first.neutral:
+        lines.append(f"  in torchvision: {first.torch or 'there is none'}")
+        lines.append(f"  in Keras:       {first.tensorflow or 'there is none'}")
+    if first.max_abs_difference is None:
+        lines.append("  the two cannot be compared: one is missing, not finite, or of another shape")
+    else:
+        lines.append(f"  differs by {first.max_abs_difference:.2e}; rounding explains {first.tolerance:.1e}")
+    return lines
 
 
-class Parity(Document):
-    """The document.
+def summarise(document: Parity, console: Console) -> None:
+    """One last line."""
+    passed = sum(result.passed for result in document.pairs)
+    colour = "green" if document.passed else "red"
+    total = len(document.pairs)
+    console.print(
+        f"[bold {colour}]{passed} of {total} climbs passed all {len(RUNGS)} rungs.[/]"
+        if total
+        else "[yellow]Nothing was climbed.[/]",
+        highlight=False,
+    )
 
-    Attributes:
-        created: date and time of its writing, ISO 8601, UTC.
-        versions: by package.
-        pairs: every climb, in the order in which it was asked for.
-        passed: whether all of them passed.
-    """
 
-    schema_version: int = 1
-    created: str
-    versions: dict[str, str]
-    pairs: list[PairResult]
-    passed: bool
+def markdown(document: Parity) -> str:
+    """The table of all climbs, with the date and the versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(document.versions.items()))
+    head = ["backbone", "semantics", "px", "arrays"]
+    head += ["activations", "loss", "gradients", "trajectory", "losses", "passed"]
+    rows = []
+    for result in document.pairs:
+        cells = [result.backbone, result.semantics, str(result.image_size)]
+        cells.append(str(sum(rung.arrays for rung in result.rungs)))
+        for name in ("activations", "loss", "gradients", "trajectory"):
+            found = [rung for rung in result.rungs if rung.name == name]
+            cells.append(_number(found[0].max_rel_difference) if found else "")
+        cells.append(_number(result.max_loss_difference))
+        cells.append("yes" if result.passed else f"no: {result.first_failure.name if result.first_failure else ''}")
+        rows.append(cells)
+    return f"{document.created[:10]}, {versions}; {platform.machine()}, CPU.\n\n{tables.table(head, rows)}"
+
+
+def list_switches(console: Console) -> None:
+    """All switches, with the rung that catches each."""
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Switch", no_wrap=True)
+    table.add_column("Wings", no_wrap=True)
+    table.add_column("Caught at", no_wrap=True)
+    table.add_column("The wing")
+    for switch in switches.SWITCHES:
+        wings = "both" if len(switch.caught) > 1 else next(iter(switch.caught))
+        rung = next(iter(switch.caught.values())).rung
+        table.add_row(switch.name, wings, rung, switch.summary)
+    console.print(table)
+    console.print("Write tensorflow:NAME or torch:NAME behind --switch.", highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}"

@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from shared.recipe import Shots
-from shared.report.comparison import AGREEING
-from shared.report.curves import Point, StudyDocument
-from shared.report.study import view, where
+from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.evaluation.agreement import AGREEING
+from transfer_parity.shared.experiments.study_document import Point, StudyDocument
+from transfer_parity.shared.report.study import view, where
 
 #: Okabe and Ito (2008), without black and yellow, which one of the two backgrounds would swallow.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")

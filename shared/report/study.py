@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shared.recipe import Framework
-from shared.report.console import TITLES, WIDTH, amount, show_verdict
-from shared.report.curves import Estimate, Point, StudyDocument
-from shared.report.markdown import table
-from shared.ways import Mode
+from transfer_parity.shared.contract.framework_defaults import Mode
+from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.experiments.study_document import Estimate, Point, StudyDocument
+from transfer_parity.shared.report.console import TITLES, WIDTH, amount, show_verdict
+from transfer_parity.shared.report.markdown import table
 
 Shown = Callable[[Point], str]
 

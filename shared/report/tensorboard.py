@@ -5,31 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-from shared.errors import BadInput
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.experiments.trainings import Training
 
 #: What TensorBoard expects at the head of an event file.
 _FORMAT = "brain.Event:2"
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training run.
-
-    Attributes:
-        name: of its folder, and so of the run in TensorBoard.
-        losses: of every step.
-        learning_rates: of every step.
-        accuracy: on the test images when it had ended, 0 to 1.
-    """
-
-    name: str
-    losses: Sequence[float | None]
-    learning_rates: Sequence[float]
-    accuracy: float
 
 
 def check() -> None:

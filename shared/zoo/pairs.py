@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.zoo import mobile_names, names
-from shared.zoo.pair import BatchNorm, Pair
+from transfer_parity.shared.zoo import keras_mobile_names, keras_names
+from transfer_parity.shared.zoo.pair import BatchNorm, Pair
 
 
 def _features(*stages: tuple[int, int]) -> tuple[tuple[str, ...], ...]:
@@ -19,7 +19,7 @@ _RESNET: dict[str, Any] = {
     "channels": 2048,
     "stages": (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)),
     "classifier": ("fc",),
-    "neutral_module": names.resnet,
+    "neutral_module": keras_names.resnet,
     # keras.applications.resnet writes 1.001e-5 into every BatchNormalization.
     "batch_norm": {"torchvision": BatchNorm(1e-5, 0.1), "keras": BatchNorm(1.001e-5, 0.01)},
     "preprocessing": {"torchvision": "imagenet", "keras": "caffe"},
@@ -32,7 +32,7 @@ _MOBILENET_V2: dict[str, Any] = {
     # One stage for each resolution; the last holds the 7x7 blocks and the final 1x1 convolution.
     "stages": _features((0, 1), (2, 3), (4, 6), (7, 13), (14, 18)),
     "classifier": ("classifier",),
-    "neutral_module": mobile_names.mobilenet_v2,
+    "neutral_module": keras_mobile_names.mobilenet_v2,
     "batch_norm": {"torchvision": BatchNorm(1e-5, 0.1), "keras": BatchNorm(1e-3, 0.001)},
     "preprocessing": {"torchvision": "imagenet", "keras": "symmetric"},
 }
@@ -49,7 +49,7 @@ _INCEPTION_V3: dict[str, Any] = {
         ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
     ),
     "classifier": ("fc",),
-    "neutral_module": names.inception_v3,
+    "neutral_module": keras_names.inception_v3,
     "batch_norm": {"torchvision": BatchNorm(1e-3, 0.1), "keras": BatchNorm(1e-3, 0.01)},
     # torchvision's ImageNet weights come with transform_input=True, which turns its mean/std inputs back into [-1, 1]:
     # the same function as "symmetric" without the detour.
@@ -77,7 +77,7 @@ _DENSENET: dict[str, Any] = {
         ("features.denseblock4", "features.norm5"),
     ),
     "classifier": ("classifier",),
-    "neutral_module": names.densenet,
+    "neutral_module": keras_names.densenet,
     # keras.applications.densenet writes 1.001e-5 into every BatchNormalization, as its ResNet does.
     "batch_norm": {"torchvision": BatchNorm(1e-5, 0.1), "keras": BatchNorm(1.001e-5, 0.01)},
     "preprocessing": {"torchvision": "imagenet", "keras": "imagenet"},
@@ -97,7 +97,7 @@ _EFFICIENTNET: dict[str, Any] = {
     "structure": ("same_padding",),
     "stages": _features((0, 1), (2, 2), (3, 3), (4, 5), (6, 8)),
     "classifier": ("classifier",),
-    "neutral_module": mobile_names.efficientnet,
+    "neutral_module": keras_mobile_names.efficientnet,
     # Keras divides by sqrt(0.229) twice, once as "variance" and once by a Rescaling in front of its ImageNet weights.
     "preprocessing": {"torchvision": "imagenet", "keras": "imagenet"},
 }
@@ -121,7 +121,7 @@ _CONVNEXT: dict[str, Any] = {
     # The last LayerNorm stands behind the pooling in torchvision and in Keras's full model, so it belongs to the
     # classifier; Keras without its top puts it on the feature map instead, which is another function.
     "classifier": ("classifier",),
-    "neutral_module": names.convnext,
+    "neutral_module": keras_names.convnext,
     "batch_norm": {},
     "preprocessing": {"torchvision": "imagenet", "keras": "imagenet"},
 }
@@ -134,16 +134,16 @@ PAIRS: tuple[Pair, ...] = (
         "VGG16",
         "vgg16",
         parameters=14_714_688,
-        stages=names.vgg_stages(_VGG16),
-        neutral_module=names.vgg(_VGG16),
+        stages=keras_names.vgg_stages(_VGG16),
+        neutral_module=keras_names.vgg(_VGG16),
         **_VGG,
     ),
     Pair(
         "VGG19",
         "vgg19",
         parameters=20_024_384,
-        stages=names.vgg_stages(_VGG19),
-        neutral_module=names.vgg(_VGG19),
+        stages=keras_names.vgg_stages(_VGG19),
+        neutral_module=keras_names.vgg(_VGG19),
         **_VGG,
     ),
     Pair("ResNet50", "resnet50", parameters=23_561_152, **_RESNET),
@@ -160,7 +160,7 @@ PAIRS: tuple[Pair, ...] = (
         parameters=939_120,
         channels=576,
         stages=_features((0, 0), (1, 1), (2, 3), (4, 8), (9, 12)),
-        neutral_module=mobile_names.mobilenet_v3(11, frozenset({0, 3, 4, 5, 6, 7, 8, 9, 10})),
+        neutral_module=keras_mobile_names.mobilenet_v3(11, frozenset({0, 3, 4, 5, 6, 7, 8, 9, 10})),
         without_shortcut=("features.1",),
         **_MOBILENET_V3,
     ),
@@ -170,7 +170,7 @@ PAIRS: tuple[Pair, ...] = (
         parameters=2_996_352,
         channels=960,
         stages=_features((0, 1), (2, 3), (4, 6), (7, 12), (13, 16)),
-        neutral_module=mobile_names.mobilenet_v3(15, frozenset({3, 4, 5, 10, 11, 12, 13, 14})),
+        neutral_module=keras_mobile_names.mobilenet_v3(15, frozenset({3, 4, 5, 10, 11, 12, 13, 14})),
         **_MOBILENET_V3,
     ),
     *(
@@ -202,7 +202,7 @@ PAIRS: tuple[Pair, ...] = (
         "efficientnet_v2_s",
         parameters=20_331_360,
         stages=_features((0, 1), (2, 2), (3, 3), (4, 5), (6, 7)),
-        neutral_module=mobile_names.efficientnet_v2(6),
+        neutral_module=keras_mobile_names.efficientnet_v2(6),
         preprocessing={"torchvision": "imagenet", "keras": "symmetric_128"},
         image_size=384,
         **_EFFICIENTNET_V2,
@@ -212,7 +212,7 @@ PAIRS: tuple[Pair, ...] = (
         "efficientnet_v2_m",
         parameters=53_150_388,
         stages=_features((0, 1), (2, 2), (3, 3), (4, 5), (6, 8)),
-        neutral_module=mobile_names.efficientnet_v2(7),
+        neutral_module=keras_mobile_names.efficientnet_v2(7),
         preprocessing={"torchvision": "imagenet", "keras": "symmetric_128"},
         image_size=480,
         **_EFFICIENTNET_V2,
@@ -222,7 +222,7 @@ PAIRS: tuple[Pair, ...] = (
         "efficientnet_v2_l",
         parameters=117_746_848,
         stages=_features((0, 1), (2, 2), (3, 3), (4, 5), (6, 8)),
-        neutral_module=mobile_names.efficientnet_v2(7),
+        neutral_module=keras_mobile_names.efficientnet_v2(7),
         # torchvision's L alone was ported from TensorFlow: mean and deviation 0.5, which is [-1, 1].
         preprocessing={"torchvision": "symmetric", "keras": "symmetric_128"},
         image_size=480,

@@ -1,0 +1,158 @@
+"""The neutral checkpoint: a safetensors file in torchvision's names and layout, and the semantics it was trained under.
+
+Reading never executes anything: safetensors and JSON only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.core.errors import BadInput
+
+FORMAT = "transfer-parity checkpoint 1"
+#: Name of the attribute (HDF5, pickle) or file (zip) under which a converted file keeps its Metadata as JSON.
+RECORD = "transfer_parity"
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def save(path: Path, arrays: Arrays, metadata: Metadata) -> None:
+    """Write a neutral checkpoint. The file appears whole or not at all."""
+    header = {"format": FORMAT, "metadata": metadata.model_dump_json()}
+    temporary = path.with_name(path.name + ".part")
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    safetensors.numpy.save_file(contiguous, temporary, metadata=header)
+    temporary.replace(path)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """What a checkpoint says about itself.
+
+    Raises:
+        BadInput: the file is missing, damaged, or not a neutral checkpoint.
+    """
+    if not path.is_file():
+        raise BadInput(
+            f"there is no checkpoint {path}; give torchvision, keras, random or an existing file to --weights."
+        )
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise BadInput(f"{path} is not a neutral checkpoint of this project ({FORMAT}); convert it first.")
+        return Metadata.model_validate_json(header["metadata"])
+    except (safetensors.SafetensorError, OSError, KeyError, ValidationError) as error:
+        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.") from None
+
+
+def load(path: Path) -> tuple[dict[str, NDArray[np.generic]], Metadata]:
+    """All arrays of a checkpoint, by neutral name, and its metadata.
+
+    Raises:
+        BadInput: the file is damaged, or an array holds values that are not finite.
+    """
+    metadata = read_metadata(path)
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.") from None
+    check_finite(arrays, path)
+    return arrays, metadata
+
+
+def check_finite(arrays: Arrays, path: Path) -> None:
+    """Refuse arrays with values that are infinite or not a number.
+
+    Raises:
+        BadInput: naming the first such array.
+    """
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BadInput(f"{path}: {name} holds values that are not finite; use another checkpoint.")
+
+
+def is_neutral(path: Path) -> bool:
+    """Whether a safetensors file is a neutral checkpoint; otherwise it is taken for a torchvision state_dict.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch it again.") from None
+
+
+def kept(description: Mapping[str, str]) -> Metadata | None:
+    """What the description of a model that a comparison kept (``models/``) says about its backbone, if it is one.
+
+    Raises:
+        KeyError, TypeError, ValidationError, JSONDecodeError: it is not what a comparison writes.
+    """
+    if not {"recipe", "classes"} <= set(description):
+        # Somebody else's words for something else.
+        return None
+    if "checkpoint" in description:
+        return Metadata.model_validate_json(description["checkpoint"])
+    # Trained from random weights, for which torchvision's semantics stand.
+    return Metadata(backbone=json.loads(description["recipe"])["backbone"], semantics="torchvision")
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays in a checkpoint, from its header.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    read_metadata(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def account_for(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, what: str) -> None:
+    """Check that arrays and a model's parameters are the same set of names and shapes.
+
+    Raises:
+        BadInput: naming what is missing, left over or of another shape.
+    """
+    missing = sorted(expected.keys() - arrays.keys())
+    left_over = sorted(arrays.keys() - expected.keys())
+    misshapen = [
+        f"{name} {tuple(arrays[name].shape)} instead of {tuple(expected[name])}"
+        for name in sorted(expected.keys() & arrays.keys())
+        if tuple(arrays[name].shape) != tuple(expected[name])
+    ]
+    faults = [
+        f"{label}: {_some(names)}"
+        for label, names in (("missing", missing), ("left over", left_over), ("misshapen", misshapen))
+        if names
+    ]
+    if faults:
+        raise BadInput(f"{what} does not fit the model ({'; '.join(faults)}); use a checkpoint of this architecture.")
+
+
+def digest(arrays: Arrays) -> str:
+    """SHA-256 over names, shapes and float64 values: equal on both sides when both hold the same weights."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        state.update(f"{name}{tuple(arrays[name].shape)}".encode())
+        state.update(np.ascontiguousarray(arrays[name], dtype=np.float64).tobytes())
+    return state.hexdigest()
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

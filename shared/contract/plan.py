@@ -1,0 +1,120 @@
+"""Everything random or time-varying but the weights: subsets, batch order, flips, crops, learning rates.
+
+Drawn once, in NumPy. Every draw has its own stream, keyed by the seed and by what it is for, so that changing one thing
+(more epochs, another head) leaves all others as they were.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.splits import split
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.random import generator
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe and a seed determine.
+
+    Attributes:
+        train: indices of the training images, int64 (n,).
+        test: indices of the test images, int64 (m,).
+        order: for every epoch a permutation of ``range(n)``, int64 (epochs, n).
+        learning_rates: of every step, float64 (steps,).
+        flips: whether the image in this place of ``order`` is mirrored, bool (epochs, n); empty without ``flip``.
+        crops: upper left corner of its crop in pixels, int64 (epochs, n, 2) as (y, x); empty without ``crop``.
+    """
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    order: NDArray[np.int64]
+    learning_rates: NDArray[np.float64]
+    flips: NDArray[np.bool_]
+    crops: NDArray[np.int64]
+
+    def save(self, path: Path) -> None:
+        """Write all arrays into one ``.npz`` file."""
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read what ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def images(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices (train, test) of a plan that ``Plan.save`` wrote, without reading the rest of it."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["train"], arrays["test"]
+
+
+def draw_all(
+    recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str]
+) -> dict[tuple[Shots, int], Plan]:
+    """The plans of all runs, by number of shots and seed. Arguments and errors as in ``draw``."""
+    return {
+        (shots, seed): draw(recipe, labels, is_test, classes, seed, shots)
+        for shots in recipe.shots
+        for seed in recipe.seed_list
+    }
+
+
+def draw(
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
+) -> Plan:
+    """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
+    train, test = split(recipe, labels, is_test, classes, seed, shots)
+    n, epochs = len(train), recipe.epochs
+    if recipe.batch_norm_trains:
+        check_batches(recipe, n)
+    order = np.stack([generator(seed, "order", epoch).permutation(n) for epoch in range(epochs)])
+    flips = np.zeros((0, n), dtype=bool)
+    crops = np.zeros((0, n, 2), dtype=np.int64)
+    if recipe.flip:
+        flips = generator(seed, "flips").random((epochs, n)) < 0.5
+    if recipe.crop:
+        crops = generator(seed, "crops").integers(0, recipe.resize_to - recipe.size + 1, (epochs, n, 2))
+    steps_per_epoch = math.ceil(n / recipe.batch_size)
+    return Plan(train, test, order, schedule(recipe, steps_per_epoch), flips, crops)
+
+
+def check_batches(recipe: Recipe, n: int) -> None:
+    """Make sure that normalisation in training mode gets along with n training images.
+
+    Raises:
+        BadInput: a batch would have one image.
+    """
+    if recipe.pair.batch_norm and (n % recipe.batch_size == 1 or recipe.batch_size == 1):
+        raise BadInput(
+            f"with batch_size {recipe.batch_size} the last of {n} training images would be a batch of its own, and "
+            "normalisation cannot estimate a variance from one; choose another --batch-size."
+        )
+
+
+def schedule(recipe: Recipe, steps_per_epoch: int) -> NDArray[np.float64]:
+    """Learning rate of every step, float64 (epochs * steps_per_epoch,).
+
+    Linear warm-up over ``warmup_epochs``, then constant or half a cosine to zero (Loshchilov and Hutter, SGDR, 2017,
+    equation 5, without restarts).
+    """
+    steps = recipe.epochs * steps_per_epoch
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps)
+    step = np.arange(steps, dtype=np.float64)
+    rates = np.full(steps, recipe.learning_rate)
+    if recipe.schedule == "cosine":
+        rates *= 0.5 * (1 + np.cos(np.pi * np.clip((step - warmup) / max(steps - warmup, 1), 0, 1)))
+    rates[:warmup] = recipe.learning_rate * (step[:warmup] + 1) / max(warmup, 1)
+    return rates

@@ -1,0 +1,225 @@
+"""The recipe: everything a person chooses. Read from TOML, overridden from the command line, frozen afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from transfer_parity.shared.core.errors import did_you_mean
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair
+
+Framework = Literal["tensorflow", "torch"]
+Shots = int | Literal["all"]
+WEIGHT_ORIGINS = ("torchvision", "keras", "random")
+
+
+class Recipe(BaseModel):
+    """One transfer-learning recipe. Every field is a key of the TOML file and an option of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    name: str = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
+
+    # Data
+    data: str = Field(
+        "flowers",
+        min_length=1,
+        description="flowers, cifar10, chest_xrays, solar_cells, torchvision:NAME, keras:NAME, or a folder of images "
+        "(class/image, or train/ and test/)",
+    )
+    shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
+    seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
+    first_seed: int = Field(0, ge=0, lt=2**31, description="the first seed; the others follow it")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="part of each class held out when shots is all and the folder has no test set"
+    )
+    skip_unreadable: bool = Field(False, description="go on without the image files that cannot be read")
+
+    # Model
+    backbone: str = Field("MobileNetV2", description="architecture, in Keras's or torchvision's spelling")
+    weights: str = Field("torchvision", description="torchvision, keras, random, or a checkpoint file")
+    strategy: Literal["linear_probe", "finetune", "scratch"] = Field(
+        "linear_probe", description="train the head only, the last stages too, or everything from random weights"
+    )
+    finetune_stages: int | Literal["all"] = Field(1, description="how many of the last stages finetune trains, or all")
+    freeze_batch_norm: bool = Field(True, description="finetune: keep batch normalisation in inference mode, unchanged")
+    head: Literal["linear", "mlp", "conv"] = Field("linear", description="classifier on top of the backbone")
+    solver: Literal["optimizer", "ridge"] = Field(
+        "optimizer", description="how a linear head on frozen features is fitted: in steps, or in closed form"
+    )
+    ridge_penalty: float = Field(1.0, gt=0, description="weight of the squared norm of the head's weights (ridge)")
+    head_units: int = Field(256, ge=1, description="width of the hidden layer of the mlp and conv heads")
+
+    # Preprocessing and augmentation
+    image_size: int | None = Field(None, ge=32, description="side of the input in pixels (default: the backbone's own)")
+    resize: int | None = Field(
+        None, ge=32, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
+    )
+    preprocessing: Literal["auto", "imagenet", "caffe", "symmetric", "symmetric_128"] = Field(
+        "auto", description="how pixels become inputs (auto: as the checkpoint was trained)"
+    )
+    flip: bool = Field(False, description="augment training images with horizontal flips, drawn in the plan")
+    crop: bool = Field(False, description="augment training images with crops, drawn in the plan")
+
+    # Training
+    loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="training loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over all classes (cross_entropy)")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "adam", description="optimizer, with torch's meaning on both sides"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of adam's first moment")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of adam's second moment")
+    epsilon: float = Field(1e-8, gt=0, description="adam's epsilon, added after bias correction")
+    weight_decay: float = Field(0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate schedule")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up at the beginning")
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="training images a step")
+
+    # Comparison
+    precision: Literal["float32", "float64", "bfloat16"] = Field(
+        "float32",
+        description="floating-point type of the arithmetic; bfloat16: the backbone's, and float32 runs beside it",
+    )
+    frameworks: tuple[Framework, ...] = Field(("tensorflow", "torch"), description="which wings run")
+    control: bool = Field(True, description="also run the recipe on an untrained backbone")
+    runtime: Literal["tuned", "stock", "both"] = Field(
+        "tuned", description="tuned: as fast as each framework can here; stock: as installed; both: side by side"
+    )
+    repeats: int = Field(1, ge=1, description="how often each framework does the work, in turns, to compare speed")
+    engine: Literal["auto", "plain"] = Field(
+        "auto", description="passes over many images as fast as it goes, or plain: reruns on a CPU give the same bits"
+    )
+    cache: bool = Field(True, description="use what frozen layers put out in earlier runs; --no-cache starts cold")
+    margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")
+    inference_batch_size: int = Field(32, ge=1, description="images a batch when nothing trains")
+    device: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where the framework sees one")
+    threads: int | None = Field(None, ge=1, description="threads of each framework (default: the cores it may use)")
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _one_number_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | str) else value
+
+    @field_validator("shots")
+    @classmethod
+    def _shots_are_counts(cls, value: tuple[Shots, ...]) -> tuple[Shots, ...]:
+        if not value:
+            raise ValueError("give at least one number of images a class, or all")
+        if any(isinstance(k, int) and k < 1 for k in value):
+            raise ValueError("a number of images a class is at least 1")
+        return tuple(sorted(set(value), key=lambda k: float("inf") if k == "all" else float(k)))
+
+    @field_validator("frameworks", mode="before")
+    @classmethod
+    def _one_framework_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("frameworks")
+    @classmethod
+    def _each_framework_once(cls, value: tuple[Framework, ...]) -> tuple[Framework, ...]:
+        if not value:
+            raise ValueError("name at least one of tensorflow, torch")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("finetune_stages")
+    @classmethod
+    def _stages_are_counts(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give 1 or more stages, or all")
+        return value
+
+    @field_validator("backbone")
+    @classmethod
+    def _canonical_backbone(cls, value: str) -> str:
+        return find_pair(value).name
+
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, value: str) -> str:
+        if value.lower() in WEIGHT_ORIGINS:
+            return value.lower()
+        if not Path(value).suffix and not Path(value).expanduser().exists():
+            raise ValueError(f"there is no such file; {did_you_mean(value, WEIGHT_ORIGINS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Recipe:
+        if self.strategy == "linear_probe" and (self.flip or self.crop):
+            raise ValueError("flip and crop need images in every step; use strategy finetune or scratch")
+        if self.solver == "ridge" and (self.strategy != "linear_probe" or self.head != "linear"):
+            raise ValueError("solver ridge is for a linear head on frozen features: strategy linear_probe, head linear")
+        if self.loss == "mse" and self.label_smoothing:
+            raise ValueError("label_smoothing belongs to loss cross_entropy; leave it 0 with mse")
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than image_size {self.size}; give at least {self.size}")
+        if self.size < self.pair.smallest_image:
+            raise ValueError(
+                f"image_size {self.size} is too small for {self.backbone}; give {self.pair.smallest_image}"
+            )
+        if self.strategy != "scratch" and self.weights == "random" and self.control:
+            raise ValueError("weights random is the control itself; add --no-control (control = false)")
+        if isinstance(self.finetune_stages, int) and self.finetune_stages > len(self.pair.stages):
+            raise ValueError(
+                f"finetune_stages {self.finetune_stages} is more than the {len(self.pair.stages)} stages of "
+                f"{self.backbone}; give fewer, or all"
+            )
+        return self
+
+    @property
+    def pair(self) -> Pair:
+        """The architecture, as both libraries have it."""
+        return find_pair(self.backbone)
+
+    @property
+    def size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.image_size or self.pair.image_size
+
+    @property
+    def resize_to(self) -> int:
+        """Shorter side in pixels to which an image is resized before it is cropped."""
+        return self.resize or round(self.size * 256 / 224)
+
+    @property
+    def stored_size(self) -> int:
+        """Side in pixels of the images as they are decoded: larger than the input where crops are drawn from them."""
+        return self.resize_to if self.crop else self.size
+
+    @property
+    def frozen_stages(self) -> int:
+        """How many of the first stages put out the same for an image in every step, so that once is enough."""
+        return 0 if self.flip or self.crop else self.first_trained_stage
+
+    @property
+    def first_trained_stage(self) -> int:
+        """Index of the first stage that trains; the number of stages if only the head does."""
+        if self.strategy == "linear_probe":
+            return len(self.pair.stages)
+        if self.strategy == "scratch" or self.finetune_stages == "all":
+            return 0
+        return len(self.pair.stages) - self.finetune_stages
+
+    @property
+    def batch_norm_trains(self) -> bool:
+        """Whether normalisation uses and learns the statistics of the batch. If not, all of it stays as it is."""
+        return self.strategy == "scratch" or (self.strategy == "finetune" and not self.freeze_batch_norm)
+
+    @property
+    def seed_list(self) -> range:
+        """The seeds, in order."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def given(self) -> dict[str, Any]:
+        """Keys and plain values, without those that are None, as TOML can say them."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
+
+    def as_toml(self) -> str:
+        """A file that ``read`` reads again."""
+        return tomli_w.dumps(self.given())

@@ -1,0 +1,124 @@
+"""What a framework's process says about what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from transfer_parity.shared.core.clocks import StepTimes
+
+#: Seconds; what a phase includes is told in docs/comparison.md.
+PHASES = ("start", "build", "weights", "features", "training", "inference")
+
+
+class Imported(BaseModel):
+    """What a worker says about a file that it brought into the neutral format, in ``imported.json``.
+
+    Attributes:
+        left_over: shape of every array that is not part of the architecture, by its name in the file.
+        folded: neutral names of convolution biases that went into running means.
+        classes: of the architecture's own classifier, or None without one.
+        image_size: side in pixels of the images that the model is built for.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    left_over: dict[str, tuple[int, ...]]
+    folded: tuple[str, ...]
+    classes: int | None
+    image_size: int
+
+
+class CellResult(BaseModel):
+    """What a worker says about one finished cell.
+
+    Beside it lie ``logits.npy`` and ``losses.npy``; of a job of kind "features", ``train.npy`` and ``test.npy``.
+
+    If it was asked to explain n images, ``explained.npy`` does, too: maps of their true classes in the order of
+    ``Cell.explain``, float32 (n, h, w), 0 to 1 (see ``shared.explain.class_activation_maps``).
+
+    Attributes:
+        phases: seconds by phase; what several cells share (start, build, weights and features of a frozen backbone) is
+            given in full to each of them.
+        peak_memory_bytes: largest resident memory of the process so far.
+        weights_digest: SHA-256 of all weights before the first training step (of the backbone's, if nothing trains);
+            equal in both wings.
+        model: file of the kept model, relative to the cell's folder.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    phases: dict[str, float]
+    peak_memory_bytes: int
+    weights_digest: str
+    model: str | None = None
+
+
+class WorkerResult(BaseModel):
+    """What a worker says about itself when it is done, in ``result.json``.
+
+    Attributes:
+        versions: of the framework and what belongs to it.
+        device: what the arithmetic ran on.
+        phases: seconds by phase, over all cells, each counted once.
+        steps: by phase, how long its batches took.
+        engine: how the passes over many images ran, and why; None if there was none.
+        engine_reason: why, in a few words.
+        multiply_adds: of the layers that the pass led through, for one image.
+        ceiling: multiply-adds a second of a large matrix product in this framework, the same number of threads and the
+            same floating-point type; None if no pass was made.
+        cpu_seconds: processor time of the process, all threads.
+        wall_seconds: from the process's start to its last result.
+        involuntary_context_switches: how often it lost a core to somebody else.
+        others_share: part of the time of all cores that other processes took meanwhile, 0 to 1; the launcher's to say.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    versions: dict[str, str]
+    device: str
+    phases: dict[str, float]
+    steps: dict[str, StepTimes] = {}
+    engine: str | None = None
+    engine_reason: str | None = None
+    multiply_adds: int | None = None
+    ceiling: float | None = None
+    cpu_seconds: float
+    wall_seconds: float
+    involuntary_context_switches: int
+    others_share: float = 0.0
+    peak_memory_bytes: int
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Through the backbone (or its frozen stages) in inference mode, if many images went through it."""
+        phase = "features" if "features" in self.steps else "inference"
+        return self.steps[phase].images_per_second if self.multiply_adds and phase in self.steps else None
+
+    def efficiency(self, ceiling: float) -> float | None:
+        """Multiply-adds a second against a ceiling, 0 to 1 (fused or Winograd arithmetic may exceed it)."""
+        if not (self.images_per_second and self.multiply_adds and ceiling):
+            return None
+        return self.images_per_second * self.multiply_adds / ceiling
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell that a process has finished: what it says, its test logits (N, classes), and the losses of all steps."""
+
+    said: CellResult
+    logits: NDArray[Any]
+    losses: NDArray[Any]
+
+
+def finished(folder: Path) -> Finished:
+    """Read a finished cell."""
+    said = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
+    logits, losses = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "losses"))
+    return Finished(said, logits, losses)

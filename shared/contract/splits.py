@@ -1,0 +1,68 @@
+"""Which images train and which test."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.random import generator
+
+
+def split(
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    is_test: NDArray[np.bool_] | None,
+    classes: list[str],
+    seed: int,
+    shots: Shots,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images train and which test.
+
+    Each class is shuffled once per seed and the first k images are drawn, so the subsets are nested. The test set is
+    the folder's own; or, with shots "all" among the recipe's, a held-out part of each class; or everything that the
+    recipe's largest number of shots does not draw, so that all numbers of shots are judged on the same images.
+
+    Args:
+        recipe: its shots and test_fraction are used.
+        labels: class index of every image, (N,).
+        is_test: which images the folder itself set apart, (N,), or None.
+        classes: names, for messages.
+        seed: repetition.
+        shots: images a class, or "all".
+
+    Returns:
+        Sorted indices (train, test).
+
+    Raises:
+        BadInput: a class has too few images.
+    """
+    train: list[NDArray[np.int64]] = []
+    test: list[NDArray[np.int64]] = []
+    counts = [k for k in recipe.shots if isinstance(k, int)]
+    for index, name in enumerate(classes):
+        members = np.flatnonzero(labels == index)
+        pool = members if is_test is None else members[~is_test[members]]
+        pool = generator(seed, "subset", index).permutation(pool)
+        available = len(pool)
+        if is_test is not None:
+            held_out = members[is_test[members]]
+        elif "all" in recipe.shots:
+            part = max(1, round(recipe.test_fraction * available))
+            held_out, pool = pool[:part], pool[part:]
+        else:
+            held_out = pool[max(counts) :]
+        needed = max(counts, default=1)
+        if needed > len(pool) or (len(held_out) == 0 and is_test is None):
+            kept = max(len(held_out), 1)
+            purpose = "" if is_test is not None else f", and {kept} more to test on"
+            raise BadInput(
+                f"class {name!r} has {available} images{' for training' if is_test is not None else ''}, but {needed} "
+                f"shots need {needed}{purpose}; lower --shots or add images."
+            )
+        train.append(pool if shots == "all" else pool[:shots])
+        test.append(held_out)
+    if sum(len(part) for part in test) == 0:
+        raise BadInput("the test set is empty; add images to the test folder.")
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))

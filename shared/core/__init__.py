@@ -1,0 +1,1 @@
+"""What everything stands on: errors, cache, machine, clocks, arrays on disk, progress."""

@@ -1,0 +1,1 @@
+"""Images: files, folders, pixels, data sets by name, downloads."""

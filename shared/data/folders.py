@@ -1,0 +1,88 @@
+"""Labelled images: what a folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data import images
+from transfer_parity.shared.data.storage import Files, Pictures
+
+TRAIN = ("train",)
+TEST = ("test", "val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and their labels.
+
+    Attributes:
+        name: built-in name or folder.
+        classes: names in label order (sorted, as ImageFolder and image_dataset_from_directory do).
+        pictures: all N images.
+        labels: class index of every image, int64 (N,).
+        is_test: which images the set itself has apart for testing, bool (N,), or None if it has none.
+        skipped: files left out because they could not be read.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    pictures: Pictures
+    labels: NDArray[np.int64]
+    is_test: NDArray[np.bool_] | None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def only(self, keep: NDArray[np.bool_]) -> Dataset:
+        """The images that a mask (N,) chooses, in the same order."""
+        is_test = None if self.is_test is None else self.is_test[keep]
+        return replace(self, pictures=self.pictures.only(keep), labels=self.labels[keep], is_test=is_test)
+
+
+def from_folder(folder: Path) -> Dataset:
+    """List ``class/image``, or ``train/class/image`` with ``test``, ``val`` or ``valid`` beside it.
+
+    Raises:
+        BadInput: there are fewer than two classes, or the test part has a class that the training part lacks.
+    """
+    parts = {child.name.lower(): child for child in _subfolders(folder)}
+    train = next((parts[name] for name in TRAIN if name in parts and _subfolders(parts[name])), None)
+    test = next((parts[name] for name in TEST if name in parts), None) if train else None
+    root = train or folder
+    classes = tuple(child.name for child in _subfolders(root))
+    if len(classes) < 2:
+        found = f"one class ({classes[0]})" if classes else "no class folders"
+        raise BadInput(f"{root} holds {found}; a recipe needs at least two folders of images, one for each class.")
+    if test is not None:
+        unknown = sorted({child.name for child in _subfolders(test)} - set(classes))
+        if unknown:
+            raise BadInput(f"{test} has the class {unknown[0]!r}, which {root} has not; use the same folders in both.")
+    paths: list[Path] = []
+    labels: list[int] = []
+    is_test: list[bool] = []
+    for part in filter(None, (root, test)):
+        for index, name in enumerate(classes):
+            members = _image_files(part / name)
+            paths += members
+            labels += [index] * len(members)
+            is_test += [part is test] * len(members)
+    own_test = np.array(is_test) if test is not None else None
+    return Dataset(str(folder), classes, Files(folder, tuple(paths)), np.array(labels, dtype=np.int64), own_test)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """All files with an image's suffix, however deep; others (notes, thumbnails' indexes) are not images."""
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))

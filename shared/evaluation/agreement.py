@@ -1,0 +1,171 @@
+"""How far the frameworks agree over paired runs, and the verdict that follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from transfer_parity.shared.contract.jobs import Cell
+from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.contract.results import Finished
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core.arrays import largest_difference
+from transfer_parity.shared.core.document import Document
+from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.evaluation import metrics, significance
+
+Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
+#: Those that say that it makes no difference which framework is used.
+AGREEING: tuple[Verdict, ...] = ("identical", "equivalent")
+
+
+class Agreement(Document):
+    """How far the frameworks agree over the runs that both have done."""
+
+    predictions_compared: int
+    predictions_identical: int
+    max_abs_logit_difference: float | None = Field(description="null if infinite, or nothing was compared")
+    max_abs_loss_difference: float | None
+    initial_weights_identical: bool
+    accuracy_difference: float | None = Field(description="tensorflow minus torch, mean over runs")
+    accuracy_difference_interval: tuple[float, float] | None = Field(description="95 % confidence interval, or null")
+    seeds_to_settle: int | None = Field(
+        description="if inconclusive: about so many seeds would settle it, with a chance of 80 %; or null"
+    )
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one framework made of a run: test logits (N, classes), losses of all steps, digest of the first weights."""
+
+    logits: Array
+    losses: Array
+    weights_digest: str
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One run as both frameworks did it: the same training images, seed and test images (true classes (N,))."""
+
+    seed: int
+    labels: Array
+    tensorflow: Side
+    torch: Side
+
+
+def measured(
+    framework: Framework, strategy: str, cell: Cell, drawn: Plan, labels: Array, found: Finished
+) -> dict[str, Any]:
+    """What a finished cell achieved, as the fields of ``shared.report.comparison.Measured``.
+
+    Args:
+        framework: which did it.
+        strategy: its name.
+        cell: which it is.
+        drawn: its plan.
+        labels: of the plan's test images.
+        found: what the process left.
+    """
+    return {
+        "framework": framework,
+        "strategy": strategy,
+        "shots": cell.shots,
+        "seed": cell.seed,
+        "training_images": len(drawn.train),
+        "test_images": len(drawn.test),
+        "peak_memory_bytes": found.said.peak_memory_bytes,
+        "weights_digest": found.said.weights_digest,
+        **asdict(metrics.evaluate(found.logits, labels)),
+    }
+
+
+def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
+    """How far the frameworks agree, and the paired accuracy differences that the verdict rests on.
+
+    With several seeds a difference is one seed's, averaged over its numbers of shots; with one seed, one image's.
+
+    Args:
+        pairs: taken one by one, since their logits may be large.
+        margin: accuracy difference that counts as equivalent.
+    """
+    compared = identical = 0
+    logit_difference, loss_difference, same_weights = 0.0, 0.0, True
+    by_seed: dict[int, list[float]] = {}
+    by_image: dict[int, list[Array]] = {}
+    for pair in pairs:
+        labels, tensorflow, torch = pair.labels, pair.tensorflow, pair.torch
+        ours, theirs = metrics.predictions(tensorflow.logits), metrics.predictions(torch.logits)
+        compared += len(labels)
+        identical += int(((ours == theirs) & (ours != metrics.NO_PREDICTION)).sum())
+        # Logits that are not finite agree with nothing, not even with each other.
+        finite = np.isfinite(tensorflow.logits).all() and np.isfinite(torch.logits).all()
+        difference = largest_difference(tensorflow.logits, torch.logits) if finite else math.inf
+        logit_difference = max(logit_difference, difference)
+        loss_difference = max(loss_difference, largest_difference(tensorflow.losses, torch.losses))
+        same_weights &= tensorflow.weights_digest == torch.weights_digest
+        advantage = (ours == labels).astype(float) - (theirs == labels)
+        by_image.setdefault(pair.seed, []).append(advantage)
+        by_seed.setdefault(pair.seed, []).append(float(advantage.mean()))
+    differences = of_seeds = np.array([np.mean(values) for values in by_seed.values()])
+    # With one seed, or several that happen to differ alike, seeds say nothing about spread; images do.
+    if len(by_seed) == 1 or (compared and np.ptp(differences) == 0 != differences[0]):
+        differences = np.concatenate([np.mean(values, axis=0) for values in by_image.values()])
+    summary = significance.paired_difference(differences, margin) if compared else None
+    bounded = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
+    agreement = Agreement(
+        predictions_compared=compared,
+        predictions_identical=identical,
+        max_abs_logit_difference=logit_difference if compared and math.isfinite(logit_difference) else None,
+        max_abs_loss_difference=loss_difference if compared and math.isfinite(loss_difference) else None,
+        initial_weights_identical=same_weights and compared > 0,
+        accuracy_difference=summary.mean if summary else None,
+        accuracy_difference_interval=summary.interval if summary and bounded else None,
+        seeds_to_settle=significance.seeds_to_settle(of_seeds, margin)
+        if summary and summary.outcome == "inconclusive"
+        else None,
+    )
+    return agreement, differences
+
+
+def exit_status(verdict: Verdict) -> int:
+    """0 if nothing speaks against agreement, also because nothing was compared; 1 otherwise."""
+    good = verdict in AGREEING or verdict == "not compared"
+    return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+
+
+def judge(agreement: Agreement, differences: Array, margin: float) -> tuple[Verdict, str]:
+    """The verdict and its sentence.
+
+    Args:
+        agreement: over the recipe's own runs, not its control's.
+        differences: paired accuracy differences, tensorflow minus torch.
+        margin: accuracy difference that counts as equivalent.
+    """
+    compared, identical = agreement.predictions_compared, agreement.predictions_identical
+    if not compared:
+        return "not compared", "Not compared: there are no runs that both frameworks have finished."
+    logits = agreement.max_abs_logit_difference
+    if logits is None:
+        return "inconclusive", (
+            f"Inconclusive: logits are not all finite, so training diverged; {identical} of {compared} predictions are "
+            "the same. Lower the learning rate."
+        )
+    how_close = f"largest logit difference {logits:.1e}"
+    if identical == compared:
+        return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
+    found = significance.paired_difference(differences, margin)
+    low, high = (100 * bound for bound in found.equivalence_interval)
+    numbers = (
+        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch "
+        f"(90% interval {low:+.2f} to {high:+.2f}, margin {100 * margin:g}), "
+        f"and {identical} of {compared} test predictions are the same ({how_close})."
+    )
+    if found.outcome == "inconclusive" and agreement.seeds_to_settle is not None:
+        numbers += f" About {agreement.seeds_to_settle} seeds would settle it."
+    return found.outcome, f"{found.outcome.capitalize()}: {numbers}"

@@ -1,0 +1,1 @@
+"""Comparisons, sweeps, attribution, ranking and conversion, and the documents that they write."""

@@ -1,0 +1,148 @@
+"""The result of a comparison as a documented, versioned document: ``comparison.json``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
+from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.document import Document
+from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
+from transfer_parity.shared.evaluation.speed import Ratio, Repeat, Speed
+from transfer_parity.shared.runtime import launch
+
+SCHEMA_VERSION = 3
+
+
+class Measured(Document):
+    """One framework, one seed, one number of shots: how well it recognises its test images (``shared.evaluation``)."""
+
+    framework: Framework
+    strategy: str
+    shots: Shots = Field(description="training images a class, or all")
+    seed: int
+    training_images: int
+    test_images: int
+    peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
+    weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
+    accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    recalls: list[float | None] = Field(description="by class; null for one without a test image")
+    log_loss: float | None = Field(description="nats; null if logits are not finite")
+    calibration_error: float | None = Field(
+        description="expected calibration error over 15 bins of confidence, 0 to 1; null if logits are not finite"
+    )
+    confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
+
+
+class Run(Measured):
+    """One run of a comparison, with or without pretrained weights."""
+
+    pretrained: bool = Field(description="false: the control on an untrained backbone, or strategy scratch")
+    phases: dict[str, float] = Field(
+        description="seconds; what runs share (start, build, weights, features) is given in full to each of them"
+    )
+    losses: list[float | None] = Field(description="training loss of every step; null if not finite")
+    logits: str = Field(description="file of the test logits, relative to this document")
+
+
+class Alternative(Document):
+    """The same recipe executed in another way: as installed, or in float32 beside bfloat16."""
+
+    runtime: str
+    precision: str
+    workers: dict[Framework, WorkerResult]
+    speed: Speed
+    predictions_compared: int = Field(description="with the recipe's own way, framework by framework")
+    predictions_identical: int
+    against: dict[Framework, Ratio] = Field(
+        {}, description="seconds of this way by those of the recipe's own, by framework, where there are repeats"
+    )
+    accuracy_change: dict[Framework, float] = Field(
+        description="mean accuracy of the recipe's own way minus that of this one, by framework"
+    )
+
+
+class Environment(Document):
+    """What the comparison ran on."""
+
+    versions: dict[str, str]
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    threads: int
+    allocator: dict[str, str] = Field(
+        description="environment variables of the C library's allocator, set for all workers"
+    )
+    devices: dict[Framework, str]
+    load_average_before: float | None = Field(description="over the last minute, before the workers started")
+
+    @classmethod
+    def here(
+        cls,
+        versions: Mapping[str, str],
+        threads: int,
+        devices: Mapping[Framework, str],
+        load: float | None,
+        tuned: bool = True,
+    ) -> Environment:
+        """This machine.
+
+        Args:
+            versions: by package.
+            threads: of each framework.
+            devices: what the arithmetic ran on, where that is known.
+            load: over the last minute, before the workers started.
+            tuned: whether the workers' allocator was set.
+        """
+        return cls(
+            versions=dict(versions),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cpu=machine.cpu_name(),
+            cores=machine.available_cores(),
+            threads=threads,
+            allocator=launch.allocator() if tuned else {},
+            devices=dict(devices),
+            load_average_before=load,
+        )
+
+
+class Comparison(Document):
+    """All of ``comparison.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    created: str = Field(description="ISO 8601, UTC")
+    recipe: Recipe
+    environment: Environment
+    classes: list[str]
+    images: int
+    skipped_files: list[str]
+    checkpoint: dict[str, str | float | None] | None = Field(
+        description="what the pretrained weights say about themselves"
+    )
+    workers: dict[Framework, WorkerResult] = Field(description="each process as a whole, every phase counted once")
+    runs: list[Run]
+    repeats: list[Repeat] = Field(description="every process that ran, in order; the first repeat gave the results")
+    speed: Speed = Field(description="over all undisturbed repeats of the recipe's own way")
+    alternatives: list[Alternative] = Field(description="with runtime both, or precision bfloat16")
+    agreement: Agreement
+    control_agreement: Agreement | None
+    transfer_gain: dict[Framework, dict[str, float]] = Field(
+        description="mean accuracy minus the control's, by framework and number of shots"
+    )
+    verdict: Verdict
+    verdict_sentence: str
+
+
+def schema() -> str:
+    """The JSON schema of the document, as kept in ``docs/comparison.schema.json``."""
+    return json.dumps(Comparison.model_json_schema(mode="serialization"), indent=1, ensure_ascii=False) + "\n"

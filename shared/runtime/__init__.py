@@ -1,0 +1,1 @@
+"""Processes: starting a wing's worker, following it, and what runs inside it."""

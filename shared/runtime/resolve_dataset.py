@@ -1,0 +1,63 @@
+"""Data sets by name: those in package registries, those of the frameworks, and folders."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.core import machine
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
+from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.data.folders import Dataset, from_folder
+from transfer_parity.shared.data.registry_datasets import BUILT_IN
+from transfer_parity.shared.runtime import launch
+
+#: Whose process downloads the data sets that a library offers itself, as ``library:name``.
+LIBRARIES: dict[str, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
+
+
+def load(name: str, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:
+    """A built-in data set, one of a framework's own as ``torchvision:NAME`` or ``keras:NAME``, or a folder of images.
+
+    Raises:
+        BadInput: there is no such set or folder, it cannot be fetched, or it holds fewer than two classes of images.
+        WorkerFailed: a framework's process failed while it brought its data set.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name](cache, progress)
+    library, separator, rest = name.partition(":")
+    if separator and library in LIBRARIES:
+        return _framework_set(library, rest, cache, progress)
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        known = [*BUILT_IN, *(f"{each}:{rest or 'NAME'}" for each in LIBRARIES)]
+        raise BadInput(f"--data {name}: there is no such folder or built-in data set; {did_you_mean(name, known)}")
+    if not folder.is_dir():
+        raise BadInput(f"--data {name} is a file; give the folder that holds the classes.")
+    return from_folder(folder)
+
+
+def _framework_set(library: str, name: str, cache: Cache, progress: Progress) -> Dataset:
+    """A data set that a framework downloads, kept as a folder of image files; classes in the order of their names."""
+    if not normalised(name):
+        raise BadInput(f"--data {library}: says no name; give one as in {library}:CIFAR10.")
+    known_as = f"{library}-{normalised(name)}"
+    target = cache.folder("data") / known_as
+    with cache.lock(f"data-{known_as}"):
+        if not target.is_dir():
+            progress(f"looking for {name} of {library}", 0, 0)
+
+            def listen(event: str, details: dict[str, Any]) -> None:
+                if event == "progress":
+                    progress(details["phase"], details["done"], details["total"])
+
+            with tempfile.TemporaryDirectory(dir=cache.folder("data"), prefix=".fetching-") as work:
+                job = Job(kind="data_set", recipe=Recipe(), threads=machine.available_cores(), data_set=name)
+                launch.run(LIBRARIES[library], job, Path(work), listen)
+                (Path(work) / "images").replace(target)
+    return replace(from_folder(target), name=f"{library}:{name}")

