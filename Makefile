@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: compare test test-slow study parity benchmark check format clean
+.PHONY: compare test test-slow wheel study parity benchmark check format schema clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -15,6 +15,12 @@ test: check
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or network"
+
+# What gets installed: builds the wheel, then tries it in fresh environments, with both frameworks and with each alone.
+wheel: $(INSTALLED)
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation
+	WHEEL="$$(ls dist/*.whl)" $(BIN)/python -m pytest -m slow tests/test_package.py
 
 # What transfer buys with few labels, and whether it depends on the framework (half an hour on two cores). Goes on where it
 # was interrupted.
@@ -34,20 +40,22 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The link shows the checkout to the type checker under the package's own name.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	ln -sfn "$(CURDIR)" .venv/transfer_parity
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # The documented form of comparison.json, from its model.
-.PHONY: schema
 schema: $(INSTALLED)
-	$(BIN)/python -c "from shared.report.comparison import schema; print(schema(), end='')" > docs/comparison.schema.json
+	$(BIN)/python -c "from transfer_parity.shared.experiments.comparison_document import schema; print(schema(), end='')" > docs/comparison.schema.json

@@ -1,7 +1,7 @@
 """A wing of this project in a plain loop: its own network and its own ``inference.infer``, and nothing around them.
 
 No worker, no events, no memory map, no store of features. What the worker takes longer for the same images is what the
-harness costs. Start it with the worker's environment (``shared.launch.environment``).
+harness costs. Start it with the worker's environment (``transfer_parity.shared.runtime.launch.environment``).
 
 The last line of its output is JSON: ``seconds`` of the loop, of its ``first`` batch, and of the ``median`` one of the
 others.
@@ -23,6 +23,7 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.spec import model_spec
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.zoo.pair import HEAD
 
@@ -31,7 +32,7 @@ def build(wing: str, backbone: str, size: int, weights: Path | None, threads: in
     """The wing's network as its worker builds it.
 
     Args:
-        wing: "torch_impl" or "tf_impl".
+        wing: its package.
         backbone: name of the pair.
         size: of the images.
         weights: neutral checkpoint; None draws weights that look trained.
@@ -40,23 +41,25 @@ def build(wing: str, backbone: str, size: int, weights: Path | None, threads: in
     Returns:
         The network, and the arrays of its backbone by neutral name.
     """
-    implementation = importlib.import_module(wing).Implementation()
+    implementation = importlib.import_module(f"{wing}.wing").WING
     recipe = Recipe(backbone=backbone, weights="random", control=False, image_size=size)
-    implementation.configure(threads, recipe.precision, recipe.device)
+    implementation.device.configure(threads, recipe.precision, recipe.device)
     arrays, metadata = neutral.load(weights) if weights else ({}, None)
-    network = implementation.build(model_spec(recipe, metadata, classes=2))
-    shapes = {name: shape for name, shape in implementation.shapes(network).items() if not name.startswith(HEAD)}
+    network = implementation.network.build(model_spec(recipe, metadata, classes=2))
+    shapes = {
+        name: shape for name, shape in implementation.weights.shapes(network).items() if not name.startswith(HEAD)
+    }
     if weights is None:
         drawn = initialisation.draw_trained_looking_weights(shapes, seed=0)
         arrays = {name: array.astype(np.float32) for name, array in drawn.items()}
-    implementation.load(network, arrays)
+    implementation.weights.load(network, arrays)
     return network, arrays
 
 
 def main() -> None:
     """One timed pass over the images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wing", choices=("torch_impl", "tf_impl"))
+    parser.add_argument("wing", choices=[wing.package for wing in WINGS])
     parser.add_argument("images", type=Path, help="uint8 array (N, S, S, 3), .npy")
     parser.add_argument("backbone")
     parser.add_argument("batch_size", type=int)

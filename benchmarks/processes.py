@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfer_parity.shared.contract import wings
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, WorkerFailed
 from transfer_parity.shared.runtime import launch
 
 HERE = Path(__file__).resolve().parent
-#: Folder of each framework's wing.
-WINGS: dict[str, str] = {str(framework): folder for framework, folder in launch.WINGS.items()}
+#: Package of each framework's wing.
+WINGS: dict[str, str] = {wing.identifier: wing.package for wing in wings.WINGS}
 
 
 def timed(

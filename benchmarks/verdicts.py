@@ -8,30 +8,32 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import pictures
 from benchmarks.records import TRIALS, Row
 from benchmarks.turns import Setting
-from transfer_parity.shared.contract import plan
-from transfer_parity.shared.contract.jobs import Cell
+from transfer_parity.shared.contract import artifacts, wings
+from transfer_parity.shared.contract.jobs import Execution, RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.evaluation import speed
 from transfer_parity.shared.evaluation.speed import Repeat
 from transfer_parity.shared.runtime import launch, prepare, resolve_dataset
+from transfer_parity.shared.runtime.prepare import RunInputs
 
 #: Trials of a slowed worker, of two equal ones, and of a busy neighbour.
 SLOWED_TRIALS, EQUAL_TRIALS, NEIGHBOURS = 10, 20, 5
 #: Pairs in a trial. A false alarm must be rare with the fewest pairs that give a verdict at all. To find a difference
 #: of a tenth takes more of them on a machine that others use, too: 11 where pairs scatter by 9 %
-#: (``statistics.repeats_to_find``), and some more for nine trials of ten to come out right almost surely.
+#: (``significance.repeats_to_find``), and some more for nine trials of ten to come out right almost surely.
 FEW, ENOUGH = speed.FEWEST, 15
 #: Modules that stand for the two wings: torch's own, and the same a tenth slower.
-ALIKE, SLOWED = "torch_impl", "benchmarks.slowed"
+ALIKE, SLOWED = TORCHVISION.package, "benchmarks.slowed"
 
 
 def verdicts(setting: Setting) -> list[Row]:
@@ -102,26 +104,26 @@ def _worker(setting: Setting, module: str) -> WorkerResult:
     """One process: features of a few images, and a head."""
     recipe = Recipe(shots=(5,), seeds=1, epochs=20, weights="random", control=False, image_size=128)
     cache = Cache(setting.cache)
-    data = resolve_dataset.load(str(pictures.sample(setting.data, setting.folder)), cache)
-    data, pixels = pixel_cache.pixels(data, recipe.resize_to, recipe.size, cache)
-    plans = plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
-    shots, seed = next(iter(plans))
-    name = prepare.cell_id(False, shots, seed)
-    cell = Cell(id=name, pretrained=False, shots=shots, seed=seed, plan=prepare.plan_file(shots, seed))
+    loaded = resolve_dataset.load(str(pictures.sample(setting.data, setting.folder)), cache)
+    data, pixels = prepare.decoded(recipe, loaded, cache, lambda what, done, total: None)
+    inputs = RunInputs(recipe, data, pixels, None, prepare.drawn(recipe, data))
+    shots, seed = next(iter(inputs.plans))
+    name, file = artifacts.run_id(False, shots, seed), artifacts.plan_file(shots, seed)
+    run = RunSpec(id=name, pretrained=False, shots=shots, seed=seed, plan=file)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, _standing_for_torch(module):
-        threads = machine.available_cores()
-        job = prepare.prepare(Path(folder), recipe, threads, data, pixels, None, [cell], plans, None)
+        execution = Execution.of(recipe, machine.available_cores())
+        job = prepare.train_job(Path(folder), inputs, [run], execution, None)
         return launch.run("torch", job, Path(folder))
 
 
 @contextlib.contextmanager
 def _standing_for_torch(module: str) -> Iterator[None]:
-    before = launch.WINGS["torch"]
-    launch.WINGS["torch"] = module
+    before = wings.WINGS
+    wings.WINGS = tuple(replace(wing, package=module) if wing.identifier == "torch" else wing for wing in before)
     try:
         yield
     finally:
-        launch.WINGS["torch"] = before
+        wings.WINGS = before
 
 
 def _beside_a_neighbour(setting: Setting) -> bool:

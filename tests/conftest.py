@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.fakes import FakeWorkers
 from transfer_parity import compare
+from transfer_parity.shared.contract import artifacts, wings
 from transfer_parity.shared.runtime import launch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +59,7 @@ class Outcome:
 
     @property
     def document(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "comparison.json").read_text(encoding="utf-8")))
+        return dict(json.loads((self.folder / artifacts.COMPARISON).read_text(encoding="utf-8")))
 
 
 Command = Callable[..., Outcome]
@@ -113,6 +114,17 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     fake = FakeWorkers()
     monkeypatch.setattr(launch, "run", fake.run)
     return fake
+
+
+@pytest.fixture
+def package_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """``package_of("torch", "another")`` makes another package the wing of a framework."""
+
+    def put(framework: str, package: str) -> None:
+        changed = [replace(each, package=package) if each.identifier == framework else each for each in wings.WINGS]
+        monkeypatch.setattr(wings, "WINGS", tuple(changed))
+
+    return put
 
 
 #: Options of a run that needs no network and little time.

@@ -11,7 +11,7 @@ from tests.conftest import Command
 from tests.fakes import FakeWorkers
 from transfer_parity import compare
 from transfer_parity.shared.contract import study_recipe
-from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.jobs import TrainJob
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.core.errors import BadInput
@@ -26,13 +26,13 @@ def read(folder: Path) -> AttributionDocument:
     return AttributionDocument.model_validate_json((folder / "attribution.json").read_text(encoding="utf-8"))
 
 
-def planted(job: Job, framework: str, cell: str, labels: Array) -> Array:
+def planted(job: TrainJob, framework: str, run: str, labels: Array) -> Array:
     """Perfect but for the first images: so many are lost to each switch, and two to two switches together."""
     lost = {"initialisation": 1, "data_order": 2, "resizing": 3, "frozen_batch_norm": 4}
     wrong = sum(lost.get(switch, 0) for switch in job.switches)
     if {"initialisation", "data_order"} <= set(job.switches):
         wrong += 2 if framework == "torch" else 0
-    logits = 5.0 * np.eye(len(job.classes))[labels]
+    logits = 5.0 * np.eye(len(job.data.classes))[labels]
     logits[:wrong] = np.roll(logits[:wrong], 1, axis=1)
     return logits
 
@@ -79,9 +79,9 @@ def test_planted_effects_are_found(
     for name in ("attribution.md", "attribution.png", "attribution.svg", "recipe.toml"):
         assert (tmp_path / "out" / name).stat().st_size > 300
     # Nothing is done twice.
-    before = len(workers.cells)
+    before = len(workers.runs)
     assert compare.main(arguments) == 0
-    assert len(workers.cells) == before
+    assert len(workers.runs) == before
 
 
 def test_chosen_switches(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
@@ -130,9 +130,9 @@ def test_a_study_may_go_on_in_the_same_folder(arguments: list[str], tmp_path: Pa
     """A study also wants class-activation maps, which the cells of an attribution lack."""
     workers.logits = planted
     assert compare.main([*arguments, "--switches", "torch:data_order"]) == 0
-    before = len(workers.cells)
+    before = len(workers.runs)
     assert compare.main(["study", "attribute", *arguments[1:]]) == 0
-    assert len(workers.cells) == before + 2
+    assert len(workers.runs) == before + 2
     assert (tmp_path / "out" / "report.html").is_file()
     assert len(list((tmp_path / "out" / "cells").glob("*/explained.npy"))) == 2
 

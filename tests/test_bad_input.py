@@ -151,8 +151,8 @@ def test_checksum_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "fetch it again" in errors
 
 
-def killing_after(cells: int) -> Callable[..., Any]:
-    """``launch.run`` with a listener that kills the worker once so many cells are done."""
+def killing_after(runs: int) -> Callable[..., Any]:
+    """``launch.run`` with a listener that kills the worker once so many runs are done."""
     original = launch.run
 
     def run(framework: Any, job: Any, folder: Path, listen: launch.Listener) -> Any:
@@ -162,8 +162,8 @@ def killing_after(cells: int) -> Callable[..., Any]:
             nonlocal process, done
             listen(event, details)
             process = details.get("pid", process)
-            done += event == "cell"
-            if done == cells:
+            done += event == "run"
+            if done == runs:
                 os.kill(process, signal.SIGKILL)
 
         return original(framework, job, folder, listening)
@@ -183,9 +183,9 @@ def test_a_worker_killed_half_way(inside: Command, photos: Path, monkeypatch: py
 
 
 def test_a_worker_that_fails_shows_its_last_words(
-    inside: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Command, photos: Path, package_of: Callable[[str, str], None]
 ) -> None:
-    monkeypatch.setitem(launch.WINGS, "torch", "no_such_wing")
+    package_of("torch", "no_such_wing")
     outcome = inside("--data", photos, *SMALL, "--frameworks", "torch")
     assert outcome.status == 3
     assert "No module named no_such_wing" in outcome.errors
@@ -193,26 +193,31 @@ def test_a_worker_that_fails_shows_its_last_words(
 
 
 HUNGRY = """
+from types import SimpleNamespace
+from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.shared.runtime.worker import main
 
 class OutOfMemoryError(RuntimeError):
     pass
 
-class Hungry:
-    def configure(self, *arguments):
-        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\\nAnd so on.")
+def configure(*arguments):
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\\nAnd so on.")
 
-main(Hungry())
+main(SimpleNamespace(info=TORCHVISION, device=SimpleNamespace(configure=configure)))
 """
 
 
 def test_a_worker_without_memory_says_what_to_lower(
-    inside: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Command,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package_of: Callable[[str, str], None],
 ) -> None:
     (tmp_path / "hungry_wing").mkdir()
     (tmp_path / "hungry_wing" / "__main__.py").write_text(HUNGRY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(launch.WINGS, "torch", "hungry_wing")
+    package_of("torch", "hungry_wing")
     outcome = inside("--data", photos, *SMALL, "--frameworks", "torch")
     errors = " ".join(outcome.errors.split())
     assert outcome.status == 3
@@ -262,7 +267,7 @@ import sys, torch
 from safetensors.torch import save_file
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.torch_impl import backbone
-state = backbone.stock(find_pair("MobileNetV2"), classifier=True).state_dict()
+state = backbone.stock(find_pair("MobileNetV2"), 224, classifier=True).state_dict()
 state = {name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}
 folder = sys.argv[1]
 parallel = {"module." + name: tensor for name, tensor in state.items()}

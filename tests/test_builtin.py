@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.test_fetch import tarred, zipped
+from transfer_parity.shared.contract import wings
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
@@ -159,12 +160,10 @@ def test_a_damaged_archive(name: str, damage: str, sending: Sending, tmp_path: P
     assert not list((tmp_path / "cache" / "assets").glob("*"))
 
 
-@pytest.mark.parametrize(
-    "name", [*registry_datasets.BUILT_IN, *(f"{library}:NAME" for library in resolve_dataset.LIBRARIES)]
-)
+@pytest.mark.parametrize("name", [*registry_datasets.BUILT_IN, *(f"{library}:NAME" for library in wings.libraries())])
 def test_the_help_and_the_readme_name_them_all(name: str) -> None:
     assert name in str(Recipe.model_fields["data"].description)
-    assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
 
 
 #: Classes, images of each class, and how many of all images are test images.

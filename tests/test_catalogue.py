@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from transfer_parity.shared.runtime import launch, resolve_dataset
 #: torch's wing with more data sets in torchvision: files in splits, as Flowers102 and DTD have them; arrays with a
 #: switch for training, as CIFAR10 has them; and some that are not for classification.
 MORE_SETS = """
+from collections.abc import Callable
 from pathlib import Path
 
 import torchvision
@@ -74,17 +76,17 @@ torchvision.datasets.__all__ += ("Meadow", "Noise", "Boxes", "Halves")
 
 
 @pytest.fixture
-def more_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def more_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package_of: Callable[[str, str], None]) -> None:
     """torchvision has more data sets, in the worker's process only."""
     (tmp_path / "more_sets.py").write_text(
         f"{MORE_SETS}\n"
         "if __name__ == '__main__':\n"
         "    from transfer_parity.shared.runtime import worker\n"
-        "    from transfer_parity.torch_impl import Implementation\n"
-        "    worker.main(Implementation())\n"
+        "    from transfer_parity.torch_impl.wing import WING\n"
+        "    worker.main(WING)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(launch.WINGS, "torch", "more_sets")
+    package_of("torch", "more_sets")
 
 
 def test_a_set_of_torchvision(more_sets: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,18 +125,18 @@ from pathlib import Path
 from transfer_parity.shared.runtime import export_dataset
 from transfer_parity.shared.core.errors import BadInput
 
-def answers(implementation, names):
+def answers(wing, names):
     for name in names:
         folder = Path(sys.argv[1]) / name
         folder.mkdir()
         try:
-            export_dataset.gather(implementation, name, folder, lambda phase, total: lambda steps: None)
+            export_dataset.export(wing, name, folder, lambda phase, total: lambda steps: None)
         except BadInput as error:
             yield str(error)
         else:
             yield ""
 
-print(json.dumps(list(answers(Implementation(), sys.argv[2:]))))
+print(json.dumps(list(answers(WING, sys.argv[2:]))))
 """
 
 
@@ -156,7 +158,7 @@ def ask(program: str, folder: Path, *names: str) -> list[str]:
 @pytest.mark.slow
 def test_what_torchvision_offers(tmp_path: Path) -> None:
     asked = ("Noise", "Boxes", "Halves", "Flower102", "Cityscapes", "Kinetics", "CIFAR10", "MNIST")
-    program = f"{MORE_SETS}\nfrom torch_impl import Implementation"
+    program = f"{MORE_SETS}\nfrom transfer_parity.torch_impl.wing import WING"
     noise, boxes, halves, flower, cityscapes, kinetics, cifar, mnist = ask(program, tmp_path, *asked)
     assert noise == ""
     assert "Boxes does not have one class for each image" in boxes
@@ -177,7 +179,7 @@ def test_what_torchvision_offers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_keras_offers(tmp_path: Path) -> None:
     program = """
-from transfer_parity.tf_impl import Implementation
+from transfer_parity.tf_impl.wing import WING
 import keras, numpy
 labels = numpy.array([[7], [3], [7]], dtype="uint8")
 pixels = numpy.arange(3 * 32 * 32 * 3, dtype="uint32").reshape(3, 32, 32, 3).astype("uint8")

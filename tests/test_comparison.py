@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome, run_compare
 from transfer_parity.shared.contract import splits
 from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.wings import KERAS, TORCHVISION
 from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.evaluation.agreement import Agreement, judge
 from transfer_parity.shared.experiments.comparison_document import Comparison, schema
@@ -88,11 +89,11 @@ def test_the_recipe_as_run_can_be_run_again(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(("wing", "model"), [("tf_impl", "tensorflow.keras"), ("torch_impl", "torch.safetensors")])
 def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: Path, wing: str, model: str) -> None:
-    # As in the README: build the model again, read one picture, print the name of the largest logit and all logits.
+    # As in docs/comparison.md: build the model again, read one picture, print the name and all logits.
     program = (
         "import json, pathlib\n"
         "from transfer_parity.shared.data import images\n"
-        f"from {wing} import inference, weights\n"
+        f"from transfer_parity.{wing} import inference, weights\n"
         f"network, classes = weights.restore(pathlib.Path({str(outcome.folder / 'models' / model)!r}))\n"
         "resize, size = network.spec.resize, network.spec.image_size\n"
         f"paths = sorted(pathlib.Path({str(photos)!r}).rglob('*.png'))\n"
@@ -147,7 +148,7 @@ def agreeing(compared: int, identical: int) -> Agreement:
 )
 def test_verdicts(identical: int, differences: list[float], verdict: str) -> None:
     compared = 100 if differences else 0
-    found, sentence = judge(agreeing(compared, identical), np.array(differences), 0.01)
+    found, sentence = judge(agreeing(compared, identical), np.array(differences), 0.01, (KERAS, TORCHVISION))
     assert found == verdict
     assert sentence.lower().startswith(verdict)
     assert ("About 12 seeds would settle it" in sentence) == (verdict == "inconclusive")

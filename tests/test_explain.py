@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_parts import FAMILIES, python
 from transfer_parity.shared.contract import plan
-from transfer_parity.shared.contract.jobs import Cell, Job
+from transfer_parity.shared.contract.jobs import DataFiles, Execution, RunSpec, TrainJob
 from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.recipe_files import validated
 from transfer_parity.shared.evaluation import gradcam
@@ -117,32 +117,33 @@ def test_overlay() -> None:
 #: is checked against the parts of the same network: the feature map against the head's input, the gradient against a
 #: difference quotient of the head.
 PROGRAM = """
-import json, sys, numpy as np
-from {wing} import Implementation
-from transfer_parity.shared.contract.metadata import Metadata
-from transfer_parity.shared.evaluation import gradcam
+import json, sys
+import numpy as np
 from transfer_parity.shared.checkpoints import initialisation
 from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.spec import model_spec
-wing = Implementation()
-wing.configure(1, "float32", "cpu")
+from transfer_parity.shared.evaluation import gradcam
+from transfer_parity.{wing}.wing import WING as wing
+wing.device.configure(1, "float32", "cpu")
 images = np.load(sys.argv[1])
 random = np.random.default_rng(1)
 def infer(network, part, inputs):
-    return np.concatenate(list(wing.infer(network, part, [inputs])))
+    return np.concatenate(list(wing.inference.infer(network, part, [inputs])))
 found = []
 for name, semantics, head in {cases!r}:
     values = dict(backbone=name, head=head, head_units=32, image_size=images.shape[1], weights="random", control=False)
     metadata = Metadata(backbone=name, semantics=semantics)
-    network = wing.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
-    wing.load(network, initialisation.draw_trained_looking_weights(wing.shapes(network), 0))
+    network = wing.network.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
+    wing.weights.load(network, initialisation.draw_trained_looking_weights(wing.weights.shapes(network), 0))
     features = infer(network, "features", images)
     def logit(features):
         return infer(network, "head", features)[np.arange(len(classes)), classes].astype(np.float64)
     classes = infer(network, "head", features).argmax(axis=1)
     # In batches of different sizes, as most data sets have.
-    halves = [wing.class_gradients(network, images[part], classes[part]) for part in (slice(0, 16), slice(16, None))]
-    activations, gradients = (np.concatenate(each) for each in zip(*halves))
+    parts = (slice(0, 16), slice(16, None))
+    found_in_parts = [wing.explain.class_gradients(network, images[part], classes[part]) for part in parts]
+    activations, gradients = (np.concatenate(each) for each in zip(*found_in_parts))
     assert activations.dtype == gradients.dtype == np.float32
     assert activations.shape == gradients.shape
     pool = (lambda a: a) if head == "conv" else (lambda a: a.mean(axis=(1, 2)))
@@ -156,7 +157,7 @@ for name, semantics, head in {cases!r}:
     found.append(dict(case=[name, semantics, head], classes=classes.tolist(), maps=maps.tolist(), away=away))
 try:
     spec = model_spec(recipe_files.validated(dict(image_size=32), ""), None, 5, head="imagenet")
-    wing.class_gradients(wing.build(spec), images[:1, :32, :32], classes[:1])
+    wing.explain.class_gradients(wing.network.build(spec), images[:1, :32, :32], classes[:1])
 except ValueError as error:
     assert "own classifier" in str(error), error
 else:
@@ -211,12 +212,14 @@ def test_wings_explain_alike_in_all_families(tmp_path: Path) -> None:
 
 #: Explains images with the model that a worker kept.
 RESTORED = """
-import json, sys, numpy as np
+import json, sys
 from pathlib import Path
+import numpy as np
 from transfer_parity.shared.evaluation import gradcam
-from transfer_parity.torch_impl import explain as wing, weights
-network, classes = weights.restore(Path(sys.argv[1]))
-maps = gradcam.class_activation_maps(*wing.class_gradients(network, np.load(sys.argv[2]), np.load(sys.argv[3])))
+from transfer_parity.torch_impl import explain, weights
+network, _ = weights.restore(Path(sys.argv[1]))
+images, classes = np.load(sys.argv[2]), np.load(sys.argv[3])
+maps = gradcam.class_activation_maps(*explain.class_gradients(network, images, classes))
 print(json.dumps(maps.tolist()))
 """
 
@@ -235,16 +238,15 @@ def test_worker_explains_the_trained_model(tmp_path: Path) -> None:
     drawn = plan.draw(recipe, labels, None, list(classes), seed=0, shots=4)
     drawn.save(tmp_path / "plan.npz")
     named = np.concatenate([drawn.test[::-2], drawn.train[:3]])
-    cell = Cell(id="plain", pretrained=False, shots=4, seed=0, plan="../plan.npz")
+    plain = RunSpec(id="plain", pretrained=False, shots=4, seed=0, plan="../plan.npz")
     update = {"id": "explained", "save_model": True, "explain": tuple(map(int, named))}
-    job = Job(
-        kind="compare",
+    job = TrainJob(
+        execution=Execution.of(recipe, 1),
         recipe=recipe,
-        threads=1,
-        classes=classes,
-        images=tmp_path / "images.npy",
-        labels=tmp_path / "labels.npy",
-        cells=(cell, cell.model_copy(update=update)),
+        data=DataFiles(images=tmp_path / "images.npy", labels=tmp_path / "labels.npy", classes=classes, digest=""),
+        checkpoint=None,
+        store=None,
+        runs=(plain, plain.model_copy(update=update)),
     )
     maps = {}
     wings: tuple[Framework, ...] = ("tensorflow", "torch")

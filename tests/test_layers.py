@@ -61,7 +61,8 @@ def test_the_wings_mirror_each_other() -> None:
 def test_workers_do_not_wait_for_what_only_the_parent_needs() -> None:
     """Metrics and statistics take a second to import, in every process anew."""
     program = (
-        "import sys, transfer_parity.shared.runtime.worker; sys.exit(str({'sklearn', 'scipy'} & set(sys.modules) or ''))"
+        "import sys, transfer_parity.shared.runtime.worker \n"
+        "sys.exit(str({'sklearn', 'scipy'} & set(sys.modules) or ''))"
     )
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert not finished.stderr.strip(), finished.stderr

@@ -20,20 +20,20 @@ FAMILIES = (
 FAST = [("MobileNetV2", "torchvision"), ("ResNet50", "keras")]
 
 PROGRAM = """
-import json, sys, numpy as np
-from {wing} import Implementation
+import json
+import numpy as np
 from transfer_parity.shared.checkpoints import initialisation
 from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.spec import model_spec
-wing = Implementation()
-wing.configure(1, "float32", "cpu")
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.{wing}.wing import WING as wing
+wing.device.configure(1, "float32", "cpu")
 def infer(network, part, inputs, engine=None):
     # A small last batch, as most data sets have.
-    return np.concatenate(list(wing.infer(network, part, [inputs[:2], inputs[2:]], engine)))
+    return np.concatenate(list(wing.inference.infer(network, part, [inputs[:2], inputs[2:]], engine)))
 found = []
 for name, semantics in {cases!r}:
-    from transfer_parity.shared.zoo.lookup import find_pair
-    from transfer_parity.shared.contract.metadata import Metadata
     pair = find_pair(name)
     side = max(64, pair.smallest_image)
     images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
@@ -41,20 +41,20 @@ for name, semantics in {cases!r}:
     for stages in {stages!r} or range(1, len(pair.stages)):
         values = dict(backbone=name, strategy="finetune", finetune_stages=stages, image_size=side, weights="random",
                       control=False)
-        network = wing.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
-        shapes = wing.shapes(network)
-        wing.load(network, initialisation.draw_trained_looking_weights(shapes, 0))
+        network = wing.network.build(model_spec(recipe_files.validated(values, ""), metadata, 5))
+        shapes = wing.weights.shapes(network)
+        wing.weights.load(network, initialisation.draw_trained_looking_weights(shapes, 0))
         logits = infer(network, "all", images)
         size = np.abs(logits).max()
-        middle = infer(network, "trunk", images)
-        away = {{"cut": float(np.abs(infer(network, "tail", middle) - logits).max() / size)}}
+        middle = infer(network, "frozen", images)
+        away = {{"cut": float(np.abs(infer(network, "trainable", middle) - logits).max() / size)}}
         away["halves"] = float(np.abs(infer(network, "head", infer(network, "features", images)) - logits).max() / size)
         # What lies behind the cut does not change how a part is run.
-        for engine in wing.engines(network, "all")[1:] if stages == 1 else []:
+        for engine in wing.inference.engines(network, "all")[1:] if stages == 1 else []:
             away[engine.name] = float(np.abs(infer(network, "all", images, engine.name) - logits).max() / size)
-            trunk = infer(network, "trunk", images, engine.name)
-            away[engine.name + " trunk"] = float(np.abs(trunk - middle).max() / np.abs(middle).max())
-        found.append([name, semantics, stages, middle.shape, away, wing.multiply_adds(network, "trunk")])
+            frozen = infer(network, "frozen", images, engine.name)
+            away[engine.name + " frozen"] = float(np.abs(frozen - middle).max() / np.abs(middle).max())
+        found.append([name, semantics, stages, middle.shape, away, wing.inference.multiply_adds(network, "frozen")])
 print(json.dumps(found))
 """
 
@@ -81,7 +81,7 @@ def check(cases: list[tuple[str, str]], stages: list[int] | None = None) -> None
         for found in (ours, theirs):
             away = found[4]
             assert isinstance(away, dict)
-            assert set(away) == {"cut", "halves"} | ({"fused", "fused trunk"} if found[2] == 1 else set())
+            assert set(away) == {"cut", "halves"} | ({"fused", "fused frozen"} if found[2] == 1 else set())
             # float32: about 1e-7 a layer; another stride, padding or activation shows at 1e-2 and above.
             assert max(away.values()) < 1e-4, found
 
@@ -95,19 +95,21 @@ def test_parts_and_engines_of_all_families() -> None:
     check([(name, semantics) for name in FAMILIES for semantics in ("torchvision", "keras")])
 
 
+MULTIPLY_ADDS = """
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
+from transfer_parity.torch_impl import device, inference, network
+device.configure(1, "float32", "cpu")
+for name in ("MobileNetV2", "ResNet50"):
+    spec = model_spec(recipe_files.validated(dict(backbone=name), ""), None, 5)
+    print(inference.multiply_adds(network.build(spec), "features"), end=" ")
+"""
+
+
 @pytest.mark.slow
 def test_multiply_adds_are_the_published_ones() -> None:
     """Without the classifier: MobileNetV2 0.300 G (Sandler et al., 2018), ResNet50 v1.5 4.09 G (torchvision)."""
-    program = (
-        "from transfer_parity.torch_impl import Implementation\n"
-        "from transfer_parity.shared.contract import recipe_files\n"
-        "from transfer_parity.shared.contract.spec import model_spec\n"
-        "wing = Implementation(); wing.configure(1, 'float32', 'cpu')\n"
-        "for name in ('MobileNetV2', 'ResNet50'):\n"
-        "    recipe = recipe_files.validated({'backbone': name}, '')\n"
-        "    print(wing.multiply_adds(wing.build(model_spec(recipe, None, 5)), 'features'), end=' ')\n"
-    )
-    mobile, resnet = map(int, python(program).split())
+    mobile, resnet = map(int, python(MULTIPLY_ADDS).split())
     assert mobile == pytest.approx(0.300e9, rel=0.01)
     assert resnet == pytest.approx(4.09e9, rel=0.01)
 
@@ -115,7 +117,7 @@ def test_multiply_adds_are_the_published_ones() -> None:
 SECTIONS = """
 import json, torch
 from torch import fx, nn
-from transfer_parity.torch_impl.fusion import Pieces, cut
+from transfer_parity.torch_impl.internals import Sections
 
 class Narrowing(nn.Module):
     # A shortcut, past which nothing may be cut, and a constant that is used on both sides of a cut.
@@ -136,43 +138,41 @@ with torch.inference_mode():
     network, images = fx.symbolic_trace(Narrowing()), torch.rand(5, 3, 16, 16)
     found = []
     for kilobytes in (1, 50, 100, 1000):
-        sections = cut(network, images[:1], kilobytes * 1024)
-        pieces = Pieces(network)
-        pieces.sections = sections
-        away = float((pieces(images) - network(images)).abs().max())
-        parts = [[node.name for node in section.inner.graph.nodes] for section in sections]
-        found.append([[section.piece for section in sections], parts, away])
+        cut = Sections(network, kilobytes * 1024)
+        away = float((cut(images) - network(images)).abs().max())
+        parts = [[node.name for node in section.inner.graph.nodes] for section in cut.sections]
+        found.append([[section.microbatch for section in cut.sections], parts, away])
     print(json.dumps(found))
 """
 
 
-def test_sections_and_their_pieces() -> None:
+def test_sections_and_their_microbatches() -> None:
     """Maps of one image take 3 KiB at first, then 16, of which three are needed at a time (48 KiB), then 1 and less."""
     found = json.loads(python(SECTIONS))
     assert all(away < 1e-6 for _, _, away in found)
-    pieces = [pieces for pieces, _, _ in found]
+    sizes = [each for each, _, _ in found]
     # Even the last map but one, 0.5 KiB in and out, just fits: one image at a time all the way.
-    assert pieces[0] == [1]
-    assert [each[0] for each in pieces[1:]] == [1, 2, 16]
+    assert sizes[0] == [1]
+    assert [each[0] for each in sizes[1:]] == [1, 2, 16]
     for each, (first, *others), _ in found[1:]:
         assert len(each) == len(others) + 1 > 1
         assert each == sorted(set(each))
-        assert all(piece & (piece - 1) == 0 for piece in each)
+        assert all(size & (size - 1) == 0 for size in each)
         # The sum and both of its terms are together, and the constant is there again where it is needed again.
         assert {"scale", "mul", "same", "add"} <= set(first)
         assert any({"scale", "mul_1"} <= set(other) for other in others)
 
 
 GENTLE = """
-import json, numpy as np, torch
+import json
+import numpy as np, torch
 from transfer_parity.shared.contract import recipe_files
 from transfer_parity.shared.contract.spec import model_spec
-from transfer_parity.torch_impl import Implementation
-wing = Implementation()
-wing.configure(1, "float32", "cpu")
+from transfer_parity.torch_impl import device, inference, network
+device.configure(1, "float32", "cpu")
 recipe = recipe_files.validated(dict(image_size=32, weights="random", control=False), "")
-network = wing.build(model_spec(recipe, None, 3))
-outputs = wing.infer(network, "all", [np.zeros((1, 32, 32, 3), np.uint8)] * 2)
+classifier = network.build(model_spec(recipe, None, 3))
+outputs = inference.infer(classifier, "all", [np.zeros((1, 32, 32, 3), np.uint8)] * 2)
 next(outputs)
 print(json.dumps([torch.is_inference_mode_enabled(), torch.is_grad_enabled()]))
 """
@@ -183,11 +183,13 @@ def test_a_pass_half_way_leaves_the_mode_to_its_caller() -> None:
 
 
 ADAM = """
-import json, numpy as np, keras
-from transfer_parity.tf_impl.training import Adam
+import json
+import keras, numpy as np
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.tf_impl.training import build_optimizer
 gradient, found = np.array([0.1, -0.2, 0.3], np.float32), []
-variable, optimizer = keras.Variable(np.zeros(3, np.float32)), Adam(0.5, 0.9, 0.999, 0.0)
-optimizer.build([variable])
+variable = keras.Variable(np.zeros(3, np.float32))
+optimizer = build_optimizer(Recipe(learning_rate=0.5, epsilon=1e-30), [variable])
 for step in range(3):
     before = variable.numpy()
     optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
@@ -203,38 +205,39 @@ def test_adams_first_steps_in_tensorflow() -> None:
 
 
 TRAINING = """
-import json, numpy as np
-from {wing} import Implementation
+import json
+import numpy as np
 from transfer_parity.shared.checkpoints import initialisation
-from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.spec import model_spec
-wing = Implementation()
-wing.configure(1, "float64", "cpu")
+from transfer_parity.{wing}.wing import WING as wing
+wing.device.configure(1, "float64", "cpu")
 random = np.random.default_rng(0)
 images, labels = random.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.array([0, 1, 2, 1])
-recipe = recipe_files.validated(dict(strategy="finetune", finetune_stages=2, image_size=64, weights="random",
-                                control=False, freeze_batch_norm=False, precision="float64", learning_rate=0.01), "")
+values = dict(strategy="finetune", finetune_stages=2, image_size=64, weights="random", control=False)
+values |= dict(freeze_batch_norm=False, precision="float64", learning_rate=0.01)
+recipe = recipe_files.validated(values, "")
 pair = recipe.pair
-network = wing.build(model_spec(recipe, None, 3))
-shapes = wing.shapes(network)
+network = wing.network.build(model_spec(recipe, None, 3))
+shapes = wing.weights.shapes(network)
 trainable = frozenset(name for name in shapes if pair.stage_of(name) in (None, 3, 4))
 found = []
-for part in ("all", "tail"):
-    wing.load(network, initialisation.draw_weights(shapes, 0))
-    inputs = images if part == "all" else next(wing.infer(network, "trunk", [images]))
+for part in ("all", "trainable"):
+    wing.weights.load(network, initialisation.draw_weights(shapes, 0))
+    inputs = images if part == "all" else next(wing.inference.infer(network, "frozen", [images]))
     batches = [Batch(inputs, labels, 0.01)] * 4
-    losses = wing.train(network, part, trainable, True, recipe, batches, lambda: None)
-    weights = wing.dump(network)
+    losses = wing.training.train(network, part, trainable, True, recipe, batches, lambda: None)
+    weights = wing.weights.dump(network)
     found.append([losses, float(sum(np.abs(array).sum() for array in weights.values()))])
 print(json.dumps(found))
 """
 
 
 @pytest.mark.parametrize("wing", ["tf_impl", "torch_impl"])
-def test_training_the_tail_is_training_the_whole(wing: str) -> None:
+def test_training_a_part_is_training_the_whole(wing: str) -> None:
     """Statistics of the trained normalisations included. float64: rounding of a few units, and nothing else."""
-    (whole, whole_sum), (tail, tail_sum) = json.loads(python(TRAINING.format(wing=wing)))
-    assert tail == pytest.approx(whole, rel=1e-10)
-    assert tail_sum == pytest.approx(whole_sum, rel=1e-10)
-    assert tail[-1] < tail[0]
+    (whole, whole_sum), (part, part_sum) = json.loads(python(TRAINING.format(wing=wing)))
+    assert part == pytest.approx(whole, rel=1e-10)
+    assert part_sum == pytest.approx(whole_sum, rel=1e-10)
+    assert part[-1] < part[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,18 @@ from transfer_parity.shared.commands import rank
 from transfer_parity.shared.contract import splits
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wings import wing
+from transfer_parity.shared.core import code
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data.folders import from_folder
 from transfer_parity.shared.evaluation import transferability
-from transfer_parity.shared.experiments.ranking import Candidate, Ranker, accuracies, predictions
+from transfer_parity.shared.experiments.known_accuracies import accuracies
+from transfer_parity.shared.experiments.ranking import Candidate, Ranker, Request, predictions
 from transfer_parity.shared.experiments.ranking_document import Ranked, Ranking
 from transfer_parity.shared.report.ranking import sentences
-from transfer_parity.shared.runtime import launch, resolve_weights
+from transfer_parity.shared.runtime import resolve_weights
 from transfer_parity.shared.zoo.pair import HEAD
 from transfer_parity.shared.zoo.pairs import PAIRS
 
@@ -131,6 +135,49 @@ def test_nearest_mean_is_scikit_learns() -> None:
     found = transferability.nearest_mean_accuracy(train, labels, test, test_labels, 4)
     assert 0.4 < found < 1
     assert found == expected
+
+
+def plain_nearest_mean(train: Array, labels: Array, test: Array, test_labels: Array) -> float:
+    """The same without scikit-learn, in float64 throughout."""
+    means = np.stack([train[labels == index].mean(axis=0, dtype=np.float64) for index in np.unique(labels)])
+    squares = ((test[:, None].astype(np.float64) - means) ** 2).sum(axis=2)
+    return float((squares.argmin(axis=1) == test_labels).mean())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nearest_mean_is_in_float64(dtype: type, scale: float) -> None:
+    """Far from zero, float32 could not tell the means apart."""
+    random = np.random.default_rng(6)
+    labels, test_labels = np.arange(60) % 3, np.arange(90) % 3
+    offset = 1000 * random.normal(size=5)
+    train: Array = (scale * (offset + 1e-3 * (random.normal(size=(60, 5)) + 3 * np.eye(3, 5)[labels]))).astype(dtype)
+    test: Array = (scale * (offset + 1e-3 * (random.normal(size=(90, 5)) + 3 * np.eye(3, 5)[test_labels]))).astype(
+        dtype
+    )
+    found = transferability.nearest_mean_accuracy(train, labels, test, test_labels, 3)
+    assert 0.5 < found <= 1
+    assert found == plain_nearest_mean(train, labels, test, test_labels)
+
+
+def test_nearest_mean_of_a_tie_is_the_first_class() -> None:
+    train, labels = np.array([[-1.0], [1], [3]]), np.array([0, 1, 2])
+    assert transferability.nearest_mean_accuracy(train, labels, np.zeros((1, 1)), np.array([0]), 3) == 1
+    assert transferability.nearest_mean_accuracy(train, labels, np.array([[2.0]]), np.array([1]), 3) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.0])
+def test_nearest_mean_of_features_that_tell_nothing(value: float) -> None:
+    """All means are the same, so that every image goes to the first class."""
+    labels, test_labels = np.arange(21) % 3, np.array([0, 0, 1, 2])
+    train, test = np.full((21, 4), value, np.float32), np.full((4, 4), value, np.float32)
+    assert transferability.nearest_mean_accuracy(train, labels, test, test_labels, 3) == 0.5
+
+
+def test_nearest_mean_of_dead_units_and_single_images() -> None:
+    """Nothing scatters within a class: scikit-learn warns, and it does not matter here."""
+    train = np.concatenate([np.eye(3), np.zeros((3, 2))], axis=1).astype(np.float32)
+    assert transferability.nearest_mean_accuracy(train, np.arange(3), train, np.arange(3), 3) == 1
 
 
 def test_rank_correlation() -> None:
@@ -238,6 +285,12 @@ def test_scores_are_those_of_the_stored_features(outcome: Outcome, cache_dir: Pa
         assert each.ncm_accuracy == expected
 
 
+def test_stored_features_go_by_the_code(outcome: Outcome, cache_dir: Path) -> None:
+    keys = [json.loads(path.read_text(encoding="utf-8")) for path in cache_dir.glob("features/*/key.json")]
+    assert len(keys) == len(read(outcome.folder).ranking)
+    assert {key["code"] for key in keys} == {code.of_wing(wing(key["framework"]).package) for key in keys}
+
+
 def test_training_finds_the_features_that_the_ranking_computed(outcome: Outcome) -> None:
     known = {each.backbone: each.trained_accuracy for each in read(outcome.folder).ranking}
     for folder in trained(outcome.folder):
@@ -286,7 +339,7 @@ def test_a_checkpoint_file_names_its_backbone(outcome: Outcome, command: Command
     assert "known of 0 backbones" in again.output
 
 
-def test_weights_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_tried_in_order(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def resolve(recipe: Recipe, *more: object) -> Path:
@@ -297,7 +350,8 @@ def test_weights_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(resolve_weights, "resolve", resolve)
     recipe = Recipe(shots=("all",), control=False, frameworks=("torch",))
-    ranker = Ranker([], recipe, Cache(tmp_path), tmp_path, lambda what, done, total: None)
+    data = from_folder(photos)
+    ranker = Ranker(Request([], recipe), data, {}, Cache(tmp_path), tmp_path, lambda what, done, total: None)
     found, path = ranker._weights(Candidate("ResNet50", ("torchvision", "keras")))
     assert tried == ["torchvision", "keras"]
     assert (found.backbone, found.weights, path) == ("ResNet50", "keras", tmp_path / "found.safetensors")
@@ -371,8 +425,8 @@ def test_no_weights_at_all(
     assert message in capsys.readouterr().err
 
 
-def test_a_worker_that_fails(inside: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(launch.WINGS, "torch", "no_such_wing")
+def test_a_worker_that_fails(inside: Command, photos: Path, package_of: Callable[[str, str], None]) -> None:
+    package_of("torch", "no_such_wing")
     outcome = inside("rank", "--data", photos, *TINY, "--backbone", "MobileNetV2")
     assert outcome.status == 3
     assert "No module named no_such_wing" in outcome.errors

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import ValidationError
 
-from transfer_parity import compare
 from transfer_parity.shared.contract import recipe_files
-from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.options import Option, Options
+from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.contract.recipe_files import RECIPES
 from transfer_parity.shared.core.errors import BadInput
 
@@ -51,8 +51,46 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
 
 
 def test_every_field_is_an_option() -> None:
-    grouped = [key for keys in compare.GROUPS.values() for key in keys]
-    assert sorted(grouped) == sorted(recipe_files.field_names())
+    grouped = [key for keys in OPTIONS.grouped().values() for key in keys]
+    assert sorted(grouped) == sorted(OPTIONS.of("compare")) == sorted(recipe_files.field_names())
+    assert all(OPTIONS.grouped().values())
+
+
+def test_commands_offer_what_fields_say() -> None:
+    assert OPTIONS.grouped()["speed"] == ["runtime", "engine", "repeats", "cache"]
+    assert OPTIONS.grouped()["comparison"][0] == "name"
+    assert OPTIONS.of("study")[-2:] == ["threads", "name"]
+    assert OPTIONS.of("attribute")[9:14] == ["optimizer", "learning_rate", "schedule", "weight_decay", "flip"]
+    assert OPTIONS.of("rank") == [
+        *("data", "shots", "first_seed", "test_fraction", "skip_unreadable", "image_size", "device", "threads")
+    ]
+
+
+def test_a_study_knows_what_fields_say() -> None:
+    assert not OPTIONS.common & OPTIONS.fixed.keys()
+    assert OPTIONS.fixed == {"control": False, "runtime": "tuned", "repeats": 1, "engine": "plain", "cache": True}
+    # What is fixed is valid, and it goes together.
+    assert Recipe(**OPTIONS.fixed).engine == "plain"
+    assert OPTIONS.not_in_results < OPTIONS.common
+    assert OPTIONS.common - OPTIONS.not_in_results == {
+        *("shots", "test_fraction", "backbone", "weights", "device", "threads")
+    }
+
+
+def test_a_field_without_an_option_is_not_overlooked() -> None:
+    class Wider(Recipe):
+        rotations: int = 0
+
+    with pytest.raises(TypeError, match="field rotations needs one Option in its annotation, and has 0"):
+        Options(Wider.model_fields)
+
+
+def test_an_option_behind_one_that_is_not_there() -> None:
+    class Wider(Recipe):
+        rotations: Annotated[int, Option("training", frozenset({"study"}), behind={"study": "control"})] = 0
+
+    with pytest.raises(TypeError, match="study: rotations would stand behind what is no option"):
+        Options(Wider.model_fields)
 
 
 @pytest.mark.parametrize("spelling", ["mobilenet_v2", "MobileNetV2", "mobilenetv2", "MOBILENET-V2"])

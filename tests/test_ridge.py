@@ -58,5 +58,5 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     ridge.fit(rows, np.arange(20_000), labels, 3, 1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Three matrices of 500 x 500, two pieces of 1,024 images in two types, and the targets.
+    # Three matrices of 500 x 500, two batches of 1,024 images in two types, and the targets.
     assert peak < 30 * 2**20

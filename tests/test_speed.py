@@ -7,8 +7,8 @@ import pytest
 
 from transfer_parity.shared.contract import engines
 from transfer_parity.shared.contract.engines import Engine
-from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.evaluation import significance, speed
 from transfer_parity.shared.evaluation.speed import Repeat
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert "TensorFlow ran on CPU, PyTorch on GPU 7" in found.sentence
 
 
-def test_two_ways_of_one_framework() -> None:
+def test_two_runtimes_of_one_framework() -> None:
     clocks = repeats([3.0, 3.0, 9.0], [1.0, 1.0, 1.0], disturbed=(2,))
     slow, fast = ([each for each in clocks if each.framework == name] for name in ("tensorflow", "torch"))
     ratio = speed.against(slow, fast)
@@ -135,12 +135,12 @@ def test_the_sentence_says_how_many_repeats_it_takes() -> None:
     assert "takes about" not in found.sentence
 
 
-WAYS = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.5))
+ENGINES = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.5))
 
 
 @pytest.mark.parametrize(("seconds", "name"), [(0.1, "eager"), (10, "fused"), (1000, "compiled")])
 def test_set_up_must_pay_for_itself(seconds: float, name: str) -> None:
     ceiling = 1e11
-    choice = engines.choose(WAYS, seconds * ceiling * WAYS[0].efficiency, ceiling)
+    choice = engines.choose(ENGINES, seconds * ceiling * ENGINES[0].efficiency, ceiling)
     assert choice.name == name
     assert f"{seconds:.1f}" in choice.reason

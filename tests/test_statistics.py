@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower, normal_sample_size_one_tail
+from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from transfer_parity.shared.evaluation import significance
 
@@ -148,3 +153,94 @@ def test_what_more_seeds_cannot_settle() -> None:
     # Next to the margin: neither equivalent nor told apart from it, but told apart from zero.
     assert significance.seeds_to_settle(np.array([0.0099, 0.0101, 0.01]), MARGIN) is not None
     assert significance.seeds_to_settle(np.array([-1.0, 1.0]), MARGIN, most=100) is None
+
+
+# Against statsmodels, which knows the same procedures.
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 20, 60])
+def test_holm_is_statsmodels(number: int) -> None:
+    random = np.random.default_rng(number)
+    for power in (1, 2, 4):
+        # Rounded, so that some are equal.
+        p_values = np.round(random.random(number) ** power, 2)
+        expected = multipletests(p_values, method="holm")[1]
+        np.testing.assert_allclose(significance.holm(p_values.tolist()), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("images", [1, 10, 100, 1000])
+def test_exact_mcnemar_is_statsmodels(images: int) -> None:
+    random = np.random.default_rng(images)
+    for accuracy in (0.1, 0.5, 0.6, 0.95):
+        ours, theirs = random.random(images) < 0.5, random.random(images) < accuracy
+        table = [[(ours & theirs).sum(), (ours & ~theirs).sum()], [(~ours & theirs).sum(), (~ours & ~theirs).sum()]]
+        expected = float(mcnemar(table, exact=True).pvalue)
+        assert significance.exact_mcnemar(ours, theirs) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 30])
+def test_paired_differences_are_statsmodels(seeds: int) -> None:
+    """Intervals, and two one-sided tests: equivalent is what both of them reject at 5 %."""
+    random = np.random.default_rng(seeds)
+    outcomes = set()
+    for _ in range(300):
+        mean, deviation = random.normal(0, 0.01), 10 ** random.uniform(-4, -1.6)
+        ours, theirs = random.random(seeds), random.normal(mean, deviation, seeds)
+        differences = ours - (theirs := ours + theirs)
+        found = significance.paired_difference(differences, MARGIN)
+        reference = DescrStatsW(differences)
+        np.testing.assert_allclose(found.interval, reference.tconfint_mean(0.05), rtol=1e-9)
+        np.testing.assert_allclose(found.equivalence_interval, reference.tconfint_mean(0.10), rtol=1e-9)
+        tost = float(ttost_paired(ours, theirs, -MARGIN, MARGIN)[0])
+        different = float(reference.ttest_mean(0)[1]) < 0.05
+        outcome = "equivalent" if tost < 0.05 else "different" if different else "inconclusive"
+        assert found.outcome == outcome
+        outcomes.add(outcome)
+    assert outcomes == {"equivalent", "different", "inconclusive"}
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize("difference", [1.05, 1.1, 1.5])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.9])
+def test_repeats_to_find_are_statsmodels(deviation: float, difference: float, power: float) -> None:
+    """The smallest number of pairs with which the t test has the power; both know the noncentral t distribution."""
+    logs = np.random.default_rng(3).normal(0, 1, 7)
+    ratios = np.exp(deviation * logs / logs.std(ddof=1))
+    found = significance.repeats_to_find(ratios, difference, power)
+
+    def reached(repeats: int) -> float:
+        # On the side on which the difference lies: to find it on the other one is no success.
+        effect = math.log(difference) / deviation
+        return float(TTestPower().power(effect, repeats, 0.025, alternative="larger"))
+
+    if found is None:
+        # No more than so many are looked at.
+        assert reached(1000) < power
+        return
+    assert reached(found) >= power - 1e-9
+    assert found == 2 or reached(found - 1) < power + 1e-9
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.02, 0.04])
+def test_seeds_to_settle_a_difference_are_statsmodels(deviation: float) -> None:
+    """Far outside of the margin the question is that of Student's t test, which takes the scatter as unknown."""
+    mean = 2.5 * MARGIN
+    shape = np.array([-1.0, 0.0, 1.0, -1.0, 0.0, 1.0])
+    found = significance.seeds_to_settle(mean + deviation * shape / shape.std(ddof=1), MARGIN)
+    expected = TTestPower().solve_power(mean / deviation, alpha=0.05, power=significance.POWER)
+    assert found is not None
+    assert abs(found - math.ceil(expected)) <= 1
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.1, 0.2])
+def test_seeds_to_settle_an_equivalence_are_statsmodels(deviation: float) -> None:
+    """Without a difference 5 % of all studies find one by chance, so that 75 % have to come out equivalent.
+
+    Each of the two one-sided tests may miss half of the rest. The reference is for a scatter that is known.
+    """
+    shape = np.array([-1.0, 0.0, 1.0, -1.0, 0.0, 1.0])
+    found = significance.seeds_to_settle(deviation * shape / shape.std(ddof=1), MARGIN)
+    power = significance.POWER - significance.ALPHA
+    expected = normal_sample_size_one_tail(MARGIN, (1 + power) / 2, significance.ALPHA, std_null=deviation)
+    assert found is not None
+    assert 0 <= found - expected <= 3

@@ -22,13 +22,13 @@ from tests.fakes import FakeWorkers
 from transfer_parity import compare
 from transfer_parity.shared.commands import study
 from transfer_parity.shared.contract import study_recipe
-from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract.jobs import TrainJob
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.experiments import learning_curves
 from transfer_parity.shared.experiments.study_document import StudyDocument
-from transfer_parity.shared.experiments.sweep import Grid
+from transfer_parity.shared.experiments.sweep import Sweep, prepared
 from transfer_parity.shared.report import study as report
 from transfer_parity.shared.runtime import resolve_dataset
 
@@ -38,16 +38,18 @@ OPTIONS = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 
 KEYS = {"weights": "random", "image_size": 32, "epochs": 2, "seeds": 2, "shots": [1, 2]}
 
 
-def grid_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Grid:
+def silent(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def sweep_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Sweep:
     recipes = study_recipe.read(None, {**KEYS, "data": str(photos)}, chosen or ["scratch", "linear_probe", "ridge"])
-    grid = Grid(recipes, Cache(folder / "cache"), folder / "out", lambda what, done, total: None, processes)
-    grid.prepare()
-    return grid
+    return prepared(recipes, Cache(folder / "cache"), folder / "out", silent, processes=processes)
 
 
-def finished(grid: Grid) -> StudyDocument:
-    grid.run()
-    return learning_curves.document(grid)
+def finished(sweep: Sweep) -> StudyDocument:
+    sweep.run()
+    return learning_curves.document(sweep)
 
 
 def numbers(document: StudyDocument) -> dict[str, Any]:
@@ -55,14 +57,15 @@ def numbers(document: StudyDocument) -> dict[str, Any]:
 
 
 def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
-    grid = grid_in(tmp_path, photos)
-    document = finished(grid)
-    assert len(workers.cells) == grid.size == len(document.results) == 3 * 2 * 2 * 2
+    sweep = sweep_in(tmp_path, photos)
+    document = finished(sweep)
+    assert len(workers.runs) == sweep.size == len(document.results) == 3 * 2 * 2 * 2
     accuracies: dict[tuple[str, str, str], list[float]] = {}
-    for done in grid.done():
-        drawn = grid.grounds[done.arm.strategy].plans[done.cell.shots, done.cell.seed]
-        correct = np.load(done.folder / "logits.npy").argmax(axis=1) == grid.data.labels[drawn.test]
-        accuracies.setdefault((done.arm.framework, done.arm.strategy, str(done.cell.shots)), []).append(correct.mean())
+    for cell in sweep.finished():
+        key, run = cell.arm.key, cell.run
+        drawn = sweep.inputs.strategies[key.strategy].plans[run.shots, run.seed]
+        correct = np.load(cell.folder / "logits.npy").argmax(axis=1) == sweep.data.labels[drawn.test]
+        accuracies.setdefault((key.framework, key.strategy, str(run.shots)), []).append(correct.mean())
     for point in document.points:
         ours = np.array(accuracies[point.framework, point.strategy, str(point.shots)])
         assert point.accuracy.mean == pytest.approx(ours.mean())
@@ -84,8 +87,8 @@ def test_what_the_curves_say(tmp_path: Path, photos: Path, workers: FakeWorkers)
 def test_both_modes(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
     """Matched gives the verdict; as shipped stands beside it, and says what it consists of."""
 
-    def logits(job: Job, framework: str, cell: str, labels: Array) -> Array:
-        perfect = 5.0 * np.eye(len(job.classes))[labels]
+    def logits(job: TrainJob, framework: str, run: str, labels: Array) -> Array:
+        perfect = 5.0 * np.eye(len(job.data.classes))[labels]
         if "frozen_batch_norm" in job.switches:
             assert framework == "torch"
             # All but one image get the next class.
@@ -118,24 +121,24 @@ def test_both_modes(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
     assert compare.main([*given[:-1], "as-shipped", *folders]) == 1
     alone = StudyDocument.model_validate_json((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
     assert (alone.modes, alone.verdict, alone.shipped_sentence) == (["as shipped"], "different", None)
-    assert len(workers.cells) == 16
+    assert len(workers.runs) == 16
 
 
 def test_nothing_is_done_twice(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
-    whole = numbers(finished(grid_in(tmp_path / "whole", photos, processes=3)))
-    workers.cells.clear()
-    pieces = tmp_path / "pieces"
+    whole = numbers(finished(sweep_in(tmp_path / "whole", photos, processes=3)))
+    workers.runs.clear()
+    resumed = tmp_path / "resumed"
     for lives in (3, 4, 11):
         workers.lives = lives
         with pytest.raises(WorkerFailed):
-            finished(grid_in(pieces, photos))
-    document = learning_curves.document(grid_in(pieces, photos))
+            finished(sweep_in(resumed, photos))
+    document = learning_curves.document(sweep_in(resumed, photos))
     assert len(document.results) == 11
     assert any("11 of 24 cells are finished" in line for line in report.notes(document))
     workers.lives = None
-    assert numbers(finished(grid_in(pieces, photos))) == whole
-    assert len(workers.cells) == len(set(workers.cells)) == 24
-    assert not list((pieces / "out").glob(".work-*"))
+    assert numbers(finished(sweep_in(resumed, photos))) == whole
+    assert len(workers.runs) == len(set(workers.runs)) == 24
+    assert not list((resumed / "out").glob(".work-*"))
 
 
 @pytest.mark.parametrize(
@@ -161,15 +164,11 @@ def test_an_early_end_leaves_a_report(
 
 
 def test_other_settings_are_other_cells(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
-    finished(grid_in(tmp_path, photos, chosen=["ridge"]))
+    finished(sweep_in(tmp_path, photos, chosen=["ridge"]))
     recipes = study_recipe.read(None, {**KEYS, "data": str(photos), "batch_size": 7}, ["ridge"])
-    grid = Grid(recipes, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
-    grid.prepare()
-    assert grid.done() == []
+    assert prepared(recipes, Cache(tmp_path / "cache"), tmp_path / "out", silent).finished() == []
     wider = study_recipe.read(None, {**KEYS, "data": str(photos), "seeds": 3, "margin": 0.05}, ["ridge"])
-    grid = Grid(wider, Cache(tmp_path / "cache"), tmp_path / "out", lambda what, done, total: None)
-    grid.prepare()
-    assert len(grid.done()) == 8
+    assert len(prepared(wider, Cache(tmp_path / "cache"), tmp_path / "out", silent).finished()) == 8
 
 
 class Page(HTMLParser):
@@ -196,8 +195,8 @@ def page(tmp_path: Path, photos: Path, workers: FakeWorkers, monkeypatch: pytest
     found = resolve_dataset.load(str(photos), Cache(tmp_path / "cache"))
     hostile = replace(found, classes=(HOSTILE, "$x_1$", *CLASSES[2:]))
     monkeypatch.setattr(resolve_dataset, "load", lambda *arguments: hostile)
-    grid = grid_in(tmp_path, photos)
-    study.write(grid, finished(grid))
+    sweep = sweep_in(tmp_path, photos)
+    study.write(sweep, finished(sweep))
     return tmp_path / "out" / "report.html"
 
 
@@ -298,11 +297,11 @@ def test_the_command(command: Command, photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[study_recipe.mine]\nshots = 3\n", "study_recipe.mine: shots is the same for all strategies"),
-        ("[study_recipe.mine]\nstrateegy = 'scratch'\n", "unknown recipe key 'strateegy'; did you mean 'strategy'?"),
+        ("[strategies.mine]\nshots = 3\n", "strategies.mine: shots is the same for all strategies"),
+        ("[strategies.mine]\nstrateegy = 'scratch'\n", "unknown recipe key 'strateegy'; did you mean 'strategy'?"),
         ("[strategies.'a/b']\nepochs = 3\n", "strategy 'a/b' is no name for files"),
         ("strategies = 3\n", "strategies is not a table of tables"),
-        ("[study_recipe.mine]\nsolver = 'ridge'\nhead = 'mlp'\n", "solver ridge is for a linear head"),
+        ("[strategies.mine]\nsolver = 'ridge'\nhead = 'mlp'\n", "solver ridge is for a linear head"),
     ],
 )
 def test_bad_recipes(text: str, sentence: str, tmp_path: Path) -> None:
@@ -343,14 +342,14 @@ def test_killed_ten_times(photos: Path, tmp_path: Path) -> None:
     assert start("whole").wait() in (0, 1)
     seconds = time.monotonic() - began
     for _ in range(10):
-        process = start("pieces")
+        process = start("resumed")
         time.sleep(chances.uniform(0, 0.6 * seconds))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert start("pieces").wait() in (0, 1)
-    whole, pieces = (
+    assert start("resumed").wait() in (0, 1)
+    whole, resumed = (
         StudyDocument.model_validate_json((tmp_path / name / "study.json").read_text(encoding="utf-8"))
-        for name in ("whole", "pieces")
+        for name in ("whole", "resumed")
     )
     clocks = {"seconds", "peak_memory_bytes", "cheapest"}
 
@@ -359,10 +358,10 @@ def test_killed_ten_times(photos: Path, tmp_path: Path) -> None:
             return {key: timeless(each) for key, each in value.items() if key not in clocks}
         return [timeless(each) for each in value] if isinstance(value, list) else value
 
-    assert timeless(numbers(pieces)) == timeless(numbers(whole))
-    for ours, theirs in zip(pieces.results, whole.results, strict=True):
+    assert timeless(numbers(resumed)) == timeless(numbers(whole))
+    for ours, theirs in zip(resumed.results, whole.results, strict=True):
         a, b = (
             np.load(tmp_path / name / each.folder / "logits.npy")
-            for name, each in (("pieces", ours), ("whole", theirs))
+            for name, each in (("resumed", ours), ("whole", theirs))
         )
         assert a.tobytes() == b.tobytes()

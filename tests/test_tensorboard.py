@@ -23,9 +23,9 @@ print(json.dumps({tag: [[e.step, str(e.value)] for e in events.Scalars(tag)] for
 """
 
 
-def test_tensorboard_reads_what_was_recorded(tmp_path: Path) -> None:
+def test_tensorboard_reads_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensorboard.write(tmp_path, [Training("torch-a", [7.0], [0.1], 0.25), Training("torch-b", [], [0.1, 0.05], 0.5)])
     run = Training("torch-a", [2.5, None, 0.5], [0.1, 0.05, 0.025], 0.75)
-    tensorboard.write(tmp_path, [run])
     # Again: one file, not two that would be shown on top of each other.
     tensorboard.write(tmp_path, [run])
     (path,) = (tmp_path / "torch-a").iterdir()
@@ -35,6 +35,10 @@ def test_tensorboard_reads_what_was_recorded(tmp_path: Path) -> None:
     assert [step for step, _ in found["training/learning_rate"]] == [0, 1, 2]
     assert [float(rate) for _, rate in found["training/learning_rate"]] == pytest.approx([0.1, 0.05, 0.025])
     assert found["test/accuracy"] == [[2, "0.75"]]
+    # A run in closed form has no steps.
+    assert json.loads(python(READ, tmp_path / "torch-b")) == {"test/accuracy": [[0, "0.5"]]}
+    # Nothing is told about the loss that is not finite.
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -62,4 +66,4 @@ def test_without_the_package(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for command in ([], ["study"]):
         assert compare.main([*command, "--data", str(photos), "--tensorboard", "--output-dir", str(tmp_path)]) == 2
-        assert "pip install tensorboard, or leave the option out." in " ".join(capsys.readouterr().err.split())
+        assert "pip install tensorboardX, or leave the option out." in " ".join(capsys.readouterr().err.split())

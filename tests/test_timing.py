@@ -101,6 +101,33 @@ def test_only_the_cores_that_one_may_use_count(monkeypatch: pytest.MonkeyPatch) 
     assert machine._cores() == cores[1:3]
 
 
+def test_without_resource_psutil_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    before = machine.cpu_seconds(), machine._all_cpu_seconds(), machine.peak_memory_bytes()
+    monkeypatch.setattr(machine, "resource", None)
+    monkeypatch.setattr(machine, "Path", lambda name: SimpleNamespace(is_file=lambda: False))
+    assert machine.cpu_seconds() == pytest.approx(before[0], abs=0.1)
+    assert machine._all_cpu_seconds() == pytest.approx(before[1], abs=0.2)
+    # Without the system's mark it is what the process holds now.
+    assert 0 < machine.peak_memory_bytes() <= 1.1 * before[2]
+    assert machine.involuntary_context_switches() >= 0
+
+
+def test_without_an_affinity_all_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(psutil, "Process", SimpleNamespace)
+    assert len(machine._cores()) == psutil.cpu_count()
+
+
+def test_children_that_no_system_counts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = machine.Watch()
+    monkeypatch.setattr(machine, "_all_cpu_seconds", lambda: watch._own)
+    monkeypatch.setattr(machine, "_busy_seconds", lambda: watch._all + 10.0)
+    assert watch.others_share(10.0) > 0.9
+    monkeypatch.setattr(machine, "COUNTS_CHILDREN", False)
+    assert watch.others_share(10.0) == 0.0
+
+
 def test_a_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     machine.available_cores.cache_clear()

@@ -114,31 +114,34 @@ def test_as_shipped(data: Dataset) -> None:
 def test_one_default(data: Dataset) -> None:
     given = recipe()
     by_label = {each.label: each for each in framework_defaults.defaults(given, data)}
-    way = framework_defaults.with_default(given, by_label["tensorflow:weights"])
-    assert (way.recipe, way.switches) == (given.model_copy(update={"weights": "keras"}), frozenset())
-    way = framework_defaults.with_default(given, by_label["tensorflow:adam_epsilon"])
-    assert (way.recipe.epsilon, way.switches) == (1e-7, frozenset({"adam_epsilon"}))
-    way = framework_defaults.with_default(given, by_label["torch:data_order"])
-    assert (way.recipe, way.switches) == (given, frozenset({"data_order"}))
+    configuration = framework_defaults.with_default(given, by_label["tensorflow:weights"])
+    assert configuration.recipe == given.model_copy(update={"weights": "keras"})
+    assert not configuration.switches
+    configuration = framework_defaults.with_default(given, by_label["tensorflow:adam_epsilon"])
+    assert (configuration.recipe.epsilon, configuration.switches) == (1e-7, frozenset({"adam_epsilon"}))
+    configuration = framework_defaults.with_default(given, by_label["torch:data_order"])
+    assert (configuration.recipe, configuration.switches) == (given, frozenset({"data_order"}))
 
 
 OWN = """
-import json, numpy as np
-from {wing} import Implementation
+import json
+import numpy as np
 from transfer_parity.shared.contract import recipe_files
 from transfer_parity.shared.contract.spec import model_spec
-wing = Implementation()
-wing.configure(1, "float32", "cpu")
-network = wing.build(model_spec(recipe_files.validated(dict(image_size=32, strategy="scratch"), ""), None, 7))
-names = list(wing.shapes(network))
+from transfer_parity.{wing}.wing import WING as wing
+wing.device.configure(1, "float32", "cpu")
+recipe = recipe_files.validated(dict(image_size=32, strategy="scratch"), "")
+network = wing.network.build(model_spec(recipe, None, 7))
+names = list(wing.weights.shapes(network))
 def drawn(seed):
-    wing.seed(network, seed)
-    return wing.own_order(30, 4), wing.own_flips(50, 20), wing.own_weights(network, names)
+    native = wing.native
+    native.seed(network, seed)
+    return native.shuffled_order(30, 4), native.random_flips(50, 20), native.initial_weights(network, names)
 order, flips, weights = drawn(3)
 again, flips_again, weights_again = drawn(3)
 other, other_flips, other_weights = drawn(4)
-wing.load(network, weights)
-loaded = wing.dump(network)
+wing.weights.load(network, weights)
+loaded = wing.weights.dump(network)
 print(json.dumps(dict(
     order=order.tolist(), same=bool((order == again).all() and (flips == flips_again).all()
         and all((weights[name] == weights_again[name]).all() for name in names)),

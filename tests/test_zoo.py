@@ -12,7 +12,7 @@ import pytest
 
 from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import plan
-from transfer_parity.shared.contract.jobs import Cell, Job
+from transfer_parity.shared.contract.jobs import DataFiles, Execution, RunSpec, TrainJob
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.recipe_files import validated
@@ -29,47 +29,28 @@ CLASSES = ("a", "b", "c")
 #: Prints the parameters of a backbone as the torch wing builds it; pytest's own process imports no framework.
 SHAPES = """
 import json, sys
-from transfer_parity.shared.zoo.lookup import find_pair
-from transfer_parity.shared.zoo.pair import HEAD, Semantics
-from transfer_parity.shared.zoo.pairs import PAIRS
+from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.spec import model_spec
-from transfer_parity.shared.contract.metadata import Metadata
-from transfer_parity.torch_impl import Implementation
-implementation = Implementation()
-implementation.configure(1, "float32", "cpu")
+from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.torch_impl import device, network, weights
+device.configure(1, "float32", "cpu")
 metadata = Metadata(backbone=sys.argv[1], semantics=sys.argv[2])
-shapes = implementation.shapes(implementation.build(model_spec(Recipe(backbone=sys.argv[1]), metadata, 2)))
+spec = model_spec(Recipe(backbone=sys.argv[1]), metadata, 2)
+shapes = weights.shapes(network.build(spec))
 print(json.dumps({name: shape for name, shape in shapes.items() if not name.startswith(HEAD)}))
 """
 
 
 #: Writes names and shapes of every stock model with its ImageNet classifier, as downloaded weights would have them.
-FULL_MODELS = {
-    "tensorflow": """
+FULL_MODELS = """
 import json, sys
-from transfer_parity.shared.zoo.lookup import find_pair
-from transfer_parity.shared.zoo.pair import HEAD, Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
-from transfer_parity.tf_impl import backbone, weights
-models = {pair.name: backbone.stock(pair, pair.image_size, classifier=True) for pair in PAIRS}
-arrays = {pair.name: weights.stock_arrays(models[pair.name], pair) for pair in PAIRS}
-""",
-    "torch": """
-import json, sys
-from transfer_parity.shared.zoo.lookup import find_pair
-from transfer_parity.shared.zoo.pair import HEAD, Semantics
-from transfer_parity.shared.zoo.pairs import PAIRS
-from transfer_parity.torch_impl import backbone
-states = {pair.name: backbone.stock(pair, classifier=True).state_dict() for pair in PAIRS}
-arrays = {
-    name: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    for name, state in states.items()
-}
-""",
-}
-WRITE = """
-shapes = {name: {key: list(array.shape) for key, array in each.items()} for name, each in arrays.items()}
+from transfer_parity.{wing} import backbone, weights
+shapes = {{}}
+for pair in PAIRS:
+    model = backbone.stock(pair, pair.image_size, classifier=True)
+    shapes[pair.name] = {{name: array.shape for name, array in weights.stock_arrays(model, pair).items()}}
 json.dump(shapes, open(sys.argv[1], "w"))
 """
 
@@ -106,24 +87,22 @@ def write_checkpoint(path: Path, name: str, semantics: Semantics) -> dict[str, t
     return shapes
 
 
-def write_job(folder: Path, recipe: Recipe, weights: Path | None, save_model: bool = False) -> Job:
-    """Nine images of coarse random patches, and the plan of one cell. Returns the job; both wings can run it."""
+def write_job(folder: Path, recipe: Recipe, weights: Path | None, save_model: bool = False) -> TrainJob:
+    """Nine images of coarse random patches, and the plan of one run. Returns the job; both wings can run it."""
     patches = np.random.default_rng(0).integers(0, 256, (9, 10, 10, 3), dtype=np.uint8)
     images = patches.repeat(8, axis=1).repeat(8, axis=2)[:, :IMAGE_SIZE, :IMAGE_SIZE]
     labels = np.arange(len(images)) % len(CLASSES)
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
     plan.draw(recipe, labels, None, list(CLASSES), seed=0, shots=2).save(folder / "plan.npz")
-    cell = Cell(id="cell", pretrained=weights is not None, shots=2, seed=0, plan="../plan.npz", save_model=save_model)
-    return Job(
-        kind="compare",
+    run = RunSpec(id="run", pretrained=weights is not None, shots=2, seed=0, plan="../plan.npz", save_model=save_model)
+    return TrainJob(
+        execution=Execution.of(recipe, THREADS),
         recipe=recipe,
-        threads=THREADS,
-        classes=CLASSES,
-        images=folder / "images.npy",
-        labels=folder / "labels.npy",
+        data=DataFiles(images=folder / "images.npy", labels=folder / "labels.npy", classes=CLASSES, digest=""),
         checkpoint=weights,
-        cells=(cell,),
+        store=None,
+        runs=(run,),
     )
 
 
@@ -143,10 +122,10 @@ def test_wings_train_alike(name: str, tmp_path: Path) -> None:
     losses = []
     for framework in ("tensorflow", "torch"):
         launch.run(framework, job, tmp_path / framework)
-        losses.append(np.load(tmp_path / framework / "cell" / "losses.npy"))
+        losses.append(np.load(tmp_path / framework / "run" / "losses.npy"))
     assert len(losses[0]) == 8
     # Weights under which the signal ends somewhere would train nothing but the last bias, and agree about it.
-    assert np.load(tmp_path / "torch" / "cell" / "logits.npy").std(axis=0).max() > 1e-6
+    assert np.load(tmp_path / "torch" / "run" / "logits.npy").std(axis=0).max() > 1e-6
     # torch's own hard sigmoid, whose gradient is rounded to float32, is at 1e-11 here.
     assert difference(*losses) <= 1e-13
 
@@ -155,13 +134,13 @@ def test_wings_train_alike(name: str, tmp_path: Path) -> None:
 def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
     """With their ImageNet classifiers, all pairs have the same names and shapes but for what is known to differ."""
     shapes = {}
-    for framework, code in FULL_MODELS.items():
-        target = tmp_path / f"{framework}.json"
-        command = [sys.executable, "-c", code + WRITE, str(target)]
+    for wing in ("tf_impl", "torch_impl"):
+        target = tmp_path / f"{wing}.json"
+        command = [sys.executable, "-c", FULL_MODELS.format(wing=wing), str(target)]
         subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
-        shapes[framework] = json.loads(target.read_text())
+        shapes[wing] = json.loads(target.read_text())
     for pair in PAIRS:
-        ours, theirs = shapes["tensorflow"][pair.name], shapes["torch"][pair.name]
+        ours, theirs = shapes["tf_impl"][pair.name], shapes["torch_impl"][pair.name]
         assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys()), pair.name
         only = {name.rpartition(".")[2] for name in ours.keys() ^ theirs.keys()}
         # Keras's ResNet convolutions have biases; torchvision's InceptionV3 normalises with a scale.
@@ -175,7 +154,7 @@ def test_saved_keras_model_needs_none_of_our_code(name: str, tmp_path: Path) -> 
     write_checkpoint(weights, name, "torchvision")
     job = write_job(tmp_path, recipe_for(name, "linear"), weights, save_model=True)
     launch.run("tensorflow", job, tmp_path / "tensorflow")
-    model = tmp_path / "tensorflow" / "cell" / "model.keras"
+    model = tmp_path / "tensorflow" / "run" / "model.keras"
     load = "import sys, keras; assert keras.models.load_model(sys.argv[1]).count_params() > 0"
     subprocess.run([sys.executable, "-c", load, str(model)], cwd=tmp_path, check=True, capture_output=True)
 
@@ -186,8 +165,6 @@ import sys
 from pathlib import Path
 import numpy as np
 from transfer_parity.shared.zoo.lookup import find_pair
-from transfer_parity.shared.zoo.pair import HEAD, Semantics
-from transfer_parity.shared.zoo.pairs import PAIRS
 from transfer_parity.tf_impl import backbone, files, weights
 pair = find_pair(sys.argv[1])
 model = backbone.stock(pair, pair.image_size, classifier=True)

@@ -1,6 +1,6 @@
 """The process that the launcher starts: ``python -m transfer_parity.tf_impl JOB_FOLDER``."""
 
 from transfer_parity.shared.runtime.worker import main
-from transfer_parity.tf_impl import Implementation
+from transfer_parity.tf_impl.wing import WING
 
-main(Implementation())
+main(WING)

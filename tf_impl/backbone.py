@@ -15,14 +15,23 @@ from keras import layers, ops
 
 from transfer_parity.shared.contract.spec import ModelSpec
 from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.tf_impl import internals
 
-Config = dict[str, Any]
+_Config = dict[str, Any]
 
 
 def stock(
-    pair: Pair, image_size: int, classifier: bool = False, imagenet: bool = False, classes: int = 1000
+    pair: Pair, image_size: int, classifier: bool = False, classes: int = 1000, imagenet: bool = False
 ) -> keras.Model:
-    """The model as keras.applications builds it, for square RGB images; by default without weights and classifier."""
+    """The model as keras.applications builds it.
+
+    Args:
+        pair: the architecture.
+        image_size: side of the square RGB images in pixels.
+        classifier: whether it ends in logits; by default it ends in the last feature map.
+        classes: of the classifier.
+        imagenet: with Keras's own ImageNet weights, which are downloaded; by default with random ones.
+    """
     # Layers without names of their own are numbered per process; start at zero, so that the numbers mean something.
     policy = keras.config.dtype_policy()
     keras.utils.clear_session(free_memory=False)
@@ -93,17 +102,16 @@ def build(spec: ModelSpec) -> keras.Model:
     return keras.models.clone_model(model, clone_function=clone, call_function=call)
 
 
-def cut(model: keras.Model, pair: Pair, frozen_stages: int) -> keras.KerasTensor:
-    """The tensor at which a backbone can be cut in two: behind the frozen stages, in front of all others.
+def cut(model: keras.Model, pair: Pair, frozen_stages: int) -> tuple[keras.Model, keras.Model]:
+    """A model in two: the frozen stages, and everything behind them.
 
-    Every path from the image to the feature map leads through it. Of several such tensors it is the smallest.
+    Every path from the image to the output leads through one tensor there. Of several such tensors it is the smallest.
     """
-    operations = model.operations
-    nodes = [operation._inbound_nodes[0] for operation in operations]
+    nodes = internals.nodes_of(model)
     last_use: dict[int, float] = {}
     for index, node in enumerate(nodes):
         last_use.update((id(tensor), index) for tensor in node.input_tensors)
-    stages = [pair.stage_of(f"{pair.neutral_module(operation.name) or ''}.") for operation in operations]
+    stages = [pair.stage_of(f"{pair.neutral_module(node.operation.name) or ''}.") for node in nodes]
     begin = max(index for index, stage in enumerate(stages) if stage is not None and stage < frozen_stages)
     end = min(index for index, stage in enumerate(stages) if stage is not None and stage >= frozen_stages)
     candidates = []
@@ -112,7 +120,8 @@ def cut(model: keras.Model, pair: Pair, frozen_stages: int) -> keras.KerasTensor
         crossing = [tensor for tensor in made if last_use.get(id(tensor), -1) > index]
         if len(crossing) == 1:
             candidates += crossing
-    return min(reversed(candidates), key=lambda tensor: math.prod(tensor.shape[1:]))
+    middle = min(reversed(candidates), key=lambda tensor: math.prod(tensor.shape[1:]))
+    return keras.Model(model.input, middle, name="frozen"), keras.Model(middle, model.output, name="trainable")
 
 
 #: Families that preprocess inside the model unless told otherwise. EfficientNet does so whatever it is told.
@@ -147,7 +156,7 @@ def _nothing(layer: keras.Operation, *args: Any) -> tuple[Any, ...]:
     return args
 
 
-def _pad_symmetrically(layer: keras.Layer, config: Config) -> Config:
+def _pad_symmetrically(layer: keras.Layer, config: _Config) -> _Config:
     """At stride 2 Keras pads bottom and right first; torch pads all sides alike, whatever the image's size."""
     if isinstance(layer, layers.ZeroPadding2D):
         # Stands before a strided depthwise convolution: ((0, 1), (0, 1)) for even sizes becomes ((1, 1), (1, 1)).
@@ -164,7 +173,7 @@ def _insert_padding(layer: keras.Layer, *args: Any) -> tuple[Any, ...]:
         return args
     (inputs,) = args
     # The stock model may have a padding layer in front already.
-    if not isinstance(inputs._keras_history.operation, layers.ZeroPadding2D):
+    if not isinstance(internals.maker(inputs), layers.ZeroPadding2D):
         inputs = layers.ZeroPadding2D(layer.kernel_size[0] // 2, name=f"{layer.name}_pad")(inputs)
     return (inputs,)
 
@@ -173,7 +182,7 @@ def _is_convolution(layer: keras.Layer) -> bool:
     return isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
 
 
-def _move_stride(layer: keras.Layer, config: Config) -> Config:
+def _move_stride(layer: keras.Layer, config: _Config) -> _Config:
     """torchvision's ResNet halves the image in the 3x3 convolution ("v1.5"), Keras in the 1x1 before it."""
     name = config["name"]
     if name.endswith("_block1_1_conv"):
@@ -183,17 +192,17 @@ def _move_stride(layer: keras.Layer, config: Config) -> Config:
     return config
 
 
-def _without_bias(layer: keras.Layer, config: Config) -> Config:
+def _without_bias(layer: keras.Layer, config: _Config) -> _Config:
     """The normalisation behind each convolution has a shift, so torchvision leaves the biases out."""
     return config | {"use_bias": False} if _is_convolution(layer) else config
 
 
-def _with_scale(layer: keras.Layer, config: Config) -> Config:
+def _with_scale(layer: keras.Layer, config: _Config) -> _Config:
     """torchvision's normalisation in InceptionV3 has a scale."""
     return config | {"scale": True} if isinstance(layer, layers.BatchNormalization) else config
 
 
-def _count_zeros(layer: keras.Layer, config: Config) -> Config:
+def _count_zeros(layer: keras.Layer, config: _Config) -> _Config:
     """torchvision's average pooling in InceptionV3 counts the padded zeros, which "same" leaves out of the mean."""
     return config | {"padding": "valid"} if isinstance(layer, layers.AveragePooling2D) else config
 
@@ -205,11 +214,11 @@ def _insert_zeros(layer: keras.Layer, *args: Any) -> tuple[Any, ...]:
     return args
 
 
-Configure = Callable[[keras.Layer, Config], Config]
-Insert = Callable[..., tuple[Any, ...]]
+_Configure = Callable[[keras.Layer, _Config], _Config]
+_Insert = Callable[..., tuple[Any, ...]]
 
 #: What it takes to give the stock Keras model torchvision's meaning of one aspect of its structure.
-_TORCHVISION: dict[str, tuple[Configure, Insert]] = {
+_TORCHVISION: dict[str, tuple[_Configure, _Insert]] = {
     "same_padding": (_pad_symmetrically, _insert_padding),
     "resnet_stride": (_move_stride, _insert_padding),
     "conv_bias": (_without_bias, _nothing),

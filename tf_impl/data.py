@@ -10,11 +10,10 @@ import keras
 from PIL import Image
 
 from transfer_parity.shared.contract.wing import Portion
-from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
-from transfer_parity.shared.data.download import impatient
+from transfer_parity.shared.data.offered import downloading, find
 
 #: The others are texts or tables.
-IMAGES = ("cifar10", "cifar100", "fashion_mnist", "mnist")
+_IMAGES = ("cifar10", "cifar100", "fashion_mnist", "mnist")
 
 
 def data_set(name: str, folder: Path) -> dict[str, Portion]:
@@ -28,15 +27,10 @@ def data_set(name: str, folder: Path) -> dict[str, Portion]:
         BadInput: there is no such set.
         OSError: it cannot be fetched.
     """
-    known = {normalised(each): each for each in IMAGES}
-    if normalised(name) not in known:
-        raise BadInput(f"Keras has no data set of images {name!r}; {did_you_mean(name, IMAGES)}")
-    try:
-        with impatient():
-            parts = getattr(keras.datasets, known[normalised(name)]).load_data()
-    except Exception as error:
-        # keras.utils.get_file raises a plain Exception for whatever goes wrong on the way.
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+    offers = {each: getattr(keras.datasets, each) for each in _IMAGES}
+    kind = find(name, offers, f"Keras has no data set of images {name!r}")
+    with downloading():
+        parts = kind.load_data()
     return {
         part: Portion(None, len(images), _pairs(images, labels))
         for part, (images, labels) in zip(("train", "test"), parts, strict=True)

@@ -1,4 +1,4 @@
-"""The last feature map and what a class's logit owes to it, for class-activation maps (``shared/explain.py``)."""
+"""The last feature map and what a class's logit owes to it: for maps, see ``shared.evaluation.gradcam``."""
 
 from __future__ import annotations
 

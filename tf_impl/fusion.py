@@ -9,10 +9,11 @@ import numpy as np
 from keras import layers, ops
 
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.tf_impl import internals
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """A copy of a functional model, which computes the same function in inference mode.
+    """A copy of a part of a network, which computes the same function in inference mode.
 
     Args:
         model: of Keras's own layers; its weights are copied as they are now.
@@ -49,9 +50,14 @@ def fuse(model: keras.Model) -> keras.Model:
     return fused
 
 
+def has_depthwise(model: keras.Model) -> bool:
+    """Whether a network has depthwise convolutions."""
+    return any(isinstance(layer, layers.DepthwiseConv2D) for layer in model.layers)
+
+
 def _normalised_convolutions(model: keras.Model) -> dict[keras.Layer, layers.BatchNormalization]:
     """The convolutions whose output is normalised and used for nothing else, each with its normalisation."""
-    nodes = [operation._inbound_nodes[0] for operation in model.operations]
+    nodes = internals.nodes_of(model)
     used = [id(tensor) for node in nodes for tensor in node.input_tensors] + [id(tensor) for tensor in model.outputs]
     made = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
     found = {}

@@ -11,9 +11,13 @@ from keras import layers
 def build(
     kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int
 ) -> keras.Model:
-    """The head's input, without the batch dimension in ``input_shape``, to logits (N, classes).
+    """The head's input to logits (N, classes), in the recipe's type, also where the backbone computes in a smaller one.
 
-    In the recipe's type, also where the backbone computes in a smaller one.
+    Args:
+        kind: of head.
+        input_shape: of one image's features: (C,), or (H, W, C) for the convolutional head.
+        units: of the hidden layer, if there is one.
+        classes: number of logits.
     """
     dtype = keras.config.floatx()
     inputs = x = keras.Input(input_shape, dtype=dtype)

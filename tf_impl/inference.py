@@ -11,7 +11,8 @@ from keras import layers
 from transfer_parity.shared.contract.engines import Engine, efficiency
 from transfer_parity.shared.contract.wing import Array, Part
 from transfer_parity.shared.core.clocks import fastest
-from transfer_parity.tf_impl.fusion import fuse
+from transfer_parity.tf_impl.fusion import fuse, has_depthwise
+from transfer_parity.tf_impl.internals import layers_of
 from transfer_parity.tf_impl.network import Network
 
 #: Measured on two cores; docs/speed.md says on which.
@@ -20,7 +21,7 @@ FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 1.0, 1.35
 
 def engines(network: Network, part: Part) -> tuple[Engine, ...]:
     """The ways to run a part in inference mode here; the first is the network as it is."""
-    depthwise = any(isinstance(layer, layers.DepthwiseConv2D) for layer in network.models[part].layers)
+    depthwise = has_depthwise(network.models[part])
     graph = Engine("graph", efficiency=efficiency(depthwise))
     exact = keras.config.floatx() == "float64"
     if network.stock or exact or tf.config.get_visible_devices("GPU"):
@@ -35,7 +36,7 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
 
     Args:
         network: whose weights are loaded.
-        part: "features", "trunk" or "all" take uint8 images (b, S, S, 3), "head" and "tail" what these put out.
+        part: "features", "frozen" or "all" take uint8 images (b, S, S, 3), "head" and "trainable" what these put out.
         batches: of any size, also of different sizes.
         engine: the name of one of ``engines``; prepared anew for every call, since weights change between calls.
     """
@@ -66,7 +67,7 @@ def _graph(network: Network, part: Part, example: Array, fused: bool) -> tf.type
 def multiply_adds(network: Network, part: Part) -> int:
     """Multiplications with weights in the convolutions and dense layers of a part that takes images, for one image."""
     total = 0
-    for layer in network.models[part]._flatten_layers(include_self=False, recursive=True):
+    for layer in layers_of(network.models[part]):
         if isinstance(layer, layers.DepthwiseConv2D | layers.Conv2D | layers.Dense):
             # Every weight is used once at every place of the output; the last dimension is in the weight's shape.
             places = tf.TensorShape(layer.output.shape[1:-1]).num_elements()

@@ -12,7 +12,7 @@ from keras import layers
 from transfer_parity.shared.contract.spec import ModelSpec
 from transfer_parity.shared.contract.wing import Part
 from transfer_parity.shared.zoo.pair import Preprocessing
-from transfer_parity.tf_impl import backbone, head
+from transfer_parity.tf_impl import backbone, device, head
 
 
 class Network:
@@ -20,17 +20,17 @@ class Network:
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
-            "trunk" ends behind the frozen stages and "tail" begins there. With the architecture's own classifier there
-            is only "all".
+            "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
+            there is only "all".
         stock: whether everything about its execution is left as it is when TensorFlow is installed.
         forwards: compiled forward passes by part.
         trainers: training steps by what they train and how.
         explainer: compiled pass for class-activation maps. All three are kept: a second seed does not trace them again.
     """
 
-    def __init__(self, spec: ModelSpec, stock: bool = False) -> None:
-        self.spec, self.stock = spec, stock
-        body = features = backbone.build(spec)
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec, self.stock = spec, device.settings().stock
+        features = backbone.build(spec)
         self.models: dict[Part, keras.Model] = {}
         if spec.head == "imagenet":
             self.models["all"] = features
@@ -43,25 +43,29 @@ class Network:
             whole = keras.Model(features.input, classifier(features.output), name="classifier")
             self.models |= {"features": features, "head": classifier, "all": whole}
             if spec.frozen_stages == len(spec.pair.stages):
-                self.models |= {"trunk": features, "tail": classifier}
+                self.models |= {"frozen": features, "trainable": classifier}
             elif spec.frozen_stages:
-                middle = backbone.cut(body, spec.pair, spec.frozen_stages)
-                self.models["trunk"] = keras.Model(body.input, middle, name="trunk")
-                self.models["tail"] = keras.Model(middle, whole.output, name="tail")
+                frozen, trainable = backbone.cut(whole, spec.pair, spec.frozen_stages)
+                self.models |= {"frozen": frozen, "trainable": trainable}
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
         self.trainers: dict[Any, Any] = {}
         self.explainer: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""
-        dtype = keras.config.floatx()
-        if part in ("head", "tail"):
-            return tf.cast(inputs, dtype)
-        return normalise(inputs, self.spec.preprocessing, dtype)
+        if part in ("head", "trainable"):
+            return tf.cast(inputs, keras.config.floatx())
+        return normalise(inputs, self.spec.preprocessing)
 
 
-def normalise(images: tf.Tensor, preprocessing: Preprocessing, dtype: str) -> tf.Tensor:
+def build(spec: ModelSpec) -> Network:
+    """A network whose weights are still to be loaded."""
+    return Network(spec)
+
+
+def normalise(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """uint8 RGB images (N, H, W, 3) to network inputs (N, H, W, 3). The order of operations is the contract's."""
+    dtype = keras.config.floatx()
     x = tf.cast(images, dtype)
     if preprocessing.channels == "BGR":
         x = tf.reverse(x, axis=[-1])

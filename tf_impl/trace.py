@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -11,18 +11,20 @@ from transfer_parity.shared.checkpoints.layout import LAYER_SCALE
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
+from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.tf_impl import internals
 from transfer_parity.tf_impl.network import Network
 from transfer_parity.tf_impl.training import Trainer
-from transfer_parity.tf_impl.weights import from_neutral, parameters, to_neutral
+from transfer_parity.tf_impl.weights import parameters
 
 
 def names(network: Network) -> dict[str, str]:
     """The framework's own name of every layer and parameter, by neutral name."""
     found: dict[str, str] = {}
-    for name, kind, layer, variable in parameters(network.models["all"], network.spec.pair):
-        found[name] = variable.path
-        if kind != LAYER_SCALE:
-            found[name.rpartition(".")[0]] = layer.name
+    for each in parameters(network):
+        found[each.name] = each.variable.path
+        if each.kind != LAYER_SCALE:
+            found[each.name.rpartition(".")[0]] = each.layer.name
     return found
 
 
@@ -38,9 +40,9 @@ def _watched(network: Network, inputs: tf.Tensor, training: bool) -> dict[str, A
     for part in parts:
         model = network.models[part]
         watched = {
-            name.rpartition(".")[0]: layer
-            for name, kind, layer, _ in parameters(model, network.spec.pair)
-            if kind != LAYER_SCALE
+            each.name.rpartition(".")[0]: each.layer
+            for each in parameters(network)
+            if each.kind != LAYER_SCALE and each.name.startswith(HEAD) == (part == "head")
         }
         probe = keras.Model(model.inputs, [[layer.output for layer in watched.values()], model.output])
         outputs, inputs = probe(inputs, training=training)
@@ -58,13 +60,13 @@ def activations(network: Network, images: Array) -> dict[str, Array]:
 
 def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
     """One forward and backward pass with all parameters trainable. Not compiled: it would take longer than the pass."""
-    trainer = Trainer(network, "all", _everything(network), batch_norm_trains, recipe)
+    everything = frozenset(each.name for each in parameters(network))
+    trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
     inputs = tf.convert_to_tensor(batch.inputs)
     loss, gradients = trainer.differentiate(inputs, tf.convert_to_tensor(batch.labels))
-    spec = network.spec
     named = {
-        name: to_neutral(name, kind, layer, gradient.numpy(), spec.pair, spec.switches)
-        for (name, kind, layer, _), gradient in zip(trainer.parameters, gradients, strict=True)
+        each.name: each.to_neutral(gradient.numpy())
+        for each, gradient in zip(trainer.parameters, gradients, strict=True)
     }
     before = [tf.identity(variable) for variable in network.models["all"].weights]
     seen = _watched(network, network.prepare("all", inputs), trainer.batch_norm_trains)
@@ -75,27 +77,20 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
 
 
 def optimize(
-    network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-) -> Iterator[Iterator[State]]:
+    network: Network,
+    recipe: Recipe,
+    gradients: Iterable[Mapping[str, Array]],
+    rates: Sequence[float],
+    sample: Callable[[Array], Array],
+) -> Iterator[list[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
-    trainer = Trainer(network, "all", _everything(network), False, recipe)
-    spec, optimizer = network.spec, trainer.optimizer
-    states = {"momentum": optimizer.momentums} if recipe.optimizer == "sgd" else {}
-    if recipe.optimizer != "sgd":
-        states = {"first moment": optimizer._momentums, "second moment": optimizer._velocities}
+    everything = frozenset(each.name for each in parameters(network))
+    trainer = Trainer(network, "all", everything, False, recipe)
+    states = {**internals.states(trainer.optimizer), "parameter": trainer.variables}
     for given, rate in zip(gradients, rates, strict=True):
-        tensors = []
-        for name, kind, _, variable in trainer.parameters:
-            array = from_neutral(name, kind, given[name], variable, spec.pair, spec.switches)
-            tensors.append(tf.constant(array, variable.dtype))
-        trainer.update(tensors, rate)
-        del tensors
-        yield (
-            (what, name, to_neutral(name, kind, layer, variable.numpy(), spec.pair, spec.switches))
-            for what, variables in {**states, "parameter": trainer.variables}.items()
-            for (name, kind, layer, _), variable in zip(trainer.parameters, variables, strict=True)
-        )
-
-
-def _everything(network: Network) -> frozenset[str]:
-    return frozenset(name for name, *_ in parameters(network.models["all"], network.spec.pair))
+        trainer.update([tf.constant(each.from_neutral(given[each.name])) for each in trainer.parameters], rate)
+        yield [
+            State(what, each.name, sample(each.to_neutral(variable.numpy())))
+            for what, variables in states.items()
+            for each, variable in zip(trainer.parameters, variables, strict=True)
+        ]

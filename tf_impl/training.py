@@ -1,7 +1,13 @@
 """Losses, optimizers and the training loop.
 
 Where the two libraries use one word for two things, torch's meaning is the reference, and it is this wing that
-implements it: Keras's SGD and Adam are subclassed, and the running variance is corrected after each step.
+implements it: Keras's SGD and Adam are subclassed, and the running variance is corrected after each pass.
+
+The step is written with GradientTape rather than left to ``Model.fit``. Three things are wanted that fit hides: what
+lies between the parts of a step (the running variance is corrected behind the forward pass, and the parity ladder sees
+the gradients before the optimizer does), a learning rate for every single step, and the loss of every single step, of
+which fit tells a mean over the epoch. A ``train_step`` of one's own within fit would be the same code, with a loop that
+is out of sight around it.
 """
 
 from __future__ import annotations
@@ -16,75 +22,21 @@ from keras import layers, ops
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Part
+from transfer_parity.tf_impl.internals import layers_of, moments, momentum
 from transfer_parity.tf_impl.network import Network
 from transfer_parity.tf_impl.weights import parameters
 
 
-class SGD(keras.optimizers.SGD):
-    """SGD whose momentum does not hold the learning rate: v = m v + g, w = w - lr v.
-
-    Keras's own is v = m v - lr g, w = w + v. The two are the same at a constant rate; after a change of rate Keras's
-    velocity still carries the old one.
-    """
-
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
-        """Update one variable and its velocity."""
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        velocity = gradient
-        if self.momentum:
-            momentum = self.momentums[self._get_variable_index(variable)]
-            velocity = momentum * self.momentum + gradient
-            self.assign(momentum, velocity)
-        self.assign_sub(variable, velocity * learning_rate)
-
-
-class Adam(keras.optimizers.Adam):
-    """Adam as Kingma and Ba (2015) wrote it in algorithm 1: epsilon is added after the bias correction.
-
-    Keras uses the paper's shorter form, which adds epsilon before it. The two agree only if Keras's epsilon is
-    epsilon * sqrt(1 - beta2^t), which changes with every step t.
-    """
-
-    #: Whether epsilon is added before the correction, as Keras itself does.
-    epsilon_first = False
-
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
-        """Update one variable and its two moments."""
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
-        # makes 0.9 into 0.89999998 even where everything else is float64.
-        beta1, beta2 = self.beta_1, self.beta_2
-        m = self._momentums[self._get_variable_index(variable)]
-        v = self._velocities[self._get_variable_index(variable)]
-        self.assign(m, beta1 * m + (1 - beta1) * gradient)
-        self.assign(v, beta2 * v + (1 - beta2) * ops.square(gradient))
-        # In float64, as torch has it: 1 - beta^t is a difference of nearly equal numbers, of which float32, in which
-        # Keras computes it, keeps four digits in the first steps.
-        step = ops.cast(self.iterations + 1, "float64")
-        correction = ops.cast(ops.sqrt(1 - ops.power(beta2, step)), variable.dtype)
-        rate = learning_rate / ops.cast(1 - ops.power(beta1, step), variable.dtype)
-        if self.epsilon_first:
-            self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))
-        else:
-            self.assign_sub(variable, rate * m / (ops.sqrt(v) / correction + self.epsilon))
-
-
-def build_optimizer(recipe: Recipe, switches: frozenset[str] = frozenset()) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer. Its learning rate is set anew in every step."""
-    # Without weight decay, which Trainer.update does: Keras decouples it in every optimizer, and casts it by way of
-    # float32, which makes 0.01 into 0.0099999998 even where everything else is float64.
-    if recipe.optimizer == "sgd":
-        kind = keras.optimizers.SGD if "sgd_momentum" in switches else SGD
-        return kind(recipe.learning_rate, momentum=recipe.momentum)
-    beta1, beta2 = recipe.beta1, recipe.beta2
-    if "adam_betas" in switches:
-        beta1, beta2 = float(np.float32(beta1)), float(np.float32(beta2))
-    optimizer = Adam(recipe.learning_rate, beta1, beta2, recipe.epsilon)
-    optimizer.epsilon_first = "adam_epsilon" in switches
+def build_optimizer(
+    recipe: Recipe, variables: list[keras.Variable], switches: frozenset[str] = frozenset()
+) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer of some variables. Its learning rate is set anew in every step."""
+    optimizer = _unbuilt(recipe, switches)
+    optimizer.build(variables)
     return optimizer
 
 
-def build_loss(recipe: Recipe) -> keras.losses.Loss:
+def build_loss(recipe: Recipe) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """The recipe's loss of one-hot targets (b, classes) and logits (b, classes), averaged over the batch."""
     if recipe.loss == "mse":
         return keras.losses.MeanSquaredError()
@@ -100,30 +52,23 @@ class Trainer:
         self.network, self.part, self.recipe = network, part, recipe
         self.switches = network.spec.switches
         # torch's pitfall: a normalisation whose parameters are frozen still follows the mode of the whole model.
-        batch_norm_trains = batch_norm_trains or "frozen_batch_norm" in self.switches
+        self.batch_norm_trains = batch_norm_trains or "frozen_batch_norm" in self.switches
         self.model = network.models[part]
         self.loss = build_loss(recipe)
-        self.optimizer = build_optimizer(recipe, self.switches)
-        everything = list(parameters(self.model, network.spec.pair))
-        chosen = [each for each in everything if each[0] in trainable]
-        self.parameters = [each for each in chosen if not each[1].startswith("moving_")]
-        self.variables = [variable for *_, variable in self.parameters]
-        self.optimizer.build(self.variables)
+        everything = list(parameters(network))
+        chosen = [each for each in everything if each.name in trainable]
+        self.parameters = [each for each in chosen if not each.kind.startswith("moving_")]
+        self.variables = [each.variable for each in self.parameters]
+        self.optimizer = build_optimizer(recipe, self.variables, self.switches)
         # In Keras a normalisation layer learns its statistics if it is called for training and is itself trainable.
-        learning = everything if "frozen_batch_norm" in self.switches else chosen if batch_norm_trains else ()
+        learning = everything if "frozen_batch_norm" in self.switches else chosen if self.batch_norm_trains else ()
         self.normalisations = list(
-            dict.fromkeys(layer for _, _, layer, _ in learning if isinstance(layer, layers.BatchNormalization))
+            dict.fromkeys(each.layer for each in learning if isinstance(each.layer, layers.BatchNormalization))
         )
-        for layer in self.model._flatten_layers(include_self=False, recursive=True):
+        for layer in layers_of(network.models["all"]):
             if isinstance(layer, layers.BatchNormalization):
                 layer.trainable = layer in self.normalisations
-        self.batch_norm_trains = batch_norm_trains
         self._compiled: Callable[..., tf.Tensor] | None = None
-
-    def reset(self) -> None:
-        """Forget all steps: the optimizer starts afresh."""
-        for variable in self.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
 
     def step(self, batch: Batch) -> tf.Tensor:
         """One optimizer step. Returns the loss before it, as a scalar tensor."""
@@ -144,7 +89,7 @@ class Trainer:
         return loss
 
     def differentiate(self, inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Loss of a batch and its gradients by ``variables``; running statistics learn on the way."""
+        """Loss of a batch, and its gradients by each of ``variables``; running statistics learn on the way."""
         targets = tf.one_hot(labels, self.network.spec.classes, dtype=keras.config.floatx())
         old_variances = [tf.identity(layer.moving_variance) for layer in self.normalisations]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -209,9 +154,77 @@ def train(
     key = (part, trainable, batch_norm_trains, recipe)
     trainer = network.trainers.get(key) or Trainer(network, part, trainable, batch_norm_trains, recipe)
     network.trainers[key] = trainer
-    trainer.reset()
+    _forget(trainer.optimizer)
     losses = []
     for batch in batches:
         losses.append(trainer.step(batch))
         on_step()
     return [float(loss) for loss in losses]
+
+
+def _forget(optimizer: keras.optimizers.Optimizer) -> None:
+    """Forget all steps."""
+    for variable in optimizer.variables:
+        variable.assign(tf.zeros_like(variable))
+
+
+def _unbuilt(recipe: Recipe, switches: frozenset[str]) -> keras.optimizers.Optimizer:
+    # Without weight decay, which Trainer.update does: Keras decouples it in every optimizer, and casts it by way of
+    # float32, which makes 0.01 into 0.0099999998 even where everything else is float64.
+    if recipe.optimizer == "sgd":
+        kind = keras.optimizers.SGD if "sgd_momentum" in switches else _SGD
+        return kind(recipe.learning_rate, momentum=recipe.momentum, name="sgd")
+    beta1, beta2 = recipe.beta1, recipe.beta2
+    if "adam_betas" in switches:
+        beta1, beta2 = float(np.float32(beta1)), float(np.float32(beta2))
+    optimizer = _Adam(recipe.learning_rate, beta1, beta2, recipe.epsilon, name="adam")
+    optimizer.epsilon_first = "adam_epsilon" in switches
+    return optimizer
+
+
+class _SGD(keras.optimizers.SGD):
+    """SGD whose momentum does not hold the learning rate: v = m v + g, w = w - lr v.
+
+    Keras's own is v = m v - lr g, w = w + v. The two are the same at a constant rate; after a change of rate Keras's
+    velocity still carries the old one.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its velocity."""
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        velocity = gradient
+        if self.momentum:
+            held = momentum(self, variable)
+            velocity = held * self.momentum + gradient
+            self.assign(held, velocity)
+        self.assign_sub(variable, velocity * learning_rate)
+
+
+class _Adam(keras.optimizers.Adam):
+    """Adam as Kingma and Ba (2015) wrote it in algorithm 1: epsilon is added after the bias correction.
+
+    Keras uses the paper's shorter form, which adds epsilon before it. The two agree only if Keras's epsilon is
+    epsilon * sqrt(1 - beta2^t), which changes with every step t.
+    """
+
+    #: Whether epsilon is added before the correction, as Keras itself does.
+    epsilon_first = False
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its two moments."""
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
+        # makes 0.9 into 0.89999998 even where everything else is float64.
+        beta1, beta2 = self.beta_1, self.beta_2
+        m, v = moments(self, variable)
+        self.assign(m, beta1 * m + (1 - beta1) * gradient)
+        self.assign(v, beta2 * v + (1 - beta2) * ops.square(gradient))
+        # In float64, as torch has it: 1 - beta^t is a difference of nearly equal numbers, of which float32, in which
+        # Keras computes it, keeps four digits in the first steps.
+        step = ops.cast(self.iterations + 1, "float64")
+        correction = ops.cast(ops.sqrt(1 - ops.power(beta2, step)), variable.dtype)
+        rate = learning_rate / ops.cast(1 - ops.power(beta1, step), variable.dtype)
+        if self.epsilon_first:
+            self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))
+        else:
+            self.assign_sub(variable, rate * m / (ops.sqrt(v) / correction + self.epsilon))

@@ -16,12 +16,25 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import SqueezeExcitation
 
+from transfer_parity.shared.checkpoints import flattening
 from transfer_parity.shared.contract.spec import ModelSpec
 from transfer_parity.shared.zoo.pair import Pair
+from transfer_parity.torch_impl import internals
 
 
-def stock(pair: Pair, classifier: bool = False, classes: int = 1000) -> nn.Module:
-    """The model as torchvision builds it, with undefined weights; by default without its classifier."""
+def stock(
+    pair: Pair, image_size: int, classifier: bool = False, classes: int = 1000, imagenet: bool = False
+) -> nn.Module:
+    """The model as torchvision builds it.
+
+    Args:
+        pair: the architecture.
+        image_size: side of the square RGB images in pixels, which torchvision's models need not know: they take any.
+        classifier: whether it ends in logits; by default it ends in front of the classifier.
+        classes: of the classifier.
+        imagenet: with torchvision's own ImageNet weights (the first version that it published), which are downloaded;
+            by default with undefined ones.
+    """
     options: dict[str, Any] = {"num_classes": classes}
     if pair.family == "InceptionV3":
         # No auxiliary head, which Keras lacks, and no drawing of weights.
@@ -32,15 +45,22 @@ def stock(pair: Pair, classifier: bool = False, classes: int = 1000) -> nn.Modul
     if not classifier:
         for name in pair.classifier:
             setattr(model, name, nn.Identity())
-    return model.to_empty(device="cpu")
+    model = model.to_empty(device="cpu")
+    if imagenet:
+        chosen = torchvision.models.get_model_weights(pair.torchvision_name)["IMAGENET1K_V1"]
+        # Not get_model's own way, which unpickles whatever the file holds.
+        state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        named = {internals.present_name(name): each for name, each in state.items() if "AuxLogits" not in name}
+        model.load_state_dict(named, strict=classifier)
+    return model
 
 
-def build(spec: ModelSpec) -> Backbone:
+def build(spec: ModelSpec) -> nn.Module:
     """Images (N, 3, S, S), preprocessed, to the last feature map (N, C, H, W), under the checkpoint's semantics.
 
     With head "imagenet" the result ends in the architecture's own logits (N, classes).
     """
-    model = stock(spec.pair, classifier=spec.head == "imagenet", classes=spec.classes)
+    model = stock(spec.pair, spec.image_size, classifier=spec.head == "imagenet", classes=spec.classes)
     for aspect in spec.pair.structure:
         if spec.meaning(aspect) == "keras":
             _KERAS[aspect](model)
@@ -52,64 +72,30 @@ def build(spec: ModelSpec) -> Backbone:
             module.momentum = spec.batch_norm.momentum
             # Defined, also where a checkpoint has nothing for it: no scale means one.
             module.reset_parameters()
-            if "bn_running_variance" in spec.switches:
-                module.register_forward_pre_hook(_remember_variance)
-                module.register_forward_hook(_count_biased_variance)
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels
         if depthwise and torch.get_default_dtype() == torch.float64:
-            module.__class__ = DepthwiseConv2d
+            module.__class__ = internals.DepthwiseConv2d
         if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" not in spec.switches:
             # A matched run leaves nothing to a framework's random generator.
             module.p = 0.0
         if isinstance(module, SqueezeExcitation) and isinstance(module.scale_activation, nn.Hardsigmoid):
-            module.scale_activation = nn.Hardsigmoid() if "hard_sigmoid" in spec.switches else HardSigmoid()
-    return Backbone(model, spec.pair, whole=spec.head == "imagenet")
+            module.scale_activation = nn.Hardsigmoid() if "hard_sigmoid" in spec.switches else _HardSigmoid()
+    if spec.pair.family == "DenseNet":
+        # A function call in torchvision.models.DenseNet.forward, behind ``features``.
+        model.last_activation = nn.ReLU()
+    return _Backbone(model, spec.pair, whole=spec.head == "imagenet")
 
 
-def _remember_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-    """Keep what the running variance was, for ``_count_biased_variance``."""
-    if module.training and module.running_var is not None:
-        module.register_buffer("old_variance", module.running_var.clone(), persistent=False)
+def cut(model: nn.Module, pair: Pair, frozen_stages: int) -> tuple[nn.Module, nn.Module]:
+    """A backbone in two: the frozen stages, and everything behind them."""
+    units = list(_units(model.get_submodule("model"), pair))
+    return (
+        nn.Sequential(*(unit for stage, unit in units if stage < frozen_stages)),
+        nn.Sequential(*(unit for stage, unit in units if stage >= frozen_stages)),
+    )
 
 
-def _count_biased_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
-    """Correct a running variance that torch just updated: Keras counts the biased variance, (n - 1)/n of torch's."""
-    if module.training and module.running_var is not None and module.momentum is not None:
-        n = inputs[0].numel() / inputs[0].shape[1]
-        kept = (1 - module.momentum) * module.get_buffer("old_variance")
-        with torch.no_grad():
-            # Behind autograd's back: the backward pass does not need what it thinks it has saved.
-            module.running_var.data.copy_(kept + (module.running_var - kept) * (n - 1) / n)
-
-
-class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that is quick in float64, too.
-
-    torch's CPU library for float64 works through it channel by channel, so that its overhead grows with their number.
-    Here it is a sum over the cells of the kernel instead, each times a shifted image.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if input.device.type != "cpu":
-            return super()._conv_forward(input, weight, bias)
-        assert not isinstance(self.padding, str)
-        (rows, columns), (down, right) = self.padding, self.stride
-        x = F.pad(input, (columns, columns, rows, rows))
-        height = (x.shape[2] - weight.shape[2]) // down + 1
-        width = (x.shape[3] - weight.shape[3]) // right + 1
-        terms = (
-            x[:, :, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
-            * weight[:, 0, i, j, None, None]
-            for i in range(weight.shape[2])
-            for j in range(weight.shape[3])
-        )
-        total = next(terms)
-        for term in terms:
-            total = total + term
-        return total if bias is None else total + bias[:, None, None]
-
-
-class HardSigmoid(nn.Module):
+class _HardSigmoid(nn.Module):
     """The hard sigmoid, min(max(x + 3, 0), 6) / 6 (Howard et al., Searching for MobileNetV3, 2019).
 
     nn.Hardsigmoid is the same forward, but its gradient is float32's 1/6 even where everything else is float64: an
@@ -121,23 +107,19 @@ class HardSigmoid(nn.Module):
         return F.relu6(x + 3) / 6
 
 
-class Backbone(nn.Module):
-    """A stock model, whole or up to its last feature map, with the stock model's parameter names.
-
-    Attributes:
-        units: the modules that make up the forward pass, one after the other, each with the index of its stage.
-    """
+class _Backbone(nn.Module):
+    """A stock model, whole or up to its last feature map, with the stock model's parameter names behind ``model.``."""
 
     def __init__(self, model: nn.Module, pair: Pair, whole: bool) -> None:
         super().__init__()
         self.model = model
         # A list is no submodule: the parameters keep the names that they have in the model.
-        self.units: list[tuple[int, nn.Module]] = [(0, model)] if whole else list(_units(model, pair))
+        self.units: list[nn.Module] = [model] if whole else [unit for _, unit in _units(model, pair)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) to (N, C, H, W), or to (N, classes) if the model is whole."""
         x = images
-        for _, unit in self.units:
+        for unit in self.units:
             x = unit(x)
         return x
 
@@ -156,8 +138,6 @@ def _units(model: Any, pair: Pair) -> Iterator[tuple[int, nn.Module]]:
     else:
         modules = [(f"features.{name}", child) for name, child in model.features.named_children()]
     if pair.family == "DenseNet":
-        # A function call in torchvision.models.DenseNet.forward, behind ``features``.
-        model.last_activation = nn.ReLU()
         modules = [*modules, ("last_activation", model.last_activation)]
     stage = 0
     for name, module in modules:
@@ -171,12 +151,12 @@ def _flatten_as_it_is(model: Any, spec: ModelSpec) -> None:
 
     At the 224 pixels of both libraries' weights the two are the same.
     """
-    side = spec.image_size // 32
+    side = flattening.map_side(spec.image_size)
     model.avgpool = nn.Identity()
     model.classifier[0] = nn.Linear(spec.pair.channels * side * side, model.classifier[0].out_features)
 
 
-def pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
+def _pad_same(module: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
     """A hook that pads as TensorFlow's "same" does: so that ceil(size/stride) outputs fit, an odd pixel at the end."""
     (x,) = inputs
     padding: list[int] = []
@@ -194,7 +174,7 @@ def _pad_same_where_strided(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.stride != (1, 1) and module.kernel_size != (1, 1):
             module.padding = (0, 0)
-            module.register_forward_pre_hook(pad_same)
+            module.register_forward_pre_hook(_pad_same)
 
 
 def _move_stride(model: nn.Module) -> None:
@@ -213,7 +193,7 @@ def _with_bias(model: nn.Module) -> None:
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
 
 
-def exclude_padding(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+def _exclude_padding(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     """A hook behind a 3x3 average pooling with padding 1: turns the mean over nine cells into one over the real ones.
 
     At the border of the image only 6, in its corners only 4 of the nine cells are real.
@@ -237,7 +217,7 @@ def _count_real_cells(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if name.endswith("branch_pool"):
             # The pooling is a function call inside the stock forward pass; what follows it is this module.
-            module.register_forward_pre_hook(exclude_padding)
+            module.register_forward_pre_hook(_exclude_padding)
 
 
 #: What it takes to give the stock torchvision model Keras's meaning of one aspect of its structure.

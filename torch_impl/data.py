@@ -11,11 +11,11 @@ import torchvision.datasets
 from PIL import Image
 
 from transfer_parity.shared.contract.wing import Portion
-from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
-from transfer_parity.shared.data.download import impatient
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.data.offered import downloading, find
 
 #: torchvision's words for the parts of a set, the preferred one first.
-TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")
+_TRAIN, _TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")
 #: What this project knows to say to a data set's constructor.
 _UNDERSTOOD = frozenset({"root", "train", "split", "download", "loader"})
 
@@ -31,14 +31,10 @@ def data_set(name: str, folder: Path) -> dict[str, Portion]:
         BadInput: there is no such set, torchvision cannot download it, or it is not one of labelled images.
         OSError: it cannot be fetched.
     """
-    known = {normalised(each): kind for each, kind in _available().items()}
-    if normalised(name) not in known:
-        suggestion = did_you_mean(name, _available())
-        raise BadInput(f"torchvision has no data set {name!r} that it downloads by its name alone; {suggestion}")
-    kind = known[normalised(name)]
-    portions = {"train": _portion(kind, TRAIN, True, folder)}
+    kind = find(name, _available(), f"torchvision has no data set {name!r} that it downloads by its name alone")
+    portions = {"train": _portion(kind, _TRAIN, True, folder)}
     if {"train", "split"} & inspect.signature(kind).parameters.keys():
-        portions["test"] = _portion(kind, TEST, False, folder)
+        portions["test"] = _portion(kind, _TEST, False, folder)
     return portions
 
 
@@ -66,23 +62,19 @@ def _portion(kind: Any, splits: tuple[str, ...], train: bool, folder: Path) -> P
     for split in splits:
         try:
             return _read(kind, _constructed(kind, {**arguments, "split": split}))
-        except ValueError as error:
+        except OSError as error:
             # torchvision says so before it downloads anything.
-            refusal = error
+            if not (isinstance(error.__cause__, ValueError) and "argument split" in str(error)):
+                raise
+            refusal = error.__cause__
     raise BadInput(
         f"torchvision's {kind.__name__} has no split {' or '.join(splits)} ({refusal}); give another --data."
     )
 
 
 def _constructed(kind: Any, arguments: dict[str, Any]) -> Any:
-    try:
-        with impatient():
-            return kind(**arguments)
-    except Exception as error:
-        if isinstance(error, ValueError) and "argument split" in str(error):
-            raise
-        # A server may be out of reach, hang up half-way, or send something else; every set tells it in its own way.
-        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+    with downloading():
+        return kind(**arguments)
 
 
 def _read(kind: Any, made: Any) -> Portion:

@@ -1,4 +1,4 @@
-"""The last feature map and what a class's logit owes to it, for class-activation maps (``shared/explain.py``)."""
+"""The last feature map and what a class's logit owes to it: for maps, see ``shared.evaluation.gradcam``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.torch_impl.network import Network, Reduced
+from transfer_parity.torch_impl.internals import Reduced
+from transfer_parity.torch_impl.network import Network
 
 
 def class_gradients(network: Network, images: Array, classes: Array) -> tuple[Array, Array]:
@@ -30,7 +31,7 @@ def class_gradients(network: Network, images: Array, classes: Array) -> tuple[Ar
     network.eval()
     # Not inference mode: autograd refuses tensors that were made in it.
     with torch.no_grad():
-        activations = backbone(network.prepare("all", images))
+        activations = backbone(network.prepare("all", torch.from_numpy(images)))
     activations.requires_grad_()
     logits = rest(activations)
     # Images do not depend on each other, so the gradient of the sum holds each one's own.

@@ -8,8 +8,17 @@ from typing import Literal
 from torch import nn
 
 
-def build(kind: Literal["linear", "mlp", "conv"], channels: int, units: int, classes: int) -> nn.Module:
-    """The head's input with so many channels to logits (N, classes)."""
+def build(kind: Literal["linear", "mlp", "conv"], input_shape: tuple[int, ...], units: int, classes: int) -> nn.Module:
+    """The head's input to logits (N, classes), in the recipe's type, also where the backbone computes in a smaller one.
+
+    Args:
+        kind: of head.
+        input_shape: of one image's features: (C,), or (H, W, C) for the convolutional head.
+        units: of the hidden layer, if there is one.
+        classes: number of logits.
+    """
+    # torch's layers know their input by its channels alone.
+    channels = input_shape[-1]
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if kind == "mlp":
         parts |= {"hidden": nn.Linear(channels, units), "relu": nn.ReLU()}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from transfer_parity.shared.contract.engines import Engine, efficiency
 from transfer_parity.shared.contract.wing import Array, Part
 from transfer_parity.shared.core.clocks import fastest
 from transfer_parity.torch_impl.fusion import fuse, has_depthwise
-from transfer_parity.torch_impl.network import Network, Reduced
+from transfer_parity.torch_impl.network import Network
 
 #: Measured on two cores; docs/speed.md says on which.
 FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.5
@@ -36,7 +34,7 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
 
     Args:
         network: whose weights are loaded.
-        part: "features", "trunk" or "all" take uint8 images (b, S, S, 3), "head" and "tail" what these put out.
+        part: "features", "frozen" or "all" take uint8 images (b, S, S, 3), "head" and "trainable" what these put out.
         batches: of any size, also of different sizes.
         engine: the name of one of ``engines``; prepared anew for every call, since weights change between calls.
     """
@@ -44,24 +42,14 @@ def infer(network: Network, part: Part, batches: Iterable[Array], engine: str | 
     # A user who takes torch as it is writes no_grad; inference mode leaves out more bookkeeping.
     mode = torch.no_grad if network.stock else torch.inference_mode
     with mode():
-        forward = _fused(network.models[part]) if engine == "fused" else network.models[part]
+        forward = fuse(network.models[part]) if engine == "fused" else network.models[part]
     for batch in batches:
         with mode():
-            output = forward(network.prepare(part, batch))
+            output = forward(network.prepare(part, torch.from_numpy(batch)))
             # Feature maps leave as (N, H, W, C), as TensorFlow has them.
             array = (output.movedim(1, -1) if output.ndim == 4 else output).cpu().numpy()
         # Outside of the mode, which would be the caller's until the next batch.
         yield array
-
-
-def _fused(model: nn.Module) -> nn.Module:
-    """The same network of fewer operations."""
-    if isinstance(model, Reduced):
-        # autocast stays around the traced module: it cannot be traced itself, and does not know fused operations.
-        return Reduced(_fused(model.inner) if model.reduced is None else fuse(model.inner, False), model.reduced)
-    if isinstance(model, nn.Sequential) and any(isinstance(child, Reduced) for child in model):
-        return nn.Sequential(*(_fused(child) if isinstance(child, Reduced) else child for child in model))
-    return fuse(model, True)
 
 
 def multiply_adds(network: Network, part: Part) -> int:
@@ -70,7 +58,7 @@ def multiply_adds(network: Network, part: Part) -> int:
     counter = FlopCounterMode(display=False)
     network.eval()
     with torch.inference_mode(), counter:
-        network.models[part](network.prepare(part, np.zeros((1, side, side, 3), np.uint8)))
+        network.models[part](network.prepare(part, torch.zeros((1, side, side, 3), dtype=torch.uint8)))
     return int(counter.get_total_flops()) // 2
 
 

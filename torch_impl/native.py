@@ -5,7 +5,7 @@ Matched runs use none of this. It is what a switch turns on, and what a run "as 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +28,25 @@ def seed(network: Network, value: int) -> None:
     torch.manual_seed(value)
 
 
-def own_images(pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
-    """The images (N, S, S, 3), with what is switched on done by torch itself.
-
-    Args:
-        pictures: the files that they were read from.
-        images: as transfer_parity.shared.data.images read them.
-        resize: shorter side to which they were resized.
-        switches: "resizing": squash to a square without antialiasing.
-    """
-    if "resizing" not in switches:
-        return images
-    size = images.shape[1]
-    squashed = []
-    for path in pictures:
-        pixels = torch.from_numpy(np.array(decode(path))).movedim(-1, 0)[None].float()
-        small = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=False)
-        squashed.append(small[0].movedim(0, -1).round().clamp(0, 255).byte().numpy())
-    return np.stack(squashed)
+def decode_jpeg(path: Path) -> Array:
+    """A JPEG file as torchvision's data sets decode it: RGB pixels (h, w, 3), uint8. With Pillow, as this project."""
+    return np.array(decode(path))
 
 
-def own_order(images: int, epochs: int) -> Array:
+def squash(pixels: Array, size: int) -> Array:
+    """An image (h, w, 3) resized to (size, size, 3), as interpolate does by default: without antialiasing."""
+    image = torch.from_numpy(pixels).movedim(-1, 0)[None].float()
+    small = F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=False)
+    return small[0].movedim(0, -1).round().clamp(0, 255).byte().numpy()
+
+
+def shuffled_order(images: int, epochs: int) -> Array:
     """Places of the training images in the order of every epoch, int64 (epochs, images): DataLoader's shuffling."""
     loader = DataLoader(TensorDataset(torch.arange(images)), batch_size=images, shuffle=True)
     return np.stack([next(iter(loader))[0].numpy() for _ in range(epochs)])
 
 
-def own_flips(images: int, epochs: int) -> Array:
+def random_flips(images: int, epochs: int) -> Array:
     """Which images RandomHorizontalFlip mirrors in every epoch, bool (epochs, images)."""
     flip = v2.RandomHorizontalFlip()
     # A picture of one dark and one bright pixel shows whether it was turned over.
@@ -63,7 +55,7 @@ def own_flips(images: int, epochs: int) -> Array:
     return np.array(turned).reshape(epochs, images)
 
 
-def own_weights(network: Network, names: Collection[str]) -> dict[str, Array]:
+def initial_weights(network: Network, names: Collection[str]) -> dict[str, Array]:
     """The named parameters and statistics as torchvision's constructors draw them.
 
     Linear layers start from a uniform distribution over +-1/sqrt(inputs), biases included; what an architecture draws
@@ -72,7 +64,7 @@ def own_weights(network: Network, names: Collection[str]) -> dict[str, Array]:
     spec = network.spec
     state: dict[str, torch.Tensor] = {}
     if spec.head != "imagenet":
-        own_head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
+        own_head = head.build(spec.head, (spec.pair.channels,), spec.head_units, spec.classes)
         state |= {HEAD + name: tensor for name, tensor in own_head.state_dict().items()}
     if any(name not in state for name in names):
         options: dict[str, Any] = {"num_classes": spec.classes}

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from transfer_parity.shared.contract.spec import ModelSpec
-from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.contract.wing import Part
 from transfer_parity.shared.zoo.pair import Preprocessing
-from transfer_parity.torch_impl import backbone, head
+from transfer_parity.torch_impl import backbone, device, head
+from transfer_parity.torch_impl.internals import Reduced
 
 
 class Network(nn.Module):
@@ -16,26 +17,26 @@ class Network(nn.Module):
 
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
-            "trunk" ends behind the frozen stages and "tail" begins there. With the architecture's own classifier there
-            is only "all".
+            "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
+            there is only "all".
         reduced: type of the backbone's arithmetic where it is not that of the weights, or None.
         stock: whether everything else about its execution is left as it is when torch is installed.
     """
 
-    def __init__(
-        self, spec: ModelSpec, device: torch.device, reduced: torch.dtype | None = None, stock: bool = False
-    ) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.spec, self.device, self.reduced, self.stock = spec, device, reduced, stock
+        settings = device.settings()
+        self.spec, self.device, self.stock = spec, settings.device, settings.stock
+        self.reduced = reduced = settings.reduced
         body = backbone.build(spec)
         self.features = nn.Sequential(body)
         self.head: nn.Module = nn.Identity()
         if spec.head != "imagenet":
             if spec.pooled:
                 self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-            self.head = head.build(spec.head, spec.pair.channels, spec.head_units, spec.classes)
-        self.to(device, torch.get_default_dtype())
-        if not stock:
+            self.head = head.build(spec.head, (spec.pair.channels,), spec.head_units, spec.classes)
+        self.to(self.device, torch.get_default_dtype())
+        if not self.stock:
             # NHWC in memory, which oneDNN and tensor cores prefer; the meaning of the dimensions stays NCHW.
             self.to(memory_format=torch.channels_last)
         self.eval()
@@ -43,45 +44,36 @@ class Network(nn.Module):
         if spec.head != "imagenet":
             self.models |= {"features": Reduced(self.features, reduced), "head": self.head}
         if spec.frozen_stages == len(spec.pair.stages):
-            self.models |= {"trunk": self.models["features"], "tail": self.head}
+            self.models |= {"frozen": self.models["features"], "trainable": self.head}
         elif spec.frozen_stages:
-            trunk = [unit for stage, unit in body.units if stage < spec.frozen_stages]
-            rest = [unit for stage, unit in body.units if stage >= spec.frozen_stages]
-            behind = nn.Sequential(*rest, *list(self.features)[1:])
-            self.models["trunk"] = Reduced(nn.Sequential(*trunk), reduced)
-            self.models["tail"] = nn.Sequential(Reduced(behind, reduced), self.head)
+            frozen, rest = backbone.cut(body, spec.pair, spec.frozen_stages)
+            behind = nn.Sequential(rest, *list(self.features)[1:])
+            self.models |= {
+                "frozen": Reduced(frozen, reduced),
+                "trainable": nn.Sequential(Reduced(behind, reduced), self.head),
+            }
 
-    def prepare(self, part: Part, inputs: Array) -> Tensor:
-        """Inputs of a part on the device, in the recipe's floating-point type; images are normalised on the way."""
-        x = torch.from_numpy(inputs).to(self.device)
-        if part in ("head", "tail"):
+    def prepare(self, part: Part, inputs: Tensor) -> Tensor:
+        """Inputs of a part in the recipe's floating-point type, on the device; images are normalised on the way."""
+        x = inputs.to(self.device)
+        if part in ("head", "trainable"):
             # Features are stored as (N, H, W, C) on both sides.
             x = x.to(torch.get_default_dtype())
             x = x.movedim(-1, 1) if x.ndim == 4 else x
         else:
-            x = normalise(x, self.spec.preprocessing, torch.get_default_dtype())
+            x = normalise(x, self.spec.preprocessing)
         # What was NHWC in memory stays so, unless torch is to be as its users get their images: NCHW.
         return x.contiguous() if self.stock else x
 
 
-class Reduced(nn.Module):
-    """A part of the backbone, in the reduced type if there is one; what leaves it is of the recipe's type again."""
-
-    def __init__(self, inner: nn.Module, reduced: torch.dtype | None) -> None:
-        super().__init__()
-        self.inner, self.reduced = inner, reduced
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any input of the part to its output."""
-        if self.reduced is None:
-            return self.inner(x)
-        # The weights stay as they are: autocast chooses for each operation whether the smaller type is safe.
-        with torch.autocast(x.device.type, self.reduced):
-            return self.inner(x).to(torch.get_default_dtype())
+def build(spec: ModelSpec) -> Network:
+    """A network whose weights are still to be loaded."""
+    return Network(spec)
 
 
-def normalise(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 RGB images (N, H, W, 3) to network inputs (N, 3, H, W). The order of operations is the contract's."""
+    dtype = torch.get_default_dtype()
     x = images.to(dtype, copy=True)
     if preprocessing.channels == "BGR":
         x = x.flip(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.rungs import StateKind
 from transfer_parity.shared.contract.wing import Array, Differentiated, State
 from transfer_parity.shared.zoo.pair import HEAD
 from transfer_parity.torch_impl.network import Network
@@ -19,13 +20,13 @@ from transfer_parity.torch_impl.weights import parameters
 
 def names(network: Network) -> dict[str, str]:
     """The framework's own name of every layer and parameter, by neutral name: the neutral names are torchvision's."""
-    found = [name for name, _ in parameters(network)] + list(_layers(network))
+    found = [each.name for each in parameters(network)] + list(_layers(network))
     return {name: name for name in found}
 
 
 def preprocess(network: Network, images: Array) -> Array:
     """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
-    return network.prepare("all", images).movedim(1, -1).cpu().numpy()
+    return network.prepare("all", torch.from_numpy(images)).movedim(1, -1).cpu().numpy()
 
 
 def _layers(network: Network) -> dict[str, nn.Module]:
@@ -65,7 +66,7 @@ def activations(network: Network, images: Array) -> dict[str, Array]:
     network.eval()
     hooks = _watch(network, seen)
     with torch.inference_mode():
-        network.models["all"](network.prepare("all", images))
+        network.models["all"](network.prepare("all", torch.from_numpy(images)))
     for hook in hooks:
         hook.remove()
     return seen
@@ -73,46 +74,52 @@ def activations(network: Network, images: Array) -> dict[str, Array]:
 
 def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
     """One forward and backward pass with all parameters trainable."""
-    everything = frozenset(name for name, _ in parameters(network))
+    everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
     seen: dict[str, Array] = {}
     hooks = _watch(network, seen)
-    loss = trainer.differentiate(batch)
+    loss, gradients = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
     for hook in hooks:
         hook.remove()
-    gradients = {name: _numpy(variable.grad) for name, variable in trainer.parameters.items()}
+    named = {
+        each.name: each.to_neutral(gradient.cpu().numpy().copy())
+        for each, gradient in zip(trainer.parameters, gradients, strict=True)
+    }
     trainer.optimizer.zero_grad()
-    return Differentiated(seen, float(loss), gradients)
+    return Differentiated(seen, float(loss), named)
 
 
 #: torch's name of an optimizer's state to the contract's.
-_STATES = {"momentum_buffer": "momentum", "exp_avg": "first moment", "exp_avg_sq": "second moment"}
+_STATES: dict[str, StateKind] = {
+    "momentum_buffer": "momentum",
+    "exp_avg": "first_moment",
+    "exp_avg_sq": "second_moment",
+}
 
 
 def optimize(
-    network: Network, recipe: Recipe, gradients: Iterable[Mapping[str, Array]], rates: Sequence[float]
-) -> Iterator[Iterator[State]]:
+    network: Network,
+    recipe: Recipe,
+    gradients: Iterable[Mapping[str, Array]],
+    rates: Sequence[float],
+    sample: Callable[[Array], Array],
+) -> Iterator[list[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
-    everything = frozenset(name for name, _ in parameters(network))
+    everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything, False, recipe)
     for given, rate in zip(gradients, rates, strict=True):
-        for name, variable in trainer.parameters.items():
-            variable.grad = torch.from_numpy(given[name]).to(variable)
-        trainer.update(rate)
-        yield _states(trainer)
+        trainer.update([torch.from_numpy(given[each.name]).to(each.variable) for each in trainer.parameters], rate)
+        yield _states(trainer, sample)
     trainer.optimizer.zero_grad()
 
 
-def _states(trainer: Trainer) -> Iterator[State]:
+def _states(trainer: Trainer, sample: Callable[[Array], Array]) -> list[State]:
+    found = []
     for key, what in _STATES.items():
-        for name, variable in trainer.parameters.items():
-            value = trainer.optimizer.state[variable].get(key)
+        for each in trainer.parameters:
+            value = trainer.optimizer.state[each.variable].get(key)
             if value is not None:
-                yield what, name, value.detach().cpu().numpy()
-    for name, variable in trainer.parameters.items():
-        yield "parameter", name, variable.detach().cpu().numpy()
-
-
-def _numpy(tensor: Tensor | None) -> Array:
-    assert tensor is not None
-    return tensor.detach().cpu().numpy().copy()
+                found.append(State(what, each.name, sample(each.to_neutral(value.detach().cpu().numpy()))))
+    for each in trainer.parameters:
+        found.append(State("parameter", each.name, sample(each.to_neutral(each.variable.detach().cpu().numpy()))))
+    return found

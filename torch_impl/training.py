@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 from torchvision.ops import StochasticDepth
 
 from transfer_parity.shared.contract.batches import Batch
@@ -25,7 +26,7 @@ from transfer_parity.torch_impl.weights import parameters
 def build_optimizer(
     recipe: Recipe, variables: list[nn.Parameter], switches: frozenset[str] = frozenset()
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer. Its learning rate is set anew in every step."""
+    """The recipe's optimizer of some variables. Its learning rate is set anew in every step."""
     coupled = 0.0 if "weight_decay" in switches else recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(variables, recipe.learning_rate, momentum=recipe.momentum, weight_decay=coupled)
@@ -57,13 +58,11 @@ class Trainer:
         self.switches = network.spec.switches
         self.model = network.models[part]
         self.loss = build_loss(recipe)
-        self.parameters: dict[str, nn.Parameter] = {}
-        for name, tensor in parameters(network):
-            if isinstance(tensor, nn.Parameter):
-                tensor.requires_grad_(name in trainable)
-                if tensor.requires_grad:
-                    self.parameters[name] = tensor
-        self.variables = list(self.parameters.values())
+        everything = [each for each in parameters(network) if isinstance(each.variable, nn.Parameter)]
+        for each in everything:
+            each.variable.requires_grad_(each.name in trainable)
+        self.parameters = [each for each in everything if each.variable.requires_grad]
+        self.variables = [each.variable for each in self.parameters if isinstance(each.variable, nn.Parameter)]
         self.optimizer = build_optimizer(recipe, self.variables, self.switches)
         self.steps = 0
         # In torch requires_grad says nothing about the statistics: a normalisation that is not in training mode is
@@ -80,26 +79,31 @@ class Trainer:
 
     def step(self, batch: Batch) -> Tensor:
         """One optimizer step. Returns the loss before it, as a scalar tensor."""
-        loss = self.differentiate(batch)
-        self.update(batch.learning_rate)
+        loss, gradients = self.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
+        self.update(gradients, batch.learning_rate)
         return loss
 
-    def differentiate(self, batch: Batch) -> Tensor:
-        """Loss of a batch; ``variables`` hold its gradients, and running statistics learn on the way."""
-        labels = torch.from_numpy(batch.labels).to(self.network.device)
-        targets = F.one_hot(labels, self.network.spec.classes).to(torch.get_default_dtype())
-        loss = self.loss(targets, self.model(self.network.prepare(self.part, batch.inputs)))
+    def differentiate(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Loss of a batch, and its gradients by each of ``variables``; running statistics learn on the way."""
+        targets = F.one_hot(labels.to(self.network.device), self.network.spec.classes).to(torch.get_default_dtype())
+        hooks = self._counting_biased_variance() if "bn_running_variance" in self.switches else []
+        loss = self.loss(targets, self.model(self.network.prepare(self.part, inputs)))
+        for hook in hooks:
+            hook.remove()
         self.optimizer.zero_grad()
         loss.backward()
-        return loss.detach()
+        return loss.detach(), [variable.grad for variable in self.variables if variable.grad is not None]
 
-    def update(self, learning_rate: float) -> None:
-        """One step of the optimizer along the gradients that ``variables`` hold."""
+    def update(self, gradients: list[Tensor], learning_rate: Tensor | float) -> None:
+        """One step of the optimizer along the gradients."""
+        rate = float(learning_rate)
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            variable.grad = gradient
         self.steps += 1
         for group in self.optimizer.param_groups:
             if self.switches:
-                self._as_keras(group, learning_rate)
-            group["lr"] = learning_rate
+                self._as_keras(group, rate)
+            group["lr"] = rate
         self.optimizer.step()
 
     def _as_keras(self, group: dict[str, Any], learning_rate: float) -> None:
@@ -116,6 +120,35 @@ class Trainer:
             for state in self.optimizer.state.values():
                 if state.get("momentum_buffer") is not None:
                     state["momentum_buffer"].mul_(group["lr"] / learning_rate)
+
+    def _counting_biased_variance(self) -> list[RemovableHandle]:
+        """Hooks that correct each running variance once torch has updated it. Returns them for removal."""
+        learning = [each for each in self.network.modules() if isinstance(each, nn.BatchNorm2d) and each.training]
+        return [each.register_forward_pre_hook(_remember_variance) for each in learning] + [
+            each.register_forward_hook(_count_biased_variance) for each in learning
+        ]
+
+
+def _remember_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Keep what the running variance was, for ``_count_biased_variance``."""
+    assert module.running_var is not None
+    module.register_buffer("old_variance", module.running_var.clone(), persistent=False)
+
+
+def _count_biased_variance(module: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    """Correct a running variance that torch just updated: Keras counts the biased variance, (n - 1)/n of torch's.
+
+    Args:
+        module: whose ``running_var`` is ``(1 - momentum) * old + momentum * sample variance``.
+        inputs: of the layer, (b, C, H, W).
+        output: of the layer.
+    """
+    assert module.running_var is not None and module.momentum is not None
+    n = inputs[0].numel() / inputs[0].shape[1]
+    kept = (1 - module.momentum) * module.get_buffer("old_variance")
+    with torch.no_grad():
+        # Behind autograd's back: the backward pass does not need what it thinks it has saved.
+        module.running_var.data.copy_(kept + (module.running_var - kept) * (n - 1) / n)
 
 
 def train(

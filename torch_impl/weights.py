@@ -3,96 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
-import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
-from transfer_parity.shared.contract.spec import ModelSpec, described
+from transfer_parity.shared.checkpoints import flattening
+from transfer_parity.shared.contract.spec import described
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.data.download import impatient
+from transfer_parity.shared.data.offered import downloading
 from transfer_parity.shared.zoo.pair import HEAD, Pair
-from transfer_parity.torch_impl import files
+from transfer_parity.torch_impl import backbone, formats
 from transfer_parity.torch_impl.network import Network
 
 
-def parameters(network: Network) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and running statistic with its neutral name."""
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter or running statistic of a network.
+
+    Attributes:
+        name: its neutral name.
+        variable: itself.
+        pair: the architecture.
+        switches: of the network.
+    """
+
+    name: str
+    variable: Tensor
+    pair: Pair
+    switches: frozenset[str]
+
+    def to_neutral(self, array: Array) -> Array:
+        """An array of the variable's shape (its value, gradient or optimizer state) in torch's layout."""
+        return array
+
+    def from_neutral(self, array: Array) -> Array:
+        """An array in torch's layout, as it is to be loaded.
+
+        Switched on, the inputs of VGG's first dense layer change places, and ``to_neutral`` does not bring them back.
+        """
+        if self.name == self.pair.flattened and "flatten_order" in self.switches:
+            return np.ascontiguousarray(flattening.to_keras_order(array, self.pair))
+        return array
+
+
+def parameters(network: Network) -> Iterator[Parameter]:
+    """Every parameter and running statistic of a network."""
     for prefix, module in (("", network.features), (HEAD, network.head)):
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            # Keras does not count the batches that a normalisation has seen, and nothing here depends on it.
-            if not name.endswith("num_batches_tracked"):
-                yield prefix + name.removeprefix("0.model."), tensor
+        for name, variable in _variables(module):
+            neutral = prefix + name.removeprefix("0.model.")
+            yield Parameter(neutral, variable, network.spec.pair, network.spec.switches)
+
+
+def stock_parameters(model: nn.Module, pair: Pair) -> Iterator[Parameter]:
+    """Every parameter and running statistic of a stock model."""
+    for name, variable in _variables(model):
+        yield Parameter(name, variable, pair, frozenset())
+
+
+def stock_arrays(model: nn.Module, pair: Pair) -> dict[str, Array]:
+    """The arrays of a stock model by neutral name, in torch's layout."""
+    return {each.name: each.to_neutral(_numpy(each.variable)) for each in stock_parameters(model, pair)}
 
 
 def shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Neutral name and shape (torch's layout) of every parameter and running statistic."""
-    return {name: tuple(tensor.shape) for name, tensor in parameters(network)}
+    return {each.name: tuple(each.variable.shape) for each in parameters(network)}
 
 
 def dump(network: Network, names: Collection[str] | None = None) -> dict[str, Array]:
     """Parameters and running statistics by neutral name, in torch's layout: all, or the named ones."""
     return {
-        name: tensor.detach().cpu().numpy() for name, tensor in parameters(network) if names is None or name in names
+        each.name: each.to_neutral(_numpy(each.variable))
+        for each in parameters(network)
+        if names is None or each.name in names
     }
 
 
 def load(network: Network, arrays: Mapping[str, Array]) -> None:
     """Set the named parameters; all others stay as they are."""
     with torch.no_grad():
-        for name, tensor in parameters(network):
-            if name in arrays:
-                tensor.copy_(torch.from_numpy(_flattened(name, arrays[name], network.spec)))
-
-
-def _flattened(name: str, array: Array, spec: ModelSpec) -> Array:
-    """Inputs of VGG's first dense layer in the order of Keras's Flatten, (H, W, C), if that is switched on."""
-    if "flatten_order" not in spec.switches or name != spec.pair.flattened:
-        return array
-    side = spec.image_size // 32
-    kernel = array.reshape(len(array), spec.pair.channels, side, side)
-    return np.ascontiguousarray(kernel.transpose(0, 2, 3, 1).reshape(array.shape))
-
-
-def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
-    """Keep the network as a state_dict in safetensors; what it is stands in the file's header."""
-    target = path.with_suffix(".safetensors")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters(network)}
-    safetensors.torch.save_file(tensors, target, metadata=dict(metadata))
-    return target
+        for each in parameters(network):
+            if each.name in arrays:
+                each.variable.copy_(torch.from_numpy(each.from_neutral(arrays[each.name])))
 
 
 def download(pair: Pair) -> dict[str, Array]:
-    """torchvision's own ImageNet weights (the first version it published) with their classifier, by neutral name.
+    """torchvision's own ImageNet weights with their classifier, by neutral name.
 
     Raises:
         OSError: they cannot be fetched.
     """
-    chosen = torchvision.models.get_model_weights(pair.torchvision_name)["IMAGENET1K_V1"]
-    try:
-        with impatient():
-            return _arrays(chosen.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except Exception as error:
-        # A server may be out of reach, hang up half-way, or send something else; torch.hub tells each in its own way.
-        raise OSError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    with downloading():
+        model = backbone.stock(pair, pair.image_size, classifier=True, imagenet=True)
+    # As they were trained, whatever the recipe's type.
+    return {name: array.astype(np.float32) for name, array in stock_arrays(model, pair).items()}
 
 
-def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
-    """Plain arrays without the counters and without the auxiliary head that only torchvision's InceptionV3 has."""
-    return {
-        files.neutral_name(name): tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked") and not name.startswith("AuxLogits.")
-    }
+def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Keep the network as a ``.safetensors`` file of its parameters, in which also stands what it is."""
+    target = path.with_suffix(".safetensors")
+    formats.write(target, {each.name: each.variable for each in parameters(network)}, metadata)
+    return target
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:
     """A network as ``save`` kept it, and the names of its classes."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        spec, classes = described(file.metadata())
-    network = Network(spec, torch.device("cpu"))
+    spec, classes = described(formats.read_record(path))
+    network = Network(spec)
     load(network, {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()})
     return network, classes
+
+
+def _variables(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a module holds, under torch's names."""
+    for name, variable in module.state_dict(keep_vars=True).items():
+        # Keras does not count the batches that a normalisation has seen, and nothing here depends on it.
+        if not name.endswith("num_batches_tracked"):
+            yield name, variable
+
+
+def _numpy(variable: Tensor) -> Array:
+    return variable.detach().cpu().numpy()

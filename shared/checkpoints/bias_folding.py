@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_parity.shared.checkpoints.neutral import Arrays
+from transfer_parity.shared.contract.wings import KERAS, TORCHVISION
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.zoo.pair import Pair, Semantics
 
@@ -41,7 +42,7 @@ def conform(arrays: Arrays, pair: Pair, semantics: Semantics, what: str) -> tupl
             bias, mean = f"{name.removesuffix('weight')}bias", _running_mean_behind(name)
             if mean not in found:
                 continue
-            if semantics == "keras":
+            if semantics == KERAS.library:
                 found.setdefault(bias, np.zeros(len(found[name]), found[name].dtype))
             elif bias in found and found[bias].shape == found[mean].shape:
                 shift = found.pop(bias)
@@ -52,7 +53,7 @@ def conform(arrays: Arrays, pair: Pair, semantics: Semantics, what: str) -> tupl
     if "bn_scale" in pair.structure:
         for name in [name for name in found if name.endswith(".running_var")]:
             scale = name.removesuffix("running_var") + "weight"
-            if semantics == "torchvision":
+            if semantics == TORCHVISION.library:
                 found.setdefault(scale, np.ones(found[name].shape, found[name].dtype))
             elif scale in found and (found.pop(scale) != 1).any():
                 raise BadInput(

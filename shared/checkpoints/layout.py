@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from transfer_parity.shared.checkpoints import flattening
+from transfer_parity.shared.zoo.pair import Pair
 
 
 def from_keras_layout(kind: str, array: NDArray[np.generic], depthwise: bool = False) -> NDArray[np.generic]:
@@ -36,6 +41,17 @@ def to_keras_layout(kind: str, array: NDArray[np.generic], shape: tuple[int, ...
         _, _, channels, multiplier = shape
         return array.reshape(channels, multiplier, *array.shape[2:]).transpose(2, 3, 0, 1)
     return array.transpose(2, 3, 1, 0)
+
+
+def classifier_from_keras(name: str, array: NDArray[Any], pair: Pair) -> NDArray[Any]:
+    """An array in torch's layout, made into one for the classifier as torchvision builds it, if it belongs to that.
+
+    Keras flattens (H, W, C), torch (C, H, W): the inputs of VGG's first dense layer change places. MobileNetV3's
+    classifier is made of 1x1 convolutions in Keras, of dense layers in torchvision.
+    """
+    if name == pair.flattened and flattening.is_square(array, pair):
+        return flattening.from_keras_order(array, pair)
+    return array[:, :, 0, 0] if pair.in_classifier(name) and array.ndim == 4 else array
 
 
 #: The last part of a parameter's name: Keras's word to torch's.

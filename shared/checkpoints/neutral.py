@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.wings import REFERENCE
 from transfer_parity.shared.core.errors import BadInput
 
 FORMAT = "transfer-parity checkpoint 1"
-#: Name of the attribute (HDF5, pickle) or file (zip) under which a converted file keeps its Metadata as JSON.
+#: Name of the attribute (HDF5, pickle) or file (zip) under which a file in a framework's format keeps its record.
 RECORD = "transfer_parity"
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -93,19 +95,44 @@ def is_neutral(path: Path) -> bool:
         raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch it again.") from None
 
 
-def kept(description: Mapping[str, str]) -> Metadata | None:
-    """What the description of a model that a comparison kept (``models/``) says about its backbone, if it is one.
+def recorded(record: Mapping[str, Any], path: Path) -> Metadata | None:
+    """What the record in a file says about its weights, if this project wrote it.
+
+    Args:
+        record: the header of a neutral file, the ``Metadata`` of a converted one, or the description of a model that a
+            comparison kept (``models/``); or somebody else's words for something else, of which nothing is asked.
+        path: of the file, for the message.
 
     Raises:
-        KeyError, TypeError, ValidationError, JSONDecodeError: it is not what a comparison writes.
+        BadInput: the record looks like this project's and is not.
     """
-    if not {"recipe", "classes"} <= set(description):
-        # Somebody else's words for something else.
-        return None
-    if "checkpoint" in description:
-        return Metadata.model_validate_json(description["checkpoint"])
-    # Trained from random weights, for which torchvision's semantics stand.
-    return Metadata(backbone=json.loads(description["recipe"])["backbone"], semantics="torchvision")
+    try:
+        if record.get("format") == FORMAT:
+            return Metadata.model_validate_json(record["metadata"])
+        if {"recipe", "classes"} <= record.keys():
+            if "checkpoint" in record:
+                return Metadata.model_validate_json(record["checkpoint"])
+            # Trained from random weights, for which the reference's semantics stand.
+            return Metadata(backbone=json.loads(record["recipe"])["backbone"], semantics=REFERENCE.library)
+        return Metadata.model_validate(record) if "semantics" in record else None
+    except (ValidationError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise _unreadable_record(path, error) from None
+
+
+def parsed_record(text: str | bytes, path: Path) -> dict[str, Any]:
+    """A record that stands in a file under ``RECORD``, as JSON.
+
+    Raises:
+        BadInput: it is no JSON object.
+    """
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise _unreadable_record(path, error) from None
+
+
+def _unreadable_record(path: Path, error: Exception) -> BadInput:
+    return BadInput(f"{path} says about itself what cannot be read ({type(error).__name__}); convert it again.")
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:

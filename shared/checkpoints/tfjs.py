@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from transfer_parity.shared.checkpoints.layout import CONSTANTS, from_keras_layout, kind_of, neutral_name
 from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.wings import KERAS
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.zoo.pair import Pair
 
@@ -57,7 +58,9 @@ def read_tfjs(manifest: Path, pair: Pair) -> tuple[dict[str, NDArray[np.float32]
             raise BadInput(f"{manifest}: the shards hold {len(data) - offset} bytes too many; fetch the file again.")
     topology = document["modelTopology"]
     epsilon = single_epsilon(topology.get("model_config", topology)["config"]["layers"], manifest)
-    return arrays, Metadata(backbone=pair.name, semantics="keras", batch_norm_epsilon=epsilon, source=manifest.name)
+    return arrays, Metadata(
+        backbone=pair.name, semantics=KERAS.library, batch_norm_epsilon=epsilon, source=manifest.name
+    )
 
 
 def single_epsilon(layers: list[dict[str, Any]], path: Path) -> float | None:

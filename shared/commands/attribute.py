@@ -8,23 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract import artifacts, study_recipe
+from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
 from transfer_parity.shared.experiments.attribution import Attribution
 from transfer_parity.shared.experiments.attribution_document import AttributionDocument
-from transfer_parity.shared.experiments.sweep import Grid
+from transfer_parity.shared.experiments.sweep import Sweep, prepared
 from transfer_parity.shared.report import attribution as report
 from transfer_parity.shared.report import plots
 from transfer_parity.shared.report.console import WIDTH, progress
 
-#: Recipe keys that are options here, too; they go to all strategies.
-OPTIONS = (
-    *("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable", "backbone", "weights", "image_size"),
-    *("optimizer", "learning_rate", "schedule", "weight_decay", "flip", "epochs", "batch_size", "precision"),
-    *("freeze_batch_norm", "device", "threads", "name"),
-)
 #: Where the defaults of both frameworks are many, and a network trains in seconds.
 RECIPE = "attribute"
 
@@ -57,7 +52,7 @@ def build_parser() -> Parser:
         metavar="WING:NAME",
         help="defaults to try, such as torch:initialisation or tensorflow:weights (default: all that matter)",
     )
-    for key in OPTIONS:
+    for key in OPTIONS.of("attribute"):
         parser.add_recipe_option(key)
     parser.add_jobs()
     parser.add_output_dir("results/attribute-<name>/")
@@ -66,36 +61,37 @@ def build_parser() -> Parser:
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Work through the grid, then write ``attribution.json``, ``attribution.md`` and the plot."""
+    """Work through the sweep, then write ``attribution.json``, ``attribution.md`` and the plot."""
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
-    overrides = {key: getattr(options, key) for key in OPTIONS}
+    overrides = {key: getattr(options, key) for key in OPTIONS.of("attribute")}
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"attribute-{common.name}"
     cache, output = Cache(options.cache_dir), Console(width=WIDTH)
     with progress(errors) as tell:
         attribution = Attribution(cache, machine.available_cores(), tell, options.switches)
-        grid = Grid(recipes, cache, folder, tell, options.jobs, attribution.arms, explains=False)
-        grid.prepare()
+        sweep = prepared(
+            recipes, cache, folder, tell, processes=options.jobs, make_arms=attribution.arms, explains=False
+        )
         try:
-            grid.run()
+            sweep.run()
         finally:
             # Also after an interruption or a failure: what is finished is worth a table.
-            found = attribution.document(grid)
-            write(grid, found)
+            found = attribution.document(sweep)
+            write(sweep, found)
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT
 
 
-def write(grid: Grid, document: AttributionDocument) -> None:
+def write(sweep: Sweep, document: AttributionDocument) -> None:
     """Everything that an attribution leaves behind."""
-    folder = grid.folder
-    document.save(folder / "attribution.json")
-    (folder / "recipe.toml").write_text(study_recipe.as_toml(grid.recipes), encoding="utf-8")
-    (folder / "attribution.md").write_text(report.markdown(document), encoding="utf-8")
+    folder = sweep.folder
+    document.save(folder / artifacts.ATTRIBUTION)
+    (folder / artifacts.RECIPE).write_text(study_recipe.as_toml(sweep.recipes), encoding="utf-8")
+    (folder / artifacts.ATTRIBUTION_TABLES).write_text(report.markdown(document), encoding="utf-8")
     if any(each.effects for each in document.strategies):
         draw = partial(report.plot, document)
-        (folder / "attribution.png").write_bytes(plots.png(draw))
-        (folder / "attribution.svg").write_text(plots.render("", draw).light, encoding="utf-8")
+        (folder / f"{artifacts.ATTRIBUTION_PLOT}.png").write_bytes(plots.png(draw))
+        (folder / f"{artifacts.ATTRIBUTION_PLOT}.svg").write_text(plots.render("", draw).light, encoding="utf-8")

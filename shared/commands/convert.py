@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract import wings
 from transfer_parity.shared.contract.jobs import ClassifierChoice
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
@@ -21,7 +22,6 @@ from transfer_parity.shared.core.errors import (
 from transfer_parity.shared.experiments import conversion
 from transfer_parity.shared.experiments.conversion import Conversion, Request
 from transfer_parity.shared.report import console
-from transfer_parity.shared.runtime import resolve_weights
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import PREPROCESSING, Aspect, Pair, Preprocessing, Semantics
 
@@ -61,14 +61,14 @@ def _parser() -> Parser:
         epilog="Exit status: 0 converted and checked, 1 the check failed, 2 bad input, 3 a worker failed.",
         allow_abbrev=False,
     )
-    kinds = ", ".join(resolve_weights.READERS)
+    kinds = ", ".join(wings.readable())
     parser.add_argument("source", metavar="SOURCE", help=f"a file ({kinds}), torchvision or keras")
-    kinds = ", ".join(conversion.WRITERS)
+    kinds = ", ".join(conversion.WRITABLE)
     parser.add_argument("destination", metavar="DESTINATION", help=f"a file; its suffix chooses the format: {kinds}")
     parser.add_argument("--backbone", metavar="NAME", help="the architecture (default: what the file or its name says)")
     parser.add_argument(
         "--semantics",
-        metavar="{torchvision,keras}",
+        metavar="{" + ",".join(wings.libraries()) + "}",
         help="under which the weights were trained, of a file that does not say (default: its framework's own)",
     )
     parser.add_argument(
@@ -122,7 +122,7 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
         say(f"Read back: all {result.arrays} arrays the same{', after folding' if result.folded else ', bit by bit'}")
     verdict = "same function" if result.output_difference <= conversion.TOLERANCE else "NOT the same function"
     say(
-        f"{console.TITLES[result.ran[0]]} on the source, {console.TITLES[result.ran[1]]} on the result: {verdict}, "
+        f"{wings.wing(result.ran[0]).title} on the source, {wings.wing(result.ran[1]).title} on the result: {verdict}, "
         f"outputs differ by {result.output_difference:.1e} (at most {conversion.TOLERANCE:.0e})"
     )
     hints = adaptations(request.destination, result, pair)
@@ -132,36 +132,40 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
             say(f"  {hint}")
 
 
-#: What a plain torchvision class needs to be Keras's function.
-ON_TORCHVISION: dict[Aspect, str] = {
-    "resnet_stride": "stride 2 in conv1, not conv2, of layer2.0, layer3.0, layer4.0",
-    "same_padding": 'padding "same" of TensorFlow in front of convolutions with stride 2',
-    "average_pooling": "average pooling that does not count the padding",
-}
-#: What a plain class of keras.applications needs to be torchvision's function.
-ON_KERAS: dict[Aspect, str] = {
-    "resnet_stride": "stride 2 in the 3x3 convolution of a stage's first block, not the 1x1",
-    "same_padding": "padding that is the same on all sides at stride 2",
-    "average_pooling": "average pooling that counts the padding",
-    "bn_scale": "a scale in every normalisation",
+#: Formats that hold layers besides weights, so that no plain class has to fit them.
+WHOLE_MODELS = (".keras", ".h5")
+#: What a library's plain class needs to be the other one's function.
+ADAPTATIONS: dict[Semantics, dict[Aspect, str]] = {
+    wings.TORCHVISION.library: {
+        "resnet_stride": "stride 2 in conv1, not conv2, of layer2.0, layer3.0, layer4.0",
+        "same_padding": 'padding "same" of TensorFlow in front of convolutions with stride 2',
+        "average_pooling": "average pooling that does not count the padding",
+    },
+    wings.KERAS.library: {
+        "resnet_stride": "stride 2 in the 3x3 convolution of a stage's first block, not the 1x1",
+        "same_padding": "padding that is the same on all sides at stride 2",
+        "average_pooling": "average pooling that counts the padding",
+        "bn_scale": "a scale in every normalisation",
+    },
 }
 
 
 def adaptations(destination: Path, result: Conversion, pair: Pair) -> list[str]:
     """What differs between the converted function and the plain class of the destination's library."""
     suffix = conversion.writing_suffix(destination)
-    if suffix in (".safetensors", ".keras", ".h5"):
+    writer = wings.writer(suffix)
+    if writer is None or suffix in WHOLE_MODELS:
         return []
-    own: Semantics = "keras" if suffix == ".weights.h5" else "torchvision"
-    semantics, hints = result.metadata.semantics, []
-    if suffix != ".weights.h5" and pair.family == "InceptionV3":
+    own, semantics, hints = writer.library, result.metadata.semantics, []
+    if writer == wings.TORCHVISION and pair.family == "InceptionV3":
         hints.append("inception_v3(aux_logits=False, init_weights=False): there is no auxiliary head")
-    if suffix != ".weights.h5" and pair.flattened and result.imported.classes and result.imported.image_size // 32 != 7:
-        hints.append(f"no pooling to 7x7, and a classifier for images of {result.imported.image_size} pixels")
+    size = result.imported.image_size
+    if writer == wings.TORCHVISION and pair.flattened and result.imported.classes and size // 32 != 7:
+        hints.append(f"no pooling to 7x7, and a classifier for images of {size} pixels")
     if semantics != own:
-        changes = ON_KERAS if own == "keras" else ON_TORCHVISION
+        changes = ADAPTATIONS[own]
         hints += [changes[aspect] for aspect in pair.structure if aspect in changes]
-        if own == "keras" and hints:
+        if writer == wings.KERAS and hints:
             hints.append("or write a .keras file, which has all of this")
     if pair.batch_norm:
         epsilon = result.metadata.batch_norm_epsilon or pair.batch_norm[semantics].epsilon

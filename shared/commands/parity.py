@@ -11,17 +11,18 @@ from rich.console import Console
 
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import recipe_files, switches
+from transfer_parity.shared.contract import artifacts, recipe_files, switches, wings
+from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
-from transfer_parity.shared.parity.climb import Climb
+from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.parity.ladder import Ladder
 from transfer_parity.shared.report import parity as report
 from transfer_parity.shared.report.console import WIDTH, progress
 from transfer_parity.shared.runtime import resolve_weights
 from transfer_parity.shared.zoo.lookup import select_pairs
-from transfer_parity.shared.zoo.pair import Pair, Semantics
+from transfer_parity.shared.zoo.pair import Pair
 
 
 def build_parser() -> Parser:
@@ -43,7 +44,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--semantics",
-        choices=("torchvision", "keras", "both"),
+        choices=(*wings.libraries(), "both"),
         help="whose meaning random weights have (default: both); a checkpoint brings its own",
     )
     parser.add_argument("--precision", choices=("float64", "float32"), default="float64", help="default: float64")
@@ -89,23 +90,22 @@ def run(arguments: list[str], errors: Console) -> int:
             for result in ladder.climb(list(_climbs(pair, weights, options))):
                 report.show(result, output)
     document = ladder.document()
-    (folder / "parity.md").write_text(report.markdown(document), encoding="utf-8")
+    (folder / artifacts.PARITY_TABLES).write_text(report.markdown(document), encoding="utf-8")
     report.summarise(document, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT if document.passed else DIFFERENT_OR_INCONCLUSIVE
 
 
-def _weights(pair: Pair, options: argparse.Namespace, tell: report.Tell) -> Path | None:
+def _weights(pair: Pair, options: argparse.Namespace, tell: Progress) -> Path | None:
     """The neutral checkpoint that --weights means for a pair."""
     values = {"backbone": pair.name, "weights": options.weights, "control": False}
     recipe = recipe_files.validated(values, "the command line")
     return resolve_weights.resolve(recipe, Cache(options.cache_dir), options.threads or machine.available_cores(), tell)
 
 
-def _climbs(pair: Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[Climb]:
+def _climbs(pair: Pair, weights: Path | None, options: argparse.Namespace) -> Iterator[ClimbSpec]:
     """One climb for each semantics and seed."""
-    both: tuple[Semantics, ...] = ("torchvision", "keras")
-    chosen = tuple(semantics for semantics in both if options.semantics in (None, "both", semantics))
+    chosen = tuple(each for each in wings.libraries() if options.semantics in (None, "both", each))
     if weights is not None:
         held = neutral.read_metadata(weights).semantics
         if held not in chosen:
@@ -113,8 +113,8 @@ def _climbs(pair: Pair, weights: Path | None, options: argparse.Namespace) -> It
         chosen = (held,)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for semantics, seed in itertools.product(chosen, seeds):
-        yield Climb(
-            pair=pair,
+        yield ClimbSpec(
+            backbone=pair.name,
             semantics=semantics,
             precision=options.precision,
             seed=seed,

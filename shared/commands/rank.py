@@ -9,19 +9,23 @@ from rich.console import Console
 
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.commands.parser import Parser
-from transfer_parity.shared.contract import recipe_files
-from transfer_parity.shared.contract.recipe import WEIGHT_ORIGINS, Recipe
+from transfer_parity.shared.contract import artifacts, recipe_files, wings
+from transfer_parity.shared.contract.recipe import OPTIONS, WEIGHT_ORIGINS, Recipe
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, WORKER_FAILED, BadInput, did_you_mean
-from transfer_parity.shared.experiments.ranking import Candidate, Ranker
+from transfer_parity.shared.experiments.ranking import Candidate, Request, prepared
 from transfer_parity.shared.report import ranking as report
 from transfer_parity.shared.report.console import WIDTH, progress
 from transfer_parity.shared.zoo.lookup import select_pairs
 
 #: One of each of five families, 2 to 24 million parameters.
 BACKBONES = ("MobileNetV2", "MobileNetV3Large", "EfficientNetB0", "DenseNet121", "ResNet50")
-WEIGHTS = ("torchvision", "keras")
+WEIGHTS = wings.libraries()
+#: Those that can do it, the usual one first.
+FRAMEWORKS = tuple(wings.of_library(library).identifier for library in wings.libraries())
+#: Fields of the recipe that stand elsewhere among the options, or have another default here.
+PLACED = ("data", "shots", "first_seed")
 
 
 def build_parser() -> Parser:
@@ -46,11 +50,13 @@ def build_parser() -> Parser:
         help="torchvision, keras: the first that can be had of each backbone; random; or checkpoint files, which say "
         f"themselves what they hold (default: {' '.join(WEIGHTS)})",
     )
-    parser.add_argument("--framework", choices=("torch", "tensorflow"), default="torch", help="default: torch")
+    usual = FRAMEWORKS[0]
+    parser.add_argument("--framework", choices=FRAMEWORKS, default=usual, help=f"default: {usual}")
     parser.add_argument("--shots", default="all", metavar="N", help="training images a class, or all (default: all)")
     parser.add_argument("--first-seed", metavar="N", help="of the choice of images and of random weights (default: 0)")
-    for key in ("test_fraction", "skip_unreadable", "image_size", "device", "threads"):
-        parser.add_recipe_option(key)
+    for key in OPTIONS.of("rank"):
+        if key not in PLACED:
+            parser.add_recipe_option(key)
     known = parser.add_mutually_exclusive_group()
     known.add_argument(
         "--train", action="store_true", help="train a linear head on each, and say how well the scores predicted it"
@@ -75,8 +81,9 @@ def run(arguments: list[str], errors: Console) -> int:
     chosen = candidates(options.backbone, options.weights)
     folder = options.output_dir or run_folder.unused("rank")
     with progress(errors) as tell:
-        ranker = Ranker(chosen, recipe, Cache(options.cache_dir), folder, tell)
-        document = ranker.rank(options.train, options.results)
+        request = Request(chosen, recipe, options.train, options.results)
+        ranker = prepared(request, Cache(options.cache_dir), folder, tell)
+        document = ranker.rank()
     output = Console(width=WIDTH)
     report.show(document, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
@@ -85,8 +92,7 @@ def run(arguments: list[str], errors: Console) -> int:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     """Everything but the backbone and its weights: a linear probe without a control, once."""
-    keys = ("data", "shots", "first_seed", "test_fraction", "skip_unreadable", "image_size", "device", "threads")
-    given = {key: value for key in keys if (value := getattr(options, key)) is not None}
+    given = {key: value for key in OPTIONS.of("rank") if (value := getattr(options, key)) is not None}
     fixed = {"name": "rank", "seeds": 1, "control": False, "frameworks": [options.framework]}
     return recipe_files.validated({**fixed, **given}, "the command line")
 
@@ -115,7 +121,7 @@ def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidat
 
 def _of_file(given: str) -> Candidate:
     path = Path(given).expanduser()
-    if path.is_file() and path.suffix.lower() != ".safetensors":
+    if path.is_file() and path.suffix.lower() != artifacts.NEUTRAL:
         raise BadInput(
             f"--weights {given} does not say which backbone it holds; make it a neutral checkpoint first: "
             f"compare.py convert {given} {path.stem}.safetensors --backbone NAME"

@@ -8,23 +8,20 @@ from pathlib import Path
 from rich.console import Console
 
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract import artifacts, study_recipe
+from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.evaluation import agreement
 from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments.arms import MakeArms, matched, shipped
 from transfer_parity.shared.experiments.study_document import StudyDocument
-from transfer_parity.shared.experiments.sweep import Arms, Grid, matched, shipped
+from transfer_parity.shared.experiments.sweep import Sweep, prepared
 from transfer_parity.shared.report import gallery, page, plots, tensorboard
 from transfer_parity.shared.report import study as report
 from transfer_parity.shared.report.console import WIDTH, progress
 
-#: Recipe keys that are options here, too; they go to all strategies.
-OPTIONS = (
-    *("data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable", "backbone", "weights", "image_size"),
-    *("epochs", "batch_size", "precision", "frameworks", "margin", "device", "threads", "name"),
-)
 #: Which arms a mode has.
-MODES: dict[str, Arms] = {
+MODES: dict[str, MakeArms] = {
     "matched": matched,
     "as-shipped": shipped,
     "both": lambda recipes, data: [*matched(recipes, data), *shipped(recipes, data)],
@@ -55,7 +52,7 @@ def build_parser() -> Parser:
         "preprocessing, resizing, initialisation, optimizer, shuffling and freezing; both: side by side "
         "(default: matched)",
     )
-    for key in OPTIONS:
+    for key in OPTIONS.of("study"):
         parser.add_recipe_option(key)
     parser.add_jobs()
     parser.add_output_dir("results/study-<name>/")
@@ -65,38 +62,38 @@ def build_parser() -> Parser:
 
 
 def run(arguments: list[str], errors: Console) -> int:
-    """Work through the grid, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
+    """Work through the sweep, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
     if options.tensorboard:
         tensorboard.check()
-    overrides = {key: getattr(options, key) for key in OPTIONS}
+    overrides = {key: getattr(options, key) for key in OPTIONS.of("study")}
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)
     with progress(errors) as tell:
-        grid = Grid(recipes, Cache(options.cache_dir), folder, tell, options.jobs, MODES[options.mode])
-        grid.prepare()
+        cache, arms = Cache(options.cache_dir), MODES[options.mode]
+        sweep = prepared(recipes, cache, folder, tell, processes=options.jobs, make_arms=arms)
         try:
-            grid.run()
+            sweep.run()
         finally:
             # Also after an interruption or a failure: what is finished is worth a report.
-            found = learning_curves.document(grid)
-            write(grid, found)
+            found = learning_curves.document(sweep)
+            write(sweep, found)
             if options.tensorboard:
-                tensorboard.write(folder / "tensorboard", learning_curves.trainings(grid, found))
+                tensorboard.write(folder / artifacts.TENSORBOARD, learning_curves.trainings(sweep, found))
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return agreement.exit_status(found.verdict)
 
 
-def write(grid: Grid, document: StudyDocument) -> None:
+def write(sweep: Sweep, document: StudyDocument) -> None:
     """Everything that a study leaves behind."""
-    folder, recipe = grid.folder, study_recipe.as_toml(grid.recipes)
-    document.save(folder / "study.json")
-    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
-    (folder / "report.md").write_text(report.markdown(document), encoding="utf-8")
+    folder, recipe = sweep.folder, study_recipe.as_toml(sweep.recipes)
+    document.save(folder / artifacts.STUDY)
+    (folder / artifacts.RECIPE).write_text(recipe, encoding="utf-8")
+    (folder / artifacts.STUDY_TABLES).write_text(report.markdown(document), encoding="utf-8")
     figures = {
         "curves": (plots.learning_curves, "Test accuracy by labelled images a class; bars are 95 % intervals."),
         "differences": (
@@ -112,9 +109,9 @@ def write(grid: Grid, document: StudyDocument) -> None:
         (folder / f"{name}.png").write_bytes(plots.png(partial(draw, document)))
     matrix_of, matrices = gallery.confusion(document)
     galleries = {
-        "On which the frameworks disagree": gallery.between_frameworks(grid, document),
-        "On which transfer and training from scratch disagree": gallery.between_strategies(grid, document),
+        "On which the frameworks disagree": gallery.between_frameworks(sweep, document),
+        "On which transfer and training from scratch disagree": gallery.between_strategies(sweep, document),
     }
-    sights = gallery.maps(grid, document)
-    text = page.render(document, drawn, matrices, matrix_of, galleries, sights, recipe)
-    (folder / "report.html").write_text(text, encoding="utf-8")
+    maps = gallery.activation_maps(sweep, document)
+    text = page.render(document, drawn, matrices, matrix_of, galleries, maps, recipe)
+    (folder / artifacts.STUDY_PAGE).write_text(text, encoding="utf-8")

@@ -7,12 +7,15 @@ from rich.console import Console
 from rich.table import Table
 
 from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract.wings import KERAS, TORCHVISION, WINGS
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
 from transfer_parity.shared.report.console import WIDTH
 from transfer_parity.shared.zoo.lookup import find_pair
-from transfer_parity.shared.zoo.pair import Aspect, Pair
+from transfer_parity.shared.zoo.pair import Aspect, Pair, Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
 
+#: In the order of their columns.
+LIBRARIES = tuple(wing.library for wing in WINGS)
 #: What a wing changes on its stock model so that it runs a checkpoint of the other library.
 CHANGES: dict[Aspect, str] = {
     "resnet_stride": "stride",
@@ -46,8 +49,7 @@ def run(arguments: list[str], errors: Console) -> int:
     table.add_column("Preprocessing", width=14)
     table.add_column("What else differs", width=20)
     for pair in PAIRS:
-        keras, torchvision = pair.preprocessing["keras"], pair.preprocessing["torchvision"]
-        preprocessing = keras if keras == torchvision else f"{keras} / {torchvision}"
+        preprocessing = " / ".join(dict.fromkeys(pair.preprocessing[library] for library in LIBRARIES))
         changes = ", ".join(CHANGES[aspect] for aspect in pair.aspects if aspect in CHANGES) or "nothing"
         numbers = (f"{pair.parameters / 1e6:.2f} M", str(pair.image_size), str(len(pair.stages)))
         table.add_row(pair.name, *numbers, preprocessing, changes)
@@ -71,10 +73,10 @@ def _show(pair: Pair, output: Console) -> None:
     )
     table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
     table.add_column("")
-    table.add_column("keras semantics")
-    table.add_column("torchvision semantics")
-    for title, keras, torchvision in _rows(pair):
-        table.add_row(title, keras, torchvision)
+    for library in LIBRARIES:
+        table.add_column(f"{library} semantics")
+    for row in _rows(pair):
+        table.add_row(*row)
     output.print(table)
     output.print("Stages for fine-tuning, from input to output:", highlight=False)
     for number, modules in enumerate(pair.stages, start=1):
@@ -83,13 +85,16 @@ def _show(pair: Pair, output: Console) -> None:
     output.print()
 
 
-#: The two meanings of each aspect of a model's structure: Keras's, torchvision's.
-MEANINGS: dict[Aspect, tuple[str, str]] = {
-    "resnet_stride": ("in the first 1x1 convolution of a stage", 'in its 3x3 convolution ("v1.5")'),
-    "conv_bias": ("in every convolution", "none"),
-    "same_padding": ("an odd pixel bottom right", "the same on all sides"),
-    "average_pooling": ("leaves the padding out", "counts the padding"),
-    "bn_scale": ("none", "learnt"),
+#: What each aspect of a model's structure means to each library.
+MEANINGS: dict[Aspect, dict[Semantics, str]] = {
+    "resnet_stride": {
+        KERAS.library: "in the first 1x1 convolution of a stage",
+        TORCHVISION.library: 'in its 3x3 convolution ("v1.5")',
+    },
+    "conv_bias": {KERAS.library: "in every convolution", TORCHVISION.library: "none"},
+    "same_padding": {KERAS.library: "an odd pixel bottom right", TORCHVISION.library: "the same on all sides"},
+    "average_pooling": {KERAS.library: "leaves the padding out", TORCHVISION.library: "counts the padding"},
+    "bn_scale": {KERAS.library: "none", TORCHVISION.library: "learnt"},
 }
 TITLES: dict[Aspect, str] = {
     "resnet_stride": "stride 2",
@@ -100,10 +105,11 @@ TITLES: dict[Aspect, str] = {
 }
 
 
-def _rows(pair: Pair) -> list[tuple[str, str, str]]:
-    rows = [("preprocessing", pair.preprocessing["keras"], pair.preprocessing["torchvision"])]
+def _rows(pair: Pair) -> list[tuple[str, ...]]:
+    """A title, then what each library means."""
+    rows = [("preprocessing", *(pair.preprocessing[library] for library in LIBRARIES))]
     if pair.batch_norm:
-        keras, torchvision = pair.batch_norm["keras"], pair.batch_norm["torchvision"]
-        rows.append(("normalisation epsilon", f"{keras.epsilon:g}", f"{torchvision.epsilon:g}"))
-        rows.append(("weight of new statistics", f"{keras.momentum:g}", f"{torchvision.momentum:g}"))
-    return rows + [(TITLES[aspect], *MEANINGS[aspect]) for aspect in pair.structure]
+        norms = [pair.batch_norm[library] for library in LIBRARIES]
+        rows.append(("normalisation epsilon", *(f"{norm.epsilon:g}" for norm in norms)))
+        rows.append(("weight of new statistics", *(f"{norm.momentum:g}" for norm in norms)))
+    return rows + [(TITLES[aspect], *(MEANINGS[aspect][each] for each in LIBRARIES)) for aspect in pair.structure]

@@ -1,4 +1,4 @@
-"""Batches of a plan: images or features in its order, with its flips and crops."""
+"""Batches of a plan: images or features in its order, with its flips and crops; nothing is drawn here."""
 
 from __future__ import annotations
 

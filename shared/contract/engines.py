@@ -1,4 +1,4 @@
-"""Ways to run a forward pass, and which of them pays for its set-up."""
+"""Engines: how a network can be run in inference mode, and which of them pays for its set-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEPTHWISE_EFFICIENCY, DENSE_EFFICIENCY = 0.35, 0.85
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to run a network in inference mode.
+    """How a network can be run in inference mode.
 
     Attributes:
         name: the field's word for it.

@@ -1,4 +1,4 @@
-"""Ways to carry out one recipe: matched, as each framework does it by itself, and everything in between."""
+"""How a framework carries out a recipe: matched, as it does by itself, or matched but for one of its defaults."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transfer_parity.shared.contract import switches
-from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.switches import Switch
+from transfer_parity.shared.contract.wings import REFERENCE, WINGS, Framework, wing
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.data.images import is_jpeg
 from transfer_parity.shared.data.storage import Files
 from transfer_parity.shared.zoo.pair import Pair
 
 Mode = Literal["matched", "as shipped", "one default"]
-#: Where a framework's own ImageNet weights come from.
-OWN_WEIGHTS: dict[Framework, str] = {"tensorflow": "keras", "torch": "torchvision"}
-#: Keras's default, ten times torch's, which is the recipe's.
-KERAS_EPSILON = 1e-7
 #: Switches that change which parameters a network has.
 _OTHER_PARAMETERS = frozenset({"conv_bias", "bn_scale"})
 
 
 @dataclass(frozen=True)
-class Way:
+class Configuration:
     """How one framework carries out a recipe.
 
     Attributes:
@@ -63,44 +60,49 @@ class Default:
 
 def defaults(recipe: Recipe, data: Dataset) -> list[Default]:
     """What either framework may do differently, as far as it matters to a recipe and its images."""
-    found = [own for framework in recipe.frameworks for own in _own_weights(framework, recipe)]
+    found = [default for framework in recipe.frameworks for default in _library_weights(framework, recipe)]
     for switch in switches.SWITCHES:
         for framework in recipe.frameworks:
             if framework in switch.caught and _matters(switch, recipe, data):
-                native = framework in switch.native or _own_structure(framework, switch, recipe)
-                changes = _epsilon(recipe) if native and switch.name == "adam_epsilon" else {}
+                native = framework in switch.native or _library_structure(framework, switch, recipe)
+                changes = _epsilon(framework, recipe) if native and switch.name == "adam_epsilon" else {}
                 summary = switch.summary
                 if changes:
-                    summary += f", {KERAS_EPSILON:g} unless told otherwise"
+                    summary += f", {changes['epsilon']:g} unless told otherwise"
                 found.append(Default(framework, switch.name, summary, True, native, changes))
     return found
 
 
-def with_default(recipe: Recipe, default: Default) -> Way:
+def with_default(recipe: Recipe, default: Default) -> Configuration:
     """A matched run in which one framework has its way in one thing."""
     changed = recipe.model_copy(update=default.changes)
-    return Way(changed, frozenset({default.name} if default.switch else ()))
+    return Configuration(changed, frozenset({default.name} if default.switch else ()))
 
 
-def as_shipped(recipe: Recipe, framework: Framework, found: list[Default]) -> Way:
+def as_shipped(recipe: Recipe, framework: Framework, found: list[Default]) -> Configuration:
     """A run in which a framework has its way in everything that it does by itself."""
-    own = [default for default in found if default.framework == framework and default.native]
-    update = {key: value for default in own for key, value in default.changes.items()}
-    return Way(recipe.model_copy(update=update), frozenset(default.name for default in own if default.switch))
+    native = [default for default in found if default.framework == framework and default.native]
+    update = {key: value for default in native for key, value in default.changes.items()}
+    return Configuration(
+        recipe.model_copy(update=update), frozenset(default.name for default in native if default.switch)
+    )
 
 
-def _own_weights(framework: Framework, recipe: Recipe) -> list[Default]:
-    own = OWN_WEIGHTS[framework]
-    if recipe.strategy == "scratch" or recipe.weights not in OWN_WEIGHTS.values() or recipe.weights == own:
+def _library_weights(framework: Framework, recipe: Recipe) -> list[Default]:
+    library, libraries = wing(framework).library, {each.library for each in WINGS}
+    if recipe.strategy == "scratch" or recipe.weights not in libraries or recipe.weights == library:
         return []
     what = "takes its own library's ImageNet weights, with the preprocessing, padding and epsilon that belong to them"
-    return [Default(framework, "weights", what, False, True, {"weights": own})]
+    return [Default(framework, "weights", what, False, True, {"weights": library})]
 
 
-def _own_structure(framework: Framework, switch: Switch, recipe: Recipe) -> bool:
-    """Whether an untrained network is built in the library's own way: weights, which would tell, there are none."""
+def _library_structure(framework: Framework, switch: Switch, recipe: Recipe) -> bool:
+    """Whether a library builds an untrained network otherwise than the reference does, as matched networks are built.
+
+    There are no weights that would tell how.
+    """
     aspects: tuple[str, ...] = recipe.pair.aspects
-    return framework == "tensorflow" and _drawn(recipe) and switch.name in aspects
+    return wing(framework) is not REFERENCE and _drawn(recipe) and switch.name in aspects
 
 
 def _drawn(recipe: Recipe) -> bool:
@@ -126,6 +128,6 @@ def _has_jpegs(data: Dataset) -> bool:
     return isinstance(data.pictures, Files) and any(map(is_jpeg, data.pictures.paths))
 
 
-def _epsilon(recipe: Recipe) -> dict[str, Any]:
-    """Keras's epsilon, unless the recipe says which one."""
-    return {"epsilon": KERAS_EPSILON} if recipe.epsilon == Recipe.model_fields["epsilon"].default else {}
+def _epsilon(framework: Framework, recipe: Recipe) -> dict[str, Any]:
+    """The framework's epsilon, unless the recipe says which one."""
+    return {"epsilon": wing(framework).epsilon} if recipe.epsilon == Recipe.model_fields["epsilon"].default else {}

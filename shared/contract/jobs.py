@@ -1,21 +1,69 @@
-"""What the parent asks of a framework's process."""
+"""What the parent asks of a framework's process: one model for each kind of job."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract.climbs import WingClimb
 from transfer_parity.shared.contract.recipe import Recipe, Shots
-from transfer_parity.shared.contract.rungs import Rung
-from transfer_parity.shared.zoo.pair import Semantics
+from transfer_parity.shared.zoo.lookup import find_pair
+from transfer_parity.shared.zoo.pair import Pair, Semantics
 
 Runtime = Literal["tuned", "stock"]
 ClassifierChoice = Literal["auto", "required", "none"]
 
 
-class Cell(BaseModel):
+class _Part(BaseModel):
+    """A part of a job; never changed, and nothing in it that is not declared."""
+
+    # Most processes need one kind of job, and building what validates all of them takes a fiftieth of a second.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Execution(_Part):
+    """What a process is set to before anything is built.
+
+    Attributes:
+        threads: of the framework.
+        precision: floating-point type of the arithmetic.
+        device: "auto" or "cpu".
+        runtime: "tuned", or "stock": the framework as it is installed.
+    """
+
+    threads: int
+    precision: str = "float32"
+    device: str = "auto"
+    runtime: Runtime = "tuned"
+
+    @classmethod
+    def of(cls, recipe: Recipe, threads: int, runtime: Runtime = "tuned") -> Execution:
+        """As a recipe wants it, with this number of threads."""
+        return cls(threads=threads, precision=recipe.precision, device=recipe.device, runtime=runtime)
+
+
+class DataFiles(_Part):
+    """The images of a data set, N of them, as files.
+
+    Attributes:
+        images: uint8 array (N, S, S, 3) as .npy, read a batch at a time.
+        labels: int64 array (N,) as .npy.
+        classes: their names, in label order.
+        digest: of the images as the wing sees them.
+        pictures: the files of all images, for a wing that is to read them itself; else none.
+    """
+
+    images: Path
+    labels: Path
+    classes: tuple[str, ...]
+    digest: str
+    pictures: tuple[Path, ...] = ()
+
+
+class RunSpec(_Part):
     """One run: one subset, one seed, pretrained or not.
 
     Attributes:
@@ -24,8 +72,6 @@ class Cell(BaseModel):
         save_model: whether the trained model is kept in the framework's own format.
         explain: images to be explained by class-activation maps of the trained model, as indices of the data set.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     pretrained: bool
@@ -36,87 +82,139 @@ class Cell(BaseModel):
     explain: tuple[int, ...] = ()
 
 
-class Case(BaseModel):
-    """One wing's part of a climb: a model, its data, and what to do differently.
+class _Job(_Part):
+    """What one process does. Written as a file into the job's folder, where the results go too."""
+
+    execution: Execution
+
+
+class _JobOfRuns(_Job):
+    """What is done run by run.
 
     Attributes:
-        id: name of its folder below the job's.
-        recipe: backbone, sizes, loss, and the trajectory's optimizer and schedule.
-        semantics: under which random weights are meant; a checkpoint brings its own.
-        own_classifier: whether the architecture's own classifier stands on the backbone, not the recipe's head.
-        classes: number of them.
-        seed: of everything random.
-        switches: what this wing is to do as the other framework does it.
-        checkpoint: neutral checkpoint, or None for random weights that look trained.
-        images: uint8 array (N, S, S, 3) as .npy; labels: int64 (N,) as .npy; plan: .npz; pictures: the files that the
-            images were read from.
-        until: last rung to climb.
-        skip: rungs to leave out; loss and gradients go together.
-        measures_rounding: whether to repeat the passes with moved weights.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    recipe: Recipe
-    semantics: Semantics
-    own_classifier: bool
-    classes: int
-    seed: int
-    switches: tuple[str, ...] = ()
-    checkpoint: Path | None = None
-    images: Path
-    labels: Path
-    plan: Path
-    pictures: tuple[Path, ...]
-    until: Rung = "metrics"
-    skip: frozenset[Rung] = frozenset()
-    measures_rounding: bool = False
-
-
-class Job(BaseModel):
-    """What one process does. Written as ``job.json`` into the job's folder, where the results go too.
-
-    Attributes:
-        kind: "compare" runs cells; "features" only puts their images through the frozen backbone; "download" fetches
-            the framework's own ImageNet weights; "import" turns the file ``checkpoint`` (in the framework's own format)
-            into a neutral one. Both write ``weights.safetensors``. "export" writes the neutral ``checkpoint`` as
-            ``exported`` plus ``suffix``, and imports that again; "run" only puts images through a neutral checkpoint.
-            "trace" climbs the parity ladder for every case. "data_set" downloads a data set that the framework offers.
-        images: uint8 array (N, S, S, 3) as .npy, read a batch at a time.
-        labels: int64 array (N,) as .npy.
-        classes: their names, in label order.
-        checkpoint: neutral checkpoint for the pretrained cells, or the file to import.
-        semantics: of an imported file that does not say which it has; by default the framework's own.
-        classifier: whether an imported file's own classifier is taken if there is one, must be there, or is left out.
-        suffix: of the exported file, which chooses the format.
-        probe: whether "import" and "export" put images through what they read, as "run" does.
-        runtime: "tuned", or "stock": the framework as it is installed.
+        checkpoint: neutral checkpoint of the pretrained runs, or None where all weights are drawn.
         store: folder for what frozen layers put out, kept for later runs; without one it is forgotten.
-        data_digest: of the decoded images, as a key of that folder.
-        data_set: name of the framework's own data set.
-        switches: of the cells: what this wing is to do by itself, or as the other framework does it.
-        pictures: the files of all images, for a wing that is to read them itself.
+        switches: what this wing is to do by itself, or as the other framework does it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["compare", "features", "download", "import", "export", "run", "trace", "data_set"]
     recipe: Recipe
-    threads: int
-    classes: tuple[str, ...] = ()
-    images: Path | None = None
-    labels: Path | None = None
-    checkpoint: Path | None = None
+    data: DataFiles
+    checkpoint: Path | None
+    store: Path | None
+    switches: tuple[str, ...] = ()
+    runs: tuple[RunSpec, ...]
+
+
+class TrainJob(_JobOfRuns):
+    """Train and predict."""
+
+    kind: Literal["train"] = "train"
+
+
+class FeaturesJob(_JobOfRuns):
+    """Put the images of the runs through the frozen backbone, and hand over what comes out."""
+
+    kind: Literal["features"] = "features"
+
+
+class DownloadJob(_Job):
+    """Fetch the library's own ImageNet weights, as a neutral checkpoint.
+
+    Attributes:
+        backbone: name of the pair.
+    """
+
+    kind: Literal["download"] = "download"
+    backbone: str
+
+    @property
+    def pair(self) -> Pair:
+        """The architecture."""
+        return find_pair(self.backbone)
+
+
+class ImportJob(_Job):
+    """Turn a checkpoint in the framework's own format into a neutral one.
+
+    Attributes:
+        recipe: backbone, image size and preprocessing.
+        checkpoint: the file.
+        semantics: of a file that does not say which it has; by default those of the wing's library.
+        classifier: whether the file's own classifier is taken if there is one, must be there, or is left out.
+        probe: whether to put images through what was read, as ``ProbeJob`` does.
+    """
+
+    kind: Literal["import"] = "import"
+    recipe: Recipe
+    checkpoint: Path
     semantics: Semantics | None = None
     classifier: ClassifierChoice = "auto"
-    suffix: str = ""
     probe: bool = False
-    runtime: Runtime = "tuned"
-    store: Path | None = None
-    data_digest: str = ""
-    data_set: str = ""
-    switches: tuple[str, ...] = ()
-    pictures: tuple[Path, ...] = ()
-    cells: tuple[Cell, ...] = ()
-    cases: tuple[Case, ...] = ()
+
+
+class ExportJob(_Job):
+    """Write a neutral checkpoint in the framework's own format, and import that again.
+
+    Attributes:
+        recipe: backbone, image size and preprocessing.
+        checkpoint: the neutral one.
+        suffix: of the file to write, which chooses the format.
+        probe: whether to put images through what was read again, as ``ProbeJob`` does.
+    """
+
+    kind: Literal["export"] = "export"
+    recipe: Recipe
+    checkpoint: Path
+    suffix: str
+    probe: bool = False
+
+
+class ProbeJob(_Job):
+    """Put a few fixed images through a neutral checkpoint.
+
+    Attributes:
+        recipe: backbone, image size and preprocessing.
+        checkpoint: the neutral one.
+    """
+
+    kind: Literal["run"] = "run"
+    recipe: Recipe
+    checkpoint: Path
+
+
+class TraceJob(_Job):
+    """Carry out climbs of the parity ladder."""
+
+    kind: Literal["trace"] = "trace"
+    climbs: tuple[WingClimb, ...]
+
+
+class DataSetJob(_Job):
+    """Download a data set that the library offers, as a folder of image files.
+
+    Attributes:
+        name: as the library calls it.
+    """
+
+    kind: Literal["data_set"] = "data_set"
+    name: str
+
+
+JobOfRuns = TrainJob | FeaturesJob
+CheckpointJob = DownloadJob | ImportJob | ExportJob | ProbeJob
+Job = JobOfRuns | CheckpointJob | TraceJob | DataSetJob
+_ANY: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")], config=ConfigDict(defer_build=True))
+
+
+def write(job: Job, folder: Path) -> None:
+    """Write a job into its folder."""
+    (folder / artifacts.JOB).write_text(job.model_dump_json(indent=1), encoding="utf-8")
+
+
+def read(folder: Path) -> Job:
+    """The job of a folder, by its kind.
+
+    Raises:
+        pydantic.ValidationError: the file is of another version.
+    """
+    return _ANY.validate_json((folder / artifacts.JOB).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Everything random or time-varying but the weights: subsets, batch order, flips, crops, learning rates.
 
-Drawn once, in NumPy. Every draw has its own stream, keyed by the seed and by what it is for, so that changing one thing
-(more epochs, another head) leaves all others as they were.
+Drawn once, in NumPy, before either framework starts. Every draw has its own stream, keyed by the seed and by what it is
+for (``shared.core.random``), so that changing one thing (more epochs, another head) leaves all others as they were.
 """
 
 from __future__ import annotations

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from transfer_parity.shared.contract.options import Command, Group, Option, Options
+from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, libraries
+from transfer_parity.shared.contract.wings import Framework as Framework
 from transfer_parity.shared.core.errors import did_you_mean
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Pair
 
-Framework = Literal["tensorflow", "torch"]
 Shots = int | Literal["all"]
-WEIGHT_ORIGINS = ("torchvision", "keras", "random")
+WEIGHT_ORIGINS = (*libraries(), "random")
+
+# Which commands besides the default one offer a field, and a long heading.
+STUDY: frozenset[Command] = frozenset({"study"})
+ATTRIBUTE: frozenset[Command] = frozenset({"attribute"})
+SWEEPS = STUDY | ATTRIBUTE
+EVERYWHERE: frozenset[Command] = SWEEPS | {"rank"}
+PREPROCESSING: Group = "preprocessing and augmentation"
 
 
 class Recipe(BaseModel):
@@ -22,85 +31,146 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    name: str = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
+    name: Annotated[
+        str,
+        Option(
+            "comparison", SWEEPS, behind={"study": "threads", "attribute": "threads"}, common=True, in_results=False
+        ),
+    ] = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
 
     # Data
-    data: str = Field(
+    data: Annotated[str, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
         "flowers",
         min_length=1,
         description="flowers, cifar10, chest_xrays, solar_cells, torchvision:NAME, keras:NAME, or a folder of images "
         "(class/image, or train/ and test/)",
     )
-    shots: tuple[Shots, ...] = Field((5,), description="labelled images a class to train on; several numbers, or all")
-    seeds: int = Field(5, ge=1, description="number of repetitions, each with its own subset, order and initial head")
-    first_seed: int = Field(0, ge=0, lt=2**31, description="the first seed; the others follow it")
-    test_fraction: float = Field(
+    shots: Annotated[tuple[Shots, ...], Option("data", EVERYWHERE, common=True)] = Field(
+        (5,), description="labelled images a class to train on; several numbers, or all"
+    )
+    seeds: Annotated[int, Option("data", SWEEPS, common=True, in_results=False)] = Field(
+        5, ge=1, description="number of repetitions, each with its own subset, order and initial head"
+    )
+    first_seed: Annotated[int, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
+        0, ge=0, lt=2**31, description="the first seed; the others follow it"
+    )
+    test_fraction: Annotated[float, Option("data", EVERYWHERE, common=True)] = Field(
         0.2, gt=0, lt=1, description="part of each class held out when shots is all and the folder has no test set"
     )
-    skip_unreadable: bool = Field(False, description="go on without the image files that cannot be read")
+    skip_unreadable: Annotated[bool, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
+        False, description="go on without the image files that cannot be read"
+    )
 
     # Model
-    backbone: str = Field("MobileNetV2", description="architecture, in Keras's or torchvision's spelling")
-    weights: str = Field("torchvision", description="torchvision, keras, random, or a checkpoint file")
-    strategy: Literal["linear_probe", "finetune", "scratch"] = Field(
+    backbone: Annotated[str, Option("model", SWEEPS, common=True)] = Field(
+        "MobileNetV2", description="architecture, in Keras's or torchvision's spelling"
+    )
+    weights: Annotated[str, Option("model", SWEEPS, common=True)] = Field(
+        REFERENCE.library, description="torchvision, keras, random, or a checkpoint file"
+    )
+    strategy: Annotated[Literal["linear_probe", "finetune", "scratch"], Option("model")] = Field(
         "linear_probe", description="train the head only, the last stages too, or everything from random weights"
     )
-    finetune_stages: int | Literal["all"] = Field(1, description="how many of the last stages finetune trains, or all")
-    freeze_batch_norm: bool = Field(True, description="finetune: keep batch normalisation in inference mode, unchanged")
-    head: Literal["linear", "mlp", "conv"] = Field("linear", description="classifier on top of the backbone")
-    solver: Literal["optimizer", "ridge"] = Field(
+    finetune_stages: Annotated[int | Literal["all"], Option("model")] = Field(
+        1, description="how many of the last stages finetune trains, or all"
+    )
+    freeze_batch_norm: Annotated[bool, Option("model", ATTRIBUTE, behind={"attribute": "precision"})] = Field(
+        True, description="finetune: keep batch normalisation in inference mode, unchanged"
+    )
+    head: Annotated[Literal["linear", "mlp", "conv"], Option("model")] = Field(
+        "linear", description="classifier on top of the backbone"
+    )
+    solver: Annotated[Literal["optimizer", "ridge"], Option("model")] = Field(
         "optimizer", description="how a linear head on frozen features is fitted: in steps, or in closed form"
     )
-    ridge_penalty: float = Field(1.0, gt=0, description="weight of the squared norm of the head's weights (ridge)")
-    head_units: int = Field(256, ge=1, description="width of the hidden layer of the mlp and conv heads")
+    ridge_penalty: Annotated[float, Option("model")] = Field(
+        1.0, gt=0, description="weight of the squared norm of the head's weights (ridge)"
+    )
+    head_units: Annotated[int, Option("model", behind={"compare": "head"})] = Field(
+        256, ge=1, description="width of the hidden layer of the mlp and conv heads"
+    )
 
     # Preprocessing and augmentation
-    image_size: int | None = Field(None, ge=32, description="side of the input in pixels (default: the backbone's own)")
-    resize: int | None = Field(
+    image_size: Annotated[int | None, Option(PREPROCESSING, EVERYWHERE)] = Field(
+        None, ge=32, description="side of the input in pixels (default: the backbone's own)"
+    )
+    resize: Annotated[int | None, Option(PREPROCESSING)] = Field(
         None, ge=32, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
     )
-    preprocessing: Literal["auto", "imagenet", "caffe", "symmetric", "symmetric_128"] = Field(
-        "auto", description="how pixels become inputs (auto: as the checkpoint was trained)"
+    preprocessing: Annotated[
+        Literal["auto", "imagenet", "caffe", "symmetric", "symmetric_128"], Option(PREPROCESSING)
+    ] = Field("auto", description="how pixels become inputs (auto: as the checkpoint was trained)")
+    flip: Annotated[bool, Option(PREPROCESSING, ATTRIBUTE, behind={"attribute": "weight_decay"})] = Field(
+        False, description="augment training images with horizontal flips, drawn in the plan"
     )
-    flip: bool = Field(False, description="augment training images with horizontal flips, drawn in the plan")
-    crop: bool = Field(False, description="augment training images with crops, drawn in the plan")
+    crop: Annotated[bool, Option(PREPROCESSING)] = Field(
+        False, description="augment training images with crops, drawn in the plan"
+    )
 
     # Training
-    loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="training loss")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over all classes (cross_entropy)")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+    loss: Annotated[Literal["cross_entropy", "mse"], Option("training")] = Field(
+        "cross_entropy", description="training loss"
+    )
+    label_smoothing: Annotated[float, Option("training")] = Field(
+        0.0, ge=0, lt=1, description="probability spread over all classes (cross_entropy)"
+    )
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], Option("training", ATTRIBUTE)] = Field(
         "adam", description="optimizer, with torch's meaning on both sides"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of adam's first moment")
-    beta2: float = Field(0.999, ge=0, lt=1, description="decay of adam's second moment")
-    epsilon: float = Field(1e-8, gt=0, description="adam's epsilon, added after bias correction")
-    weight_decay: float = Field(0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate schedule")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up at the beginning")
-    epochs: int = Field(100, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="training images a step")
+    learning_rate: Annotated[float, Option("training", ATTRIBUTE)] = Field(1e-3, gt=0, description="peak learning rate")
+    momentum: Annotated[float, Option("training")] = Field(0.9, ge=0, lt=1, description="momentum of sgd")
+    beta1: Annotated[float, Option("training")] = Field(0.9, ge=0, lt=1, description="decay of adam's first moment")
+    beta2: Annotated[float, Option("training")] = Field(0.999, ge=0, lt=1, description="decay of adam's second moment")
+    epsilon: Annotated[float, Option("training")] = Field(
+        1e-8, gt=0, description="adam's epsilon, added after bias correction"
+    )
+    weight_decay: Annotated[float, Option("training", ATTRIBUTE, behind={"attribute": "schedule"})] = Field(
+        0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw"
+    )
+    schedule: Annotated[Literal["constant", "cosine"], Option("training", ATTRIBUTE)] = Field(
+        "constant", description="learning rate schedule"
+    )
+    warmup_epochs: Annotated[float, Option("training")] = Field(
+        0.0, ge=0, description="epochs of linear warm-up at the beginning"
+    )
+    epochs: Annotated[int, Option("training", SWEEPS)] = Field(100, ge=1, description="passes over the training images")
+    batch_size: Annotated[int, Option("training", SWEEPS)] = Field(32, ge=1, description="training images a step")
 
     # Comparison
-    precision: Literal["float32", "float64", "bfloat16"] = Field(
+    precision: Annotated[Literal["float32", "float64", "bfloat16"], Option("comparison", SWEEPS)] = Field(
         "float32",
         description="floating-point type of the arithmetic; bfloat16: the backbone's, and float32 runs beside it",
     )
-    frameworks: tuple[Framework, ...] = Field(("tensorflow", "torch"), description="which wings run")
-    control: bool = Field(True, description="also run the recipe on an untrained backbone")
-    runtime: Literal["tuned", "stock", "both"] = Field(
+    frameworks: Annotated[tuple[Framework, ...], Option("comparison", STUDY, common=True, in_results=False)] = Field(
+        IDENTIFIERS, description="which wings run"
+    )
+    control: Annotated[bool, Option("comparison", fixed=False)] = Field(
+        True, description="also run the recipe on an untrained backbone"
+    )
+    runtime: Annotated[Literal["tuned", "stock", "both"], Option("speed", fixed="tuned")] = Field(
         "tuned", description="tuned: as fast as each framework can here; stock: as installed; both: side by side"
     )
-    repeats: int = Field(1, ge=1, description="how often each framework does the work, in turns, to compare speed")
-    engine: Literal["auto", "plain"] = Field(
+    repeats: Annotated[int, Option("speed", fixed=1)] = Field(
+        1, ge=1, description="how often each framework does the work, in turns, to compare speed"
+    )
+    engine: Annotated[Literal["auto", "plain"], Option("speed", behind={"compare": "runtime"}, fixed="plain")] = Field(
         "auto", description="passes over many images as fast as it goes, or plain: reruns on a CPU give the same bits"
     )
-    cache: bool = Field(True, description="use what frozen layers put out in earlier runs; --no-cache starts cold")
-    margin: float = Field(0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent")
-    inference_batch_size: int = Field(32, ge=1, description="images a batch when nothing trains")
-    device: Literal["auto", "cpu"] = Field("auto", description="auto uses a GPU where the framework sees one")
-    threads: int | None = Field(None, ge=1, description="threads of each framework (default: the cores it may use)")
+    cache: Annotated[bool, Option("speed", fixed=True)] = Field(
+        True, description="use what frozen layers put out in earlier runs; --no-cache starts cold"
+    )
+    margin: Annotated[float, Option("comparison", STUDY, common=True, in_results=False)] = Field(
+        0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent"
+    )
+    inference_batch_size: Annotated[int, Option("comparison")] = Field(
+        32, ge=1, description="images a batch when nothing trains"
+    )
+    device: Annotated[Literal["auto", "cpu"], Option("comparison", EVERYWHERE, common=True)] = Field(
+        "auto", description="auto uses a GPU where the framework sees one"
+    )
+    threads: Annotated[int | None, Option("comparison", EVERYWHERE, common=True)] = Field(
+        None, ge=1, description="threads of each framework (default: the cores it may use)"
+    )
 
     @field_validator("shots", mode="before")
     @classmethod
@@ -125,7 +195,7 @@ class Recipe(BaseModel):
     @classmethod
     def _each_framework_once(cls, value: tuple[Framework, ...]) -> tuple[Framework, ...]:
         if not value:
-            raise ValueError("name at least one of tensorflow, torch")
+            raise ValueError(f"name at least one of {', '.join(IDENTIFIERS)}")
         return tuple(dict.fromkeys(value))
 
     @field_validator("finetune_stages")
@@ -223,3 +293,7 @@ class Recipe(BaseModel):
     def as_toml(self) -> str:
         """A file that ``read`` reads again."""
         return tomli_w.dumps(self.given())
+
+
+#: Which field is an option of which command, and what depends on it: from the metadata of the fields.
+OPTIONS = Options(Recipe.model_fields)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.core.clocks import StepTimes
 
 #: Seconds; what a phase includes is told in docs/comparison.md.
@@ -17,7 +18,7 @@ PHASES = ("start", "build", "weights", "features", "training", "inference")
 
 
 class Imported(BaseModel):
-    """What a worker says about a file that it brought into the neutral format, in ``imported.json``.
+    """What a worker says about a file that it brought into the neutral format, in ``artifacts.IMPORTED``.
 
     Attributes:
         left_over: shape of every array that is not part of the architecture, by its name in the file.
@@ -34,21 +35,21 @@ class Imported(BaseModel):
     image_size: int
 
 
-class CellResult(BaseModel):
-    """What a worker says about one finished cell.
+class RunResult(BaseModel):
+    """What a worker says about one finished run, in ``artifacts.RUN_RESULT``.
 
-    Beside it lie ``logits.npy`` and ``losses.npy``; of a job of kind "features", ``train.npy`` and ``test.npy``.
+    Beside it lie its logits and losses; of a ``FeaturesJob``, features of the training and of the test images.
 
-    If it was asked to explain n images, ``explained.npy`` does, too: maps of their true classes in the order of
-    ``Cell.explain``, float32 (n, h, w), 0 to 1 (see ``shared.explain.class_activation_maps``).
+    If it was asked to explain n images, maps of their true classes do, too, in the order of ``RunSpec.explain``:
+    float32 (n, h, w), 0 to 1 (see ``shared.evaluation.gradcam.class_activation_maps``).
 
     Attributes:
-        phases: seconds by phase; what several cells share (start, build, weights and features of a frozen backbone) is
+        phases: seconds by phase; what several runs share (start, build, weights and features of a frozen backbone) is
             given in full to each of them.
         peak_memory_bytes: largest resident memory of the process so far.
         weights_digest: SHA-256 of all weights before the first training step (of the backbone's, if nothing trains);
             equal in both wings.
-        model: file of the kept model, relative to the cell's folder.
+        model: file of the kept model, relative to the run's folder.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,7 +67,7 @@ class WorkerResult(BaseModel):
     Attributes:
         versions: of the framework and what belongs to it.
         device: what the arithmetic ran on.
-        phases: seconds by phase, over all cells, each counted once.
+        phases: seconds by phase, over all runs, each counted once.
         steps: by phase, how long its batches took.
         engine: how the passes over many images ran, and why; None if there was none.
         engine_reason: why, in a few words.
@@ -109,16 +110,25 @@ class WorkerResult(BaseModel):
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A cell that a process has finished: what it says, its test logits (N, classes), and the losses of all steps."""
+class FinishedRun:
+    """A run that a process has finished: what it says, its test logits (N, classes), and the losses of all steps."""
 
-    said: CellResult
+    result: RunResult
     logits: NDArray[Any]
     losses: NDArray[Any]
 
 
-def finished(folder: Path) -> Finished:
-    """Read a finished cell."""
-    said = CellResult.model_validate_json((folder / "cell.json").read_text(encoding="utf-8"))
-    logits, losses = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "losses"))
-    return Finished(said, logits, losses)
+def run_result(folder: Path) -> RunResult:
+    """What a worker says about the finished run in a folder."""
+    return RunResult.model_validate_json((folder / artifacts.RUN_RESULT).read_text(encoding="utf-8"))
+
+
+def finished(folder: Path) -> FinishedRun:
+    """Read a finished run."""
+    logits, losses = (np.load(folder / name, allow_pickle=False) for name in (artifacts.LOGITS, artifacts.LOSSES))
+    return FinishedRun(run_result(folder), logits, losses)
+
+
+def imported(folder: Path) -> Imported:
+    """What a worker says about the file that it read."""
+    return Imported.model_validate_json((folder / artifacts.IMPORTED).read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wings import REFERENCE, of_library, other
 from transfer_parity.shared.zoo.pair import HEAD, PREPROCESSING, Aspect, BatchNorm, Pair, Preprocessing, Semantics
 
 HeadKind = Literal["linear", "mlp", "conv", "imagenet"]
@@ -23,9 +24,9 @@ class ModelSpec:
         resize: shorter side in pixels to which an image is resized before that square is cut out.
         batch_norm: epsilon and momentum of every normalisation in the backbone.
         head: one of the recipe's, or "imagenet": the architecture's own classifier, as both libraries ship it.
-        frozen_stages: how many of the first stages are the part "trunk"; the others and the head are "tail". With 0
-            there are no such parts.
-        switches: what this wing is to do as the other framework does it (see shared/switches.py).
+        frozen_stages: how many of the first stages are the part "frozen"; the others and the head are "trainable". With
+            0 there are no such parts.
+        switches: what this wing is to do as the other framework does it (see ``shared.contract.switches``).
     """
 
     pair: Pair
@@ -57,7 +58,7 @@ class ModelSpec:
 def meaning(semantics: Semantics, aspect: Aspect, switches: frozenset[str]) -> Semantics:
     """Whose meaning of an aspect a model has: that of its semantics, or the other library's if it is switched."""
     if aspect in switches:
-        return "keras" if semantics == "torchvision" else "torchvision"
+        return other(of_library(semantics)).library
     return semantics
 
 
@@ -74,7 +75,7 @@ def model_spec(
     head: HeadKind | None = None,
     switches: frozenset[str] = frozenset(),
 ) -> ModelSpec:
-    """The classifier that a recipe asks for, under the semantics of its checkpoint (torchvision's without one).
+    """The classifier that a recipe asks for, under the semantics of its checkpoint (the reference's without one).
 
     Args:
         recipe: its backbone, sizes, head and preprocessing are used.
@@ -83,7 +84,7 @@ def model_spec(
         head: if not the recipe's.
         switches: those of this wing.
     """
-    semantics: Semantics = metadata.semantics if metadata else "torchvision"
+    semantics: Semantics = metadata.semantics if metadata else REFERENCE.library
     pair = recipe.pair
     epsilon = pair.batch_norm.get(meaning(semantics, "bn_epsilon", switches), BatchNorm()).epsilon
     if metadata and metadata.batch_norm_epsilon is not None and "bn_epsilon" not in switches:

@@ -1,4 +1,4 @@
-"""Which images train and which test."""
+"""Which images train and which test: subsets that are nested, balanced, and judged on the same test images."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from transfer_parity.shared.contract import recipe_files
-from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 
 #: The strategies of a study whose recipe names none. scratch is what the others are compared with.
@@ -26,12 +26,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 BASELINE = "scratch"
 #: What all strategies of a study have in common: the pictures, their division, and what pretrained weights there are.
-COMMON = (
-    *("name", "data", "shots", "seeds", "first_seed", "test_fraction", "skip_unreadable", "backbone", "weights"),
-    *("frameworks", "margin", "device", "threads"),
-)
+COMMON = OPTIONS.common
 #: A study has a baseline of its own, times nothing against the clock, and must give the same bits when it goes on.
-FIXED: dict[str, Any] = {"control": False, "engine": "plain", "runtime": "tuned", "repeats": 1, "cache": True}
+FIXED = OPTIONS.fixed
 
 
 def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | None = None) -> dict[str, Recipe]:

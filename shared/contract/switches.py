@@ -9,30 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import get_args
 
-from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.contract.rungs import Rung
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.rungs import Kind, Label, Optimizer, Phase, Rung
+from transfer_parity.shared.contract.wings import IDENTIFIERS, KERAS, TENSORFLOW, TORCH, TORCHVISION, Framework
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.zoo.pair import Aspect, Pair, Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
 
-FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
-
 
 @dataclass(frozen=True)
 class Caught:
-    """Where the ladder catches a switch.
+    """Where the ladder catches a switch: the first array that differs.
 
     Attributes:
         rung: the first that fails.
-        what: how the description of the first array that differs begins.
+        kind: of the array.
         name: how the neutral name of the layer or parameter ends; empty if the array belongs to none.
+        phase, optimizer, step: of the array's label.
     """
 
     rung: Rung
-    what: str
-    name: str
+    kind: Kind
+    name: str = ""
+    phase: Phase | None = None
+    optimizer: Optimizer | None = None
+    step: int | None = None
+
+    @property
+    def label(self) -> Label:
+        """Label of the array, but for the beginning of its name."""
+        return Label(self.kind, self.name, self.phase, self.optimizer, self.step)
+
+    def matches(self, label: Label) -> bool:
+        """Whether an array is the one that the ladder should name."""
+        named = label.name.endswith(self.name) if self.name else not label.name
+        return named and label.group == self.label.group
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,16 @@ class Switch:
     name: str
     summary: str
     caught: dict[Framework, Caught] = field(hash=False)
-    example: tuple[str, Semantics] = ("MobileNetV2", "torchvision")
+    example: tuple[str, Semantics] = ("MobileNetV2", TORCHVISION.library)
     concerns: Callable[[Pair], bool] = lambda pair: True
     only_float64: bool = False
     native: tuple[Framework, ...] = ()
     counts: Callable[[Recipe], bool] = lambda recipe: True
 
 
-def _both(rung: Rung, what: str, name: str = "") -> dict[Framework, Caught]:
-    return dict.fromkeys(FRAMEWORKS, Caught(rung, what, name))
+def _everywhere(caught: Caught) -> dict[Framework, Caught]:
+    """A switch that every wing has, and that is caught at the same place."""
+    return dict.fromkeys(IDENTIFIERS, caught)
 
 
 def _aspect(name: Aspect) -> Callable[[Pair], bool]:
@@ -93,71 +106,76 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "jpeg_decoding",
         "decodes JPEG files itself instead of with Pillow",
-        {"tensorflow": Caught("bytes", "images", "")},
-        native=("tensorflow",),
+        {TENSORFLOW: Caught("bytes", "images")},
+        native=(TENSORFLOW,),
     ),
-    Switch("resizing", "squashes to a square without antialiasing", _both("bytes", "images"), native=("tensorflow",)),
+    Switch(
+        "resizing",
+        "squashes to a square without antialiasing",
+        _everywhere(Caught("bytes", "images")),
+        native=(TENSORFLOW,),
+    ),
     Switch(
         "preprocessing",
         "normalises pixels as the other library's weights want it",
-        _both("preprocessing", "inputs"),
+        _everywhere(Caught("preprocessing", "inputs")),
         concerns=_aspect("preprocessing"),
         counts=lambda recipe: recipe.preprocessing == "auto",
     ),
     Switch(
         "resnet_stride",
         "halves the image in the other convolution of a block",
-        _both("activations", "activation", "layer2.0.conv1"),
-        ("ResNet50", "torchvision"),
+        _everywhere(Caught("activations", "activation", "layer2.0.conv1")),
+        ("ResNet50", TORCHVISION.library),
         _aspect("resnet_stride"),
     ),
     Switch(
         "conv_bias",
         "has no biases in front of normalisations, where the weights have them",
-        _both("activations", "activation", "conv1"),
-        ("ResNet50", "keras"),
+        _everywhere(Caught("activations", "activation", "conv1")),
+        ("ResNet50", KERAS.library),
         _aspect("conv_bias"),
     ),
     Switch(
         "same_padding",
         "pads strided convolutions as the other library does",
-        _both("activations", "activation", "features.0.0"),
+        _everywhere(Caught("activations", "activation", "features.0.0")),
         concerns=_aspect("same_padding"),
     ),
     Switch(
         "bn_epsilon",
         "adds the other library's epsilon to variances",
-        _both("activations", "activation", "features.0.1"),
+        _everywhere(Caught("activations", "activation", "features.0.1")),
         concerns=_aspect("bn_epsilon"),
     ),
     Switch(
         "bn_scale",
         "normalises without a scale, where the weights have one",
-        _both("activations", "activation", "Conv2d_1a_3x3.bn"),
-        ("InceptionV3", "torchvision"),
+        _everywhere(Caught("activations", "activation", "Conv2d_1a_3x3.bn")),
+        ("InceptionV3", TORCHVISION.library),
         _aspect("bn_scale"),
     ),
     Switch(
         "average_pooling",
         "counts padded zeros in means the other way",
-        _both("activations", "activation", "Mixed_5b.branch_pool.conv"),
-        ("InceptionV3", "torchvision"),
+        _everywhere(Caught("activations", "activation", "Mixed_5b.branch_pool.conv")),
+        ("InceptionV3", TORCHVISION.library),
         _aspect("average_pooling"),
     ),
     Switch(
         "gelu",
         "uses tf.nn.gelu, whose 1/sqrt(2) is a float32",
-        {"tensorflow": Caught("activations", "activation", "features.1.0.block.5")},
-        ("ConvNeXtTiny", "torchvision"),
+        {TENSORFLOW: Caught("activations", "activation", "features.1.0.block.5")},
+        ("ConvNeXtTiny", TORCHVISION.library),
         _families("ConvNeXt"),
         only_float64=True,
-        native=("tensorflow",),
+        native=(TENSORFLOW,),
     ),
     Switch(
         "flatten_order",
         "flattens feature maps in the other order in front of the first dense layer",
-        _both("activations", "activation", "classifier.0"),
-        ("VGG16", "torchvision"),
+        _everywhere(Caught("activations", "activation", "classifier.0")),
+        ("VGG16", TORCHVISION.library),
         _families("VGG"),
         # The project's own heads flatten nothing.
         counts=lambda recipe: False,
@@ -165,25 +183,25 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "initialisation",
         "draws the classifier's weights with its own initialiser",
-        _both("activations", "activation", "classifier.1"),
-        native=FRAMEWORKS,
+        _everywhere(Caught("activations", "activation", "classifier.1")),
+        native=IDENTIFIERS,
         counts=lambda recipe: _in_steps(recipe) or recipe.weights == "random",
     ),
     Switch(
         "frozen_batch_norm",
         "freezes the parameters of normalisations but leaves them in training mode",
-        _both("loss", "running statistics, frozen", "features.0.1.running_mean"),
+        _everywhere(Caught("loss", "statistic", "features.0.1.running_mean", phase="frozen")),
         concerns=_normalises,
-        native=("torch",),
+        native=(TORCH,),
         counts=lambda recipe: not recipe.batch_norm_trains and _in_steps(recipe),
     ),
     Switch(
         "dropout",
         "keeps its own dropout and stochastic depth",
-        _both("loss", "activation, training", "classifier.3"),
-        ("MobileNetV3Small", "torchvision"),
+        _everywhere(Caught("loss", "activation", "classifier.3", phase="training")),
+        ("MobileNetV3Small", TORCHVISION.library),
         _families("MobileNetV3", "EfficientNet", "EfficientNetV2"),
-        native=FRAMEWORKS,
+        native=IDENTIFIERS,
         # Dropout stands in the architecture's classifier, which the project's head replaces; MobileNetV3 has nothing
         # else. Stochastic depth is on where normalisations train.
         counts=lambda recipe: recipe.batch_norm_trains and recipe.pair.family != "MobileNetV3",
@@ -191,73 +209,73 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "hard_sigmoid",
         "uses nn.Hardsigmoid, whose gradient is float32's 1/6",
-        {"torch": Caught("gradients", "gradient", ".fc2.bias")},
-        ("MobileNetV3Small", "torchvision"),
+        {TORCH: Caught("gradients", "gradient", ".fc2.bias", phase="frozen")},
+        ("MobileNetV3Small", TORCHVISION.library),
         _families("MobileNetV3"),
         only_float64=True,
-        native=("torch",),
+        native=(TORCH,),
         counts=lambda recipe: recipe.strategy != "linear_probe",
     ),
     Switch(
         "sgd_momentum",
         "lets the momentum hold the learning rate",
         {
-            "tensorflow": Caught("optimizer", "sgd, step 1: momentum", "weight"),
+            TENSORFLOW: Caught("optimizer", "momentum", "weight", optimizer="sgd", step=1),
             # At its first step torch's state cannot show what happens when the rate changes.
-            "torch": Caught("optimizer", "sgd, step 2: momentum", "weight"),
+            TORCH: Caught("optimizer", "momentum", "weight", optimizer="sgd", step=2),
         },
-        native=("tensorflow",),
+        native=(TENSORFLOW,),
         counts=lambda recipe: _with("sgd")(recipe) and _changes_rate(recipe),
     ),
     Switch(
         "weight_decay",
         "decouples weight decay from the gradient in every optimizer",
-        _both("optimizer", "sgd, step 1: momentum", "weight"),
-        native=("tensorflow",),
+        _everywhere(Caught("optimizer", "momentum", "weight", optimizer="sgd", step=1)),
+        native=(TENSORFLOW,),
         counts=lambda recipe: _with("sgd", "adam")(recipe) and recipe.weight_decay > 0,
     ),
     Switch(
         "adam_epsilon",
         "adds Adam's epsilon before the bias correction",
-        _both("optimizer", "adam, step 1: parameter", "weight"),
-        native=("tensorflow",),
+        _everywhere(Caught("optimizer", "parameter", "weight", optimizer="adam", step=1)),
+        native=(TENSORFLOW,),
         counts=_with("adam", "adamw"),
     ),
     Switch(
         "adam_betas",
         "casts Adam's betas by way of float32",
-        {"tensorflow": Caught("optimizer", "adam, step 1: first moment", "weight")},
+        {TENSORFLOW: Caught("optimizer", "first_moment", "weight", optimizer="adam", step=1)},
         only_float64=True,
-        native=("tensorflow",),
+        native=(TENSORFLOW,),
         counts=_with("adam", "adamw"),
     ),
     Switch(
         "data_order",
         "shuffles with its own generator",
-        _both("trajectory", "labels of the batches"),
-        native=FRAMEWORKS,
+        _everywhere(Caught("trajectory", "batch_labels")),
+        native=IDENTIFIERS,
         counts=_in_steps,
     ),
     Switch(
         "augmentation",
         "flips with its own generator",
-        _both("trajectory", "images of the batches"),
-        native=FRAMEWORKS,
+        _everywhere(Caught("trajectory", "batch_images")),
+        native=IDENTIFIERS,
         counts=lambda recipe: recipe.flip,
     ),
     Switch(
         "bn_momentum",
         "weighs new running statistics as the other library does",
-        _both("trajectory", "running statistics, step 1", "features.0.1.running_mean"),
+        _everywhere(Caught("trajectory", "statistic", "features.0.1.running_mean", step=1)),
         concerns=_aspect("bn_momentum"),
         counts=lambda recipe: recipe.batch_norm_trains,
     ),
     Switch(
         "bn_running_variance",
         "counts the other variance, biased or unbiased, into the running variance",
-        _both("trajectory", "running statistics, step 1", "features.0.1.running_var"),
+        _everywhere(Caught("trajectory", "statistic", "features.0.1.running_var", step=1)),
         concerns=_normalises,
-        native=("tensorflow",),
+        native=(TENSORFLOW,),
         counts=lambda recipe: recipe.batch_norm_trains,
     ),
 )
@@ -276,7 +294,7 @@ def find(given: str) -> tuple[Framework, Switch]:
         BadInput: there is none.
     """
     framework, _, name = given.partition(":")
-    for known in FRAMEWORKS:
+    for known in IDENTIFIERS:
         if framework == known and name in BY_NAME and known in BY_NAME[name].caught:
             return known, BY_NAME[name]
     # A known name at another wing is nearer than any spelling.

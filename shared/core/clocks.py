@@ -20,6 +20,12 @@ def fastest(work: Callable[[], object], repeats: int = 5) -> float:
     return min(seconds)
 
 
+class Stretch:
+    """One measured block. ``seconds`` is 0 until it has ended."""
+
+    seconds: float = 0.0
+
+
 class Phases:
     """Seconds by phase. The device is synchronised before every reading, so that queued work is not missed.
 
@@ -45,12 +51,6 @@ class Phases:
         self._synchronize()
         stretch.seconds = time.perf_counter() - began
         self.add(phase, stretch.seconds)
-
-
-class Stretch:
-    """One measured block. ``seconds`` is 0 until it has ended."""
-
-    seconds: float = 0.0
 
 
 class StepTimes(BaseModel):

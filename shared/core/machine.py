@@ -7,18 +7,26 @@ import functools
 import io
 import os
 import platform
-import resource
 import sys
 import time
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+try:
+    import resource
+except ImportError:
+    # Windows has none; psutil knows the same there, in coarser ticks.
+    resource = None  # type: ignore[assignment]
+
 #: Part of all cores' time that others may take before a measurement counts as disturbed. Background services of a quiet
 #: machine stay below 2 %.
 DISTURBED = 0.05
+#: Whether the system adds up the processor time of finished child processes.
+COUNTS_CHILDREN = os.name != "nt"
 
 
 class Watch:
@@ -27,19 +35,33 @@ class Watch:
     def __init__(self) -> None:
         self._wall, self._own, self._all = time.perf_counter(), _all_cpu_seconds(), _busy_seconds()
 
-    def others_share(self) -> float:
-        """Part of the cores' time that went to others (0 to 1): other processes, other virtual machines."""
+    def others_share(self, child_seconds: float = 0.0) -> float:
+        """Part of the cores' time that went to others (0 to 1): other processes, other virtual machines.
+
+        Args:
+            child_seconds: processor time of the processes that this one started and that have ended since, for systems
+                that do not count it.
+        """
         wall = time.perf_counter() - self._wall
         own, everything = _all_cpu_seconds() - self._own, _busy_seconds() - self._all
+        own += 0.0 if COUNTS_CHILDREN else child_seconds
         return min(1.0, max(0.0, everything - own) / max(wall * len(_cores()), 1e-9))
 
 
 def _cores() -> list[Any]:
     """Processor times of the cores that this process may run on: what happens on others does not disturb it."""
     cores = psutil.cpu_times(percpu=True)
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    allowed = _affinity() or range(len(cores))
     # Where some are switched off the numbers of the others are not their places.
     return [cores[number] for number in allowed] if max(allowed) < len(cores) else cores
+
+
+def _affinity() -> Collection[int]:
+    """Numbers of the cores that this process may run on; empty where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    process = psutil.Process()
+    return list(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else []
 
 
 def _busy_seconds() -> float:
@@ -50,6 +72,9 @@ def _busy_seconds() -> float:
 
 def _all_cpu_seconds() -> float:
     """Processor time of this process and the finished ones that it started."""
+    if resource is None:
+        times = psutil.Process().cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return cpu_seconds() + children.ru_utime + children.ru_stime
 
@@ -58,25 +83,33 @@ def peak_memory_bytes() -> int:
     """Largest resident memory of this process so far.
 
     Linux's getrusage would count what the parent held when it started this process, so the kernel's own mark comes
-    first. getrusage counts kilobytes, on macOS bytes.
+    first. getrusage counts kilobytes, on macOS bytes. Windows has no getrusage, but a mark of its own.
     """
     status = Path("/proc/self/status")
     if status.is_file():
         marks = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         if marks:
             return int(marks[0].split()[1]) * 1024
+    if resource is None:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def cpu_seconds() -> float:
     """Processor time of this process over all its threads, user and system."""
+    if resource is None:
+        times = psutil.Process().cpu_times()
+        return float(times.user + times.system)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def involuntary_context_switches() -> int:
-    """How often this process had to give up a core."""
+    """How often this process had to give up a core; 0 where the system does not count that."""
+    if resource is None:
+        return int(psutil.Process().num_ctx_switches().involuntary)
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 

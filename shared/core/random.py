@@ -1,4 +1,8 @@
-"""Random streams: one for each seed and purpose."""
+"""Random streams: one for each seed and purpose.
+
+No draw takes numbers from another one's stream, so that changing one thing (more epochs, another head) leaves all
+others as they were.
+"""
 
 from __future__ import annotations
 

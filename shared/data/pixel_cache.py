@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from transfer_parity.shared.core import machine
+from transfer_parity.shared.core import code, machine
 from transfer_parity.shared.core.arrays import write_header
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
@@ -48,7 +48,8 @@ def pixels(
         dataset: whose images are read.
         resize: shorter side after resizing, in pixels.
         size: side of the centre crop that is kept, in pixels.
-        cache: keeps the array, under a key made of the files' names, sizes and times and of these settings.
+        cache: keeps the array, under a key made of the files' names, sizes and times, of these settings and of the
+            code that decodes.
         skip_unreadable: leave broken files out instead of refusing the set.
         progress: hears how many images are done.
 
@@ -96,7 +97,7 @@ def _notes(array: Path) -> Path:
 
 
 def _key(dataset: Dataset, resize: int, size: int) -> str:
-    state = hashlib.sha256(f"3 {resize} {size} {PIL.__version__} {len(dataset)}".encode())
+    state = hashlib.sha256(f"{code.of_pixels()} {resize} {size} {PIL.__version__} {len(dataset)}".encode())
     for part in dataset.pictures.state():
         state.update(part)
     return state.hexdigest()[:32]

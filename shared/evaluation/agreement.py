@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from transfer_parity.shared.contract.jobs import Cell
-from transfer_parity.shared.contract.plan import Plan
-from transfer_parity.shared.contract.recipe import Framework
-from transfer_parity.shared.contract.results import Finished
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.arrays import largest_difference
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT
@@ -51,38 +48,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Paired:
-    """One run as both frameworks did it: the same training images, seed and test images (true classes (N,))."""
+    """One run as two frameworks did it: the same training images, seed and test images.
+
+    Attributes:
+        seed: of the run.
+        labels: true classes of the test images, (N,).
+        first: of the framework that differences are taken from.
+        second: of the one that is subtracted.
+    """
 
     seed: int
     labels: Array
-    tensorflow: Side
-    torch: Side
-
-
-def measured(
-    framework: Framework, strategy: str, cell: Cell, drawn: Plan, labels: Array, found: Finished
-) -> dict[str, Any]:
-    """What a finished cell achieved, as the fields of ``shared.report.comparison.Measured``.
-
-    Args:
-        framework: which did it.
-        strategy: its name.
-        cell: which it is.
-        drawn: its plan.
-        labels: of the plan's test images.
-        found: what the process left.
-    """
-    return {
-        "framework": framework,
-        "strategy": strategy,
-        "shots": cell.shots,
-        "seed": cell.seed,
-        "training_images": len(drawn.train),
-        "test_images": len(drawn.test),
-        "peak_memory_bytes": found.said.peak_memory_bytes,
-        "weights_digest": found.said.weights_digest,
-        **asdict(metrics.evaluate(found.logits, labels)),
-    }
+    first: Side
+    second: Side
 
 
 def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
@@ -99,16 +77,16 @@ def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
     by_seed: dict[int, list[float]] = {}
     by_image: dict[int, list[Array]] = {}
     for pair in pairs:
-        labels, tensorflow, torch = pair.labels, pair.tensorflow, pair.torch
-        ours, theirs = metrics.predictions(tensorflow.logits), metrics.predictions(torch.logits)
+        labels, first, second = pair.labels, pair.first, pair.second
+        ours, theirs = metrics.predictions(first.logits), metrics.predictions(second.logits)
         compared += len(labels)
         identical += int(((ours == theirs) & (ours != metrics.NO_PREDICTION)).sum())
         # Logits that are not finite agree with nothing, not even with each other.
-        finite = np.isfinite(tensorflow.logits).all() and np.isfinite(torch.logits).all()
-        difference = largest_difference(tensorflow.logits, torch.logits) if finite else math.inf
+        finite = np.isfinite(first.logits).all() and np.isfinite(second.logits).all()
+        difference = largest_difference(first.logits, second.logits) if finite else math.inf
         logit_difference = max(logit_difference, difference)
-        loss_difference = max(loss_difference, largest_difference(tensorflow.losses, torch.losses))
-        same_weights &= tensorflow.weights_digest == torch.weights_digest
+        loss_difference = max(loss_difference, largest_difference(first.losses, second.losses))
+        same_weights &= first.weights_digest == second.weights_digest
         advantage = (ours == labels).astype(float) - (theirs == labels)
         by_image.setdefault(pair.seed, []).append(advantage)
         by_seed.setdefault(pair.seed, []).append(float(advantage.mean()))
@@ -139,16 +117,19 @@ def exit_status(verdict: Verdict) -> int:
     return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
 
 
-def judge(agreement: Agreement, differences: Array, margin: float) -> tuple[Verdict, str]:
+def judge(
+    agreement: Agreement, differences: Array, margin: float, two: tuple[WingInfo, WingInfo] | None
+) -> tuple[Verdict, str]:
     """The verdict and its sentence.
 
     Args:
         agreement: over the recipe's own runs, not its control's.
-        differences: paired accuracy differences, tensorflow minus torch.
+        differences: paired accuracy differences, the first wing's minus the second's.
         margin: accuracy difference that counts as equivalent.
+        two: the wings, or None if only one ran.
     """
     compared, identical = agreement.predictions_compared, agreement.predictions_identical
-    if not compared:
+    if not compared or two is None:
         return "not compared", "Not compared: there are no runs that both frameworks have finished."
     logits = agreement.max_abs_logit_difference
     if logits is None:
@@ -161,8 +142,9 @@ def judge(agreement: Agreement, differences: Array, margin: float) -> tuple[Verd
         return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
     found = significance.paired_difference(differences, margin)
     low, high = (100 * bound for bound in found.equivalence_interval)
+    first, second = two
     numbers = (
-        f"accuracy differs by {100 * found.mean:+.2f} points, TensorFlow minus torch "
+        f"accuracy differs by {100 * found.mean:+.2f} points, {first.short} minus {second.identifier} "
         f"(90% interval {low:+.2f} to {high:+.2f}, margin {100 * margin:g}), "
         f"and {identical} of {compared} test predictions are the same ({how_close})."
     )

@@ -91,8 +91,8 @@ def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], cl
     All metrics of classes come from it by the textbook's formulas. scikit-learn has them, too, and the tests compare;
     importing it would take longer than everything else that the parent does.
     """
-    said = predicted != NO_PREDICTION
-    places = labels[said] * classes + predicted[said]
+    certain = predicted != NO_PREDICTION
+    places = labels[certain] * classes + predicted[certain]
     return np.bincount(places, minlength=classes**2).reshape(classes, classes)
 
 

@@ -11,20 +11,22 @@ from transfer_parity.shared.contract import framework_defaults, results
 from transfer_parity.shared.contract.framework_defaults import Default
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed, did_you_mean
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments.arms import Arm, ArmKey, matched, shipped_arms, single_default
 from transfer_parity.shared.experiments.attribution_document import Attributed, AttributionDocument, Effect, Gap
 from transfer_parity.shared.experiments.comparison_document import Environment
 from transfer_parity.shared.experiments.study_document import Estimate
-from transfer_parity.shared.experiments.sweep import Arm, Grid, matched, shipped_arm
+from transfer_parity.shared.experiments.sweep import Sweep
 from transfer_parity.shared.runtime import resolve_weights
 
-#: What an arm's cells said: test predictions (N,) and whether they are right (N,), by number of shots and seed.
-Said = dict[tuple[str, int], tuple[Array, Array]]
+#: Of an arm's finished cells: test predictions (N,) and whether they are right (N,), by number of shots and seed.
+Predictions = dict[tuple[str, int], tuple[Array, Array]]
 
 
 class Attribution:
@@ -60,19 +62,8 @@ class Attribution:
                 )
         arms = matched(recipes, data)
         for strategy, recipe in recipes.items():
-            arms += [
-                Arm(
-                    f"{strategy}+{each.name}",
-                    strategy,
-                    each.framework,
-                    framework_defaults.with_default(recipe, each),
-                    "one default",
-                )
-                for each in self._tried(strategy)
-            ]
-            arms += [
-                shipped_arm(strategy, recipe, framework, self.defaults[strategy]) for framework in recipe.frameworks
-            ]
+            arms += [single_default(strategy, recipe, each) for each in self._tried(strategy)]
+            arms += shipped_arms(strategy, recipe, self.defaults[strategy])
         return arms
 
     def _tried(self, strategy: str) -> list[Default]:
@@ -91,45 +82,46 @@ class Attribution:
             return False
         return True
 
-    def document(self, grid: Grid) -> AttributionDocument:
-        """What the finished cells say."""
-        done = grid.done()
-        said: dict[tuple[Framework, str], Said] = {}
-        for each in done:
-            cell, plans = each.cell, grid.grounds[each.arm.strategy].plans
-            predictions = metrics.predictions(results.finished(each.folder).logits)
-            correct = predictions == grid.data.labels[plans[cell.shots, cell.seed].test]
-            by_cell = said.setdefault((each.arm.framework, each.arm.name), {})
-            by_cell[str(cell.shots), cell.seed] = (predictions, correct)
+    def document(self, sweep: Sweep) -> AttributionDocument:
+        """What the finished cells tell."""
+        cells = sweep.finished()
+        found: dict[ArmKey, Predictions] = {}
+        for cell in cells:
+            run, plans = cell.run, sweep.inputs.strategies[cell.arm.key.strategy].plans
+            predictions = metrics.predictions(results.finished(cell.folder).logits)
+            correct = predictions == sweep.data.labels[plans[run.shots, run.seed].test]
+            found.setdefault(cell.arm.key, {})[str(run.shots), run.seed] = (predictions, correct)
+        inputs = sweep.inputs
         return AttributionDocument(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            environment=Environment.here(grid.versions, grid.threads, {}, grid.load),
-            images=len(grid.data),
-            classes=list(grid.data.classes),
-            strategies=[self._attributed(strategy, recipe, said) for strategy, recipe in grid.recipes.items()],
+            environment=Environment.here(inputs.versions, inputs.threads, {}, inputs.load),
+            images=len(sweep.data),
+            classes=list(sweep.data.classes),
+            strategies=[self._attributed(strategy, recipe, found) for strategy, recipe in sweep.recipes.items()],
             left_out=self.left_out,
-            cells=grid.size,
-            finished=len(done),
+            cells=sweep.size,
+            finished=len(cells),
         )
 
-    def _attributed(self, strategy: str, recipe: Recipe, said: Mapping[tuple[Framework, str], Said]) -> Attributed:
-        before = {framework: said.get((framework, strategy), {}) for framework in recipe.frameworks}
-        after = {framework: said.get((framework, f"{strategy}+as-shipped"), {}) for framework in recipe.frameworks}
-        effects, native = [], dict[str, dict[int, float]]()
+    def _attributed(self, strategy: str, recipe: Recipe, found: Mapping[ArmKey, Predictions]) -> Attributed:
+        before = {each: found.get(ArmKey(each, strategy), {}) for each in recipe.frameworks}
+        after = {each: found.get(ArmKey(each, strategy, "as shipped"), {}) for each in recipe.frameworks}
+        single = {
+            each: found.get(ArmKey(each.framework, strategy, "one default", each), {})
+            for each in self.defaults[strategy]
+        }
+        effects, native = [], dict[Default, dict[int, float]]()
         for default in self._tried(strategy):
-            without, having = before[default.framework], said.get((default.framework, f"{strategy}+{default.name}"), {})
+            without, having = before[default.framework], single[default]
             by_seed = _differences(having, without)
             if by_seed:
                 effects.append(_effect(default, by_seed, having, without))
                 if default.native:
-                    sign = 1 if default.framework == "tensorflow" else -1
-                    native[default.label] = {seed: sign * value for seed, value in by_seed.items()}
+                    native[default] = by_seed
         # Interrupted, arms may have finished other shots of the same seeds, which nobody may subtract from one another.
         planned = {(str(shots), seed) for shots in recipe.shots for seed in recipe.seed_list}
-        expected = {
-            each.label: (each.framework, f"{strategy}+{each.name}") for each in self.defaults[strategy] if each.native
-        }
-        arms = [*before.values(), *after.values(), *(said.get(key, {}) for key in expected.values())]
+        expected = [default for default in single if default.native]
+        arms = [*before.values(), *after.values(), *(single[default] for default in expected)]
         complete = set(expected) == set(native) and all(arm.keys() == planned for arm in arms)
         return Attributed(
             strategy=strategy,
@@ -141,7 +133,7 @@ class Attribution:
         )
 
 
-def _effect(default: Default, by_seed: Mapping[int, float], having: Said, without: Said) -> Effect:
+def _effect(default: Default, by_seed: Mapping[int, float], having: Predictions, without: Predictions) -> Effect:
     common = having.keys() & without.keys()
     changed = [np.mean(having[key][0] != without[key][0]) for key in common]
     return Effect(
@@ -155,7 +147,7 @@ def _effect(default: Default, by_seed: Mapping[int, float], having: Said, withou
     )
 
 
-def _differences(ours: Said, theirs: Said) -> dict[int, float]:
+def _differences(ours: Predictions, theirs: Predictions) -> dict[int, float]:
     """Accuracy of ours minus that of theirs for every seed, averaged over the numbers of shots that both have."""
     by_seed: dict[int, list[float]] = {}
     for key in sorted(ours.keys() & theirs.keys()):
@@ -163,28 +155,34 @@ def _differences(ours: Said, theirs: Said) -> dict[int, float]:
     return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
 
 
-def _accuracies(said: Mapping[Framework, Said], recipe: Recipe) -> dict[Framework, Estimate]:
+def _accuracies(found: Mapping[Framework, Predictions], recipe: Recipe) -> dict[Framework, Estimate]:
     """Mean accuracy over the seeds that have finished all numbers of shots."""
-    found = {}
-    for framework, cells in said.items():
+    estimates = {}
+    for framework, cells in found.items():
         by_seed: dict[int, list[float]] = {}
         for (_, seed), (_, correct) in cells.items():
             by_seed.setdefault(seed, []).append(float(correct.mean()))
         whole = [float(np.mean(values)) for values in by_seed.values() if len(values) == len(recipe.shots)]
         if whole:
-            found[framework] = learning_curves.estimate(whole)
-    return found
+            estimates[framework] = learning_curves.estimate(whole)
+    return estimates
 
 
 def _gap(
-    before: Mapping[Framework, Said], after: Mapping[Framework, Said], native: Mapping[str, Mapping[int, float]]
+    before: Mapping[Framework, Predictions],
+    after: Mapping[Framework, Predictions],
+    native: Mapping[Default, Mapping[int, float]],
 ) -> Gap | None:
-    """What is between the frameworks, if there are two; everything is finished."""
-    if set(before) != {"tensorflow", "torch"}:
+    """What is between two frameworks, if there are two; everything is finished."""
+    two = compared(before)
+    if two is None:
         return None
-    matched_gap, shipped_gap = (_differences(each["tensorflow"], each["torch"]) for each in (before, after))
+    first, second = (wing.identifier for wing in two)
+    matched_gap, shipped_gap = (_differences(each[first], each[second]) for each in (before, after))
     seeds = sorted(matched_gap)
-    explained = {seed: sum(each[seed] for each in native.values()) for seed in seeds}
+    signs = {first: 1, second: -1}
+    effects = [(signs[default.framework], each) for default, each in native.items() if default.framework in signs]
+    explained = {seed: sum(sign * each[seed] for sign, each in effects) for seed in seeds}
     rest = {seed: shipped_gap[seed] - matched_gap[seed] - explained[seed] for seed in seeds}
 
     def over_seeds(values: Mapping[int, float]) -> Estimate:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.experiments.comparison_document import Environment
 from transfer_parity.shared.experiments.study_document import Estimate

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from pydantic import Field
 
-from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
-from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.contract.jobs import RunSpec
+from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.results import FinishedRun, WorkerResult
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.document import Document
+from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
 from transfer_parity.shared.evaluation.speed import Ratio, Repeat, Speed
 from transfer_parity.shared.runtime import launch
@@ -141,6 +148,32 @@ class Comparison(Document):
     )
     verdict: Verdict
     verdict_sentence: str
+
+
+def measured(
+    framework: Framework, strategy: str, run: RunSpec, drawn: Plan, labels: Array, found: FinishedRun
+) -> dict[str, Any]:
+    """What a finished run achieved, as the fields of ``Measured``.
+
+    Args:
+        framework: which did it.
+        strategy: its name.
+        run: which it is.
+        drawn: its plan.
+        labels: of the plan's test images, (N,).
+        found: what the process left.
+    """
+    return {
+        "framework": framework,
+        "strategy": strategy,
+        "shots": run.shots,
+        "seed": run.seed,
+        "training_images": len(drawn.train),
+        "test_images": len(drawn.test),
+        "peak_memory_bytes": found.result.peak_memory_bytes,
+        "weights_digest": found.result.weights_digest,
+        **asdict(metrics.evaluate(found.logits, labels)),
+    }
 
 
 def schema() -> str:

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transfer_parity.shared.checkpoints import bias_folding, neutral
-from transfer_parity.shared.contract import recipe_files
-from transfer_parity.shared.contract.jobs import ClassifierChoice, Job
+from transfer_parity.shared.contract import artifacts, recipe_files, results, wings
+from transfer_parity.shared.contract.jobs import ClassifierChoice, Execution, ExportJob, ImportJob, ProbeJob
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.results import Imported
+from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
 from transfer_parity.shared.core.progress import Progress
-from transfer_parity.shared.runtime import launch, resolve_weights
+from transfer_parity.shared.runtime import installed, launch, resolve_weights
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Pair, Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
 
-#: Which framework writes a file, by its suffix; None needs none.
-WRITERS: dict[str, Framework | None] = {
-    ".safetensors": None,
-    ".pth": "torch",
-    ".pt": "torch",
-    ".weights.h5": "tensorflow",
-    ".h5": "tensorflow",
-    ".keras": "tensorflow",
-}
+#: Suffixes of destinations; a neutral checkpoint needs no wing.
+WRITABLE = (artifacts.NEUTRAL, *wings.writable())
 #: Largest difference of float32 outputs, relative to the largest of them, that rounding explains. A convolution sums n
 #: products, whose errors add up to a few times 2^-24, say 16 times (n = 256, by the square root), and a hundred layers
 #: add up to at most a hundred times that: 16 * 2^-24 * 100 = 1e-4.
@@ -44,7 +38,7 @@ class Request:
     """What a person wants converted.
 
     Attributes:
-        source: a file, or "torchvision" or "keras" for that library's ImageNet weights.
+        source: a file, or the name of a library for that library's ImageNet weights.
         destination: a file; its suffix chooses the format.
         backbone: name of the pair, if the source does not say.
         semantics: of a source that does not say.
@@ -82,9 +76,9 @@ class Conversion:
     arrays: int
     parameters: int
     folded: int
-    differing: list[str] = field(default_factory=list)
-    ran: tuple[Framework, Framework] = ("torch", "tensorflow")
-    output_difference: float = 0.0
+    differing: list[str]
+    ran: tuple[Framework, Framework]
+    output_difference: float
 
     @property
     def passed(self) -> bool:
@@ -109,39 +103,46 @@ def convert(request: Request, cache: Cache, progress: Progress) -> Conversion:
         WorkerFailed: a framework's process failed.
     """
     suffix = writing_suffix(request.destination)
+    installed.make_sure_of(wings.IDENTIFIERS)
     chosen = _recipe(request)
     _make_sure_of(request)
-    with tempfile.TemporaryDirectory(dir=cache.folder("conversions"), prefix=".converting-") as scratch:
+    execution = Execution.of(chosen, request.threads)
+    with tempfile.TemporaryDirectory(dir=cache.folder(artifacts.CONVERSIONS), prefix=artifacts.CONVERTING) as scratch:
         folder = Path(scratch)
         path, reader = _source(request, chosen, cache, progress)
         progress(f"reading {path.name}", 0, 0)
-        common: dict[str, Any] = {"recipe": chosen, "threads": request.threads}
-        importing = Job(
-            kind="import",
+        importing = ImportJob(
+            execution=execution,
+            recipe=chosen,
             checkpoint=path.resolve(),
             semantics=request.semantics,
             classifier=request.classifier,
             probe=True,
-            **common,
         )
         source = _step(reader, importing, folder / "source")
-        writer = WRITERS[suffix]
+        writer = wings.writer(suffix)
         progress(f"writing {request.destination.name}", 0, 0)
         if writer is None:
             exported, result = source.weights, source
         else:
-            exporting = Job(kind="export", checkpoint=source.weights, suffix=suffix, probe=writer != reader, **common)
+            exporting = ExportJob(
+                execution=execution,
+                recipe=chosen,
+                checkpoint=source.weights,
+                suffix=suffix,
+                probe=writer is not reader,
+            )
             result = _step(writer, exporting, folder / "destination")
-            exported = folder / "destination" / f"exported{suffix}"
+            exported = folder / "destination" / f"{artifacts.EXPORTED}{suffix}"
         runner = writer or reader
         logits = result.logits
-        if runner == reader:
-            runner = "torch" if reader == "tensorflow" else "tensorflow"
-            progress(f"checking with {runner}", 0, 0)
-            running = Job(kind="run", checkpoint=result.weights, **common)
-            launch.run(runner, running, folder / "run")
-            logits = folder / "run" / "logits.npy"
-        conversion = _compared(source, result, (reader, runner), logits, chosen.pair)
+        if runner is reader:
+            runner = wings.other(reader)
+            progress(f"checking with {runner.identifier}", 0, 0)
+            running = ProbeJob(execution=execution, recipe=chosen, checkpoint=result.weights)
+            launch.run(runner.identifier, running, folder / "run")
+            logits = folder / "run" / artifacts.LOGITS
+        conversion = _compared(source, result, (reader.identifier, runner.identifier), logits, chosen.pair)
         if not conversion.differing:
             _put(exported, request.destination)
         return conversion
@@ -151,13 +152,13 @@ def writing_suffix(path: Path) -> str:
     """The suffix that chooses the format of a destination.
 
     Raises:
-        BadInput: it is not one of ``WRITERS``.
+        BadInput: it is not one of ``WRITABLE``.
     """
     name = path.name.lower()
-    for suffix in WRITERS:
+    for suffix in WRITABLE:
         if name.endswith(suffix) and name != suffix:
             return suffix
-    raise BadInput(f"{path}: the name of the destination must end in {', '.join(WRITERS)}; rename it.")
+    raise BadInput(f"{path}: the name of the destination must end in {', '.join(WRITABLE)}; rename it.")
 
 
 def guessed_backbone(path: Path) -> str | None:
@@ -176,13 +177,13 @@ def _recipe(request: Request) -> Recipe:
     """Backbone and image size, checked like those of any recipe."""
     path = Path(request.source).expanduser()
     name = request.backbone
-    if request.source not in ("torchvision", "keras"):
+    if request.source not in wings.libraries():
         _make_sure_it_can_be_read(path)
-        own = path.suffix.lower() == ".safetensors" and neutral.is_neutral(path)
-        said = neutral.read_metadata(path).backbone if own else None
-        if said and name and find_pair(name).name != said:
-            raise BadInput(f"{path} holds weights of {said}, not of {name}; leave --backbone out.")
-        name = name or said or guessed_backbone(path)
+        is_neutral = path.suffix.lower() == artifacts.NEUTRAL and neutral.is_neutral(path)
+        recorded = neutral.read_metadata(path).backbone if is_neutral else None
+        if recorded and name and find_pair(name).name != recorded:
+            raise BadInput(f"{path} holds weights of {recorded}, not of {name}; leave --backbone out.")
+        name = name or recorded or guessed_backbone(path)
     if name is None:
         raise BadInput(f"{request.source}: the name does not say which architecture this is; give --backbone NAME.")
     values = {"backbone": name, "image_size": request.image_size, "device": "cpu"}
@@ -193,10 +194,17 @@ def _recipe(request: Request) -> Recipe:
 
 def _make_sure_it_can_be_read(path: Path) -> None:
     if not path.is_file():
-        words = did_you_mean(str(path), ["torchvision", "keras"]) if not path.suffix else "give an existing file"
+        words = did_you_mean(str(path), wings.libraries()) if not path.suffix else "give an existing file"
         raise BadInput(f"there is no file {path}; {words.rstrip('.')}{'' if words.endswith('?') else '.'}")
-    if path.suffix.lower() not in resolve_weights.READERS:
-        raise BadInput(f"{path}: unknown kind of file; give {', '.join(resolve_weights.READERS)}.")
+    _reader(path)
+
+
+def _reader(path: Path) -> WingInfo:
+    """The wing that reads a file."""
+    reader = wings.reader(path.suffix.lower())
+    if reader is None:
+        raise BadInput(f"{path}: unknown kind of file; give {', '.join(wings.readable())}.")
+    return reader
 
 
 def _make_sure_of(request: Request) -> None:
@@ -215,22 +223,21 @@ def _make_sure_of(request: Request) -> None:
         raise BadInput(f"{destination} cannot be written ({error.strerror or error}); give another folder.") from None
 
 
-def _source(request: Request, chosen: Recipe, cache: Cache, progress: Progress) -> tuple[Path, Framework]:
+def _source(request: Request, chosen: Recipe, cache: Cache, progress: Progress) -> tuple[Path, WingInfo]:
     """The file to import, and who reads it."""
-    if request.source in ("torchvision", "keras"):
-        origin: Semantics = "torchvision" if request.source == "torchvision" else "keras"
-        if request.semantics not in (None, origin):
-            raise BadInput(f"{origin}'s own weights have {origin} semantics; leave --semantics out.")
-        return resolve_weights.imagenet(chosen, origin, cache, request.threads, progress), "torch"
     path = Path(request.source).expanduser()
-    return path, resolve_weights.READERS[path.suffix.lower()]
+    library = next((each for each in wings.libraries() if each == request.source), None)
+    if library is not None:
+        if request.semantics not in (None, library):
+            raise BadInput(f"{library}'s own weights have {library} semantics; leave --semantics out.")
+        path = resolve_weights.imagenet(chosen, library, cache, request.threads, progress)
+    return path, _reader(path)
 
 
-def _step(framework: Framework, job: Job, folder: Path) -> _Step:
+def _step(wing: WingInfo, job: ImportJob | ExportJob, folder: Path) -> _Step:
     """Let a worker import or export."""
-    launch.run(framework, job, folder)
-    imported = Imported.model_validate_json((folder / "imported.json").read_text(encoding="utf-8"))
-    return _Step(folder / "weights.safetensors", imported, folder / "logits.npy")
+    launch.run(wing.identifier, job, folder)
+    return _Step(folder / artifacts.WEIGHTS, results.imported(folder), folder / artifacts.LOGITS)
 
 
 def _compared(source: _Step, result: _Step, ran: tuple[Framework, Framework], logits: Path, pair: Pair) -> Conversion:
@@ -243,8 +250,8 @@ def _compared(source: _Step, result: _Step, ran: tuple[Framework, Framework], lo
     folded = 0
     if changed and "conv_bias" in pair.structure:
         # A plain torchvision class has the biases in its running means; fold them here, too, and compare those.
-        before, biases = bias_folding.conform(before, pair, "torchvision", "the source")
-        after, _ = bias_folding.conform(after, pair, "torchvision", "the destination")
+        before, biases = bias_folding.conform(before, pair, wings.TORCHVISION.library, "the source")
+        after, _ = bias_folding.conform(after, pair, wings.TORCHVISION.library, "the destination")
         folded = len(biases)
         changed = [name for name in before.keys() | after.keys() if not _same(before.get(name), after.get(name))]
     ours, theirs = np.load(source.logits, allow_pickle=False), np.load(logits, allow_pickle=False)

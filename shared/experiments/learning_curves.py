@@ -5,19 +5,20 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from transfer_parity.shared.contract import results
+from transfer_parity.shared.contract import artifacts, results
 from transfer_parity.shared.contract.framework_defaults import Mode
-from transfer_parity.shared.contract.jobs import Cell
+from transfer_parity.shared.contract.jobs import RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Shots
 from transfer_parity.shared.contract.study_recipe import BASELINE
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.evaluation import agreement, gradcam, metrics, significance
 from transfer_parity.shared.evaluation.agreement import Verdict
-from transfer_parity.shared.experiments.comparison_document import Environment
+from transfer_parity.shared.experiments.arms import ArmKey
+from transfer_parity.shared.experiments.comparison_document import Environment, measured
 from transfer_parity.shared.experiments.study_document import (
     Cheapest,
     Estimate,
@@ -27,7 +28,7 @@ from transfer_parity.shared.experiments.study_document import (
     Result,
     StudyDocument,
 )
-from transfer_parity.shared.experiments.sweep import Arm, Done, Grid
+from transfer_parity.shared.experiments.sweep import FinishedCell, Sweep
 from transfer_parity.shared.experiments.trainings import Training
 
 #: From the best to the worst.
@@ -37,7 +38,7 @@ AS_GOOD = 0.01
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """A finished cell with what was made of it; ``correct`` says which test images it recognises, (N,)."""
 
     result: Result
@@ -46,132 +47,137 @@ class Measured:
     correct: Array
 
 
-def document(grid: Grid) -> StudyDocument:
+def document(sweep: Sweep) -> StudyDocument:
     """Everything that is finished, as one document."""
-    cells = [_measured(grid, done) for done in grid.done()]
-    modes = list(dict.fromkeys(branch.arm.mode for branch in grid.branches))
-    judgements = _judgements(grid, cells)
+    cells = [_measured(sweep, cell) for cell in sweep.finished()]
+    modes = list(dict.fromkeys(arm.key.mode for arm in sweep.arms))
+    judgements = _judgements(sweep, cells)
     by_mode = {mode: [each for each in judgements if each.mode == mode] for mode in modes}
     verdict, sentence = _verdict(by_mode[modes[0]])
-    points = list(_points(grid, [cell.result for cell in cells]))
+    points = list(_points(sweep, [cell.result for cell in cells]))
     return StudyDocument(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        recipes=grid.recipes,
+        recipes=sweep.recipes,
         modes=modes,
-        own_ways=_own_ways(grid),
+        own_ways=_changed_when_shipped(sweep),
         # What they ran on is not kept with the cells, which may come from several runs.
-        environment=Environment.here(grid.versions, grid.threads, {}, grid.load),
-        classes=list(grid.data.classes),
-        images=len(grid.data),
-        cells=grid.size,
+        environment=Environment.here(sweep.inputs.versions, sweep.inputs.threads, {}, sweep.inputs.load),
+        classes=list(sweep.data.classes),
+        images=len(sweep.data),
+        cells=sweep.size,
         results=[cell.result for cell in cells],
         points=points,
         judgements=judgements,
-        cheapest=list(_cheapest(grid, [point for point in points if point.mode == modes[0]])),
-        explanations=list(_explanations(grid)),
+        cheapest=list(_cheapest(sweep, [point for point in points if point.mode == modes[0]])),
+        explanations=list(_explanations(sweep)),
         verdict=verdict,
         verdict_sentence=sentence,
-        shipped_sentence=_as_shipped(by_mode[modes[1]]) if len(modes) > 1 else None,
+        shipped_sentence=_as_shipped(by_mode[modes[1]], sweep.common.frameworks) if len(modes) > 1 else None,
     )
 
 
-def _own_ways(grid: Grid) -> dict[str, dict[Framework, list[str]]]:
-    """By strategy, what each framework does in its own way: switches, and recipe keys that get another value."""
+def _changed_when_shipped(sweep: Sweep) -> dict[str, dict[Framework, list[str]]]:
+    """By strategy, what each framework does by itself: switches, and recipe keys that get another value."""
     found: dict[str, dict[Framework, list[str]]] = {}
-    for branch in grid.branches:
-        if branch.arm.mode == "as shipped":
-            before = grid.recipes[branch.arm.strategy].model_dump()
-            changed = [key for key, value in branch.arm.way.recipe.model_dump().items() if value != before[key]]
-            ways = sorted({*changed, *branch.arm.way.switches})
-            found.setdefault(branch.arm.strategy, {})[branch.arm.framework] = ways
+    for arm in sweep.arms:
+        if arm.key.mode == "as shipped":
+            before, after = sweep.recipes[arm.key.strategy].model_dump(), arm.configuration.recipe.model_dump()
+            changed = [key for key, value in after.items() if value != before[key]]
+            names = sorted({*changed, *arm.configuration.switches})
+            found.setdefault(arm.key.strategy, {})[arm.key.framework] = names
     return found
 
 
-def _as_shipped(judgements: Sequence[Judgement]) -> str:
-    """What becomes of the agreement when each framework has its own way."""
+def _as_shipped(judgements: Sequence[Judgement], frameworks: Sequence[Framework]) -> str:
+    """What becomes of the agreement when each framework does as it does by itself."""
     _, sentence = _verdict(judgements)
     differences = [
         (each.agreement.accuracy_difference, each)
         for each in judgements
         if each.agreement.accuracy_difference is not None
     ]
-    if not differences:
+    two = compared(frameworks)
+    if two is None or not differences:
         return f"As shipped: {sentence[0].lower()}{sentence[1:]}"
     largest, where = max(differences, key=lambda pair: abs(pair[0]))
     return (
-        f"As shipped: {sentence[0].lower()}{sentence[1:]} The largest difference of accuracy, TensorFlow minus "
-        f"PyTorch, is {100 * largest:+.1f} points ({where.strategy}, {where.shots})."
+        f"As shipped: {sentence[0].lower()}{sentence[1:]} The largest difference of accuracy, {two[0].short} minus "
+        f"{two[1].short}, is {100 * largest:+.1f} points ({where.strategy}, {where.shots})."
     )
 
 
-def trainings(grid: Grid, document: StudyDocument) -> Iterator[Training]:
+def trainings(sweep: Sweep, document: StudyDocument) -> Iterator[Training]:
     """The training runs of a study, for TensorBoard."""
     for result in document.results:
-        losses = np.load(grid.folder / result.folder / "losses.npy", allow_pickle=False)
-        plan = grid.grounds[result.strategy].plans[result.shots, result.seed]
-        # Without the digest, which is there to tell apart what lies in one folder.
-        name = Path(result.folder).name.rpartition("-")[0]
+        losses = np.load(sweep.folder / result.folder / artifacts.LOSSES, allow_pickle=False)
+        plan = sweep.inputs.strategies[result.strategy].plans[result.shots, result.seed]
+        label = ArmKey(result.framework, result.strategy, result.mode).label
+        name = artifacts.cell_name(result.framework, label, result.shots, result.seed)
         yield Training(name, losses.tolist(), plan.learning_rates.tolist(), result.accuracy)
 
 
-def logits_of(grid: Grid, result: Result) -> Array:
+def logits_of(sweep: Sweep, result: Result) -> Array:
     """Test logits (N, classes) of a finished cell."""
-    logits: Array = np.load(grid.folder / result.folder / "logits.npy", allow_pickle=False)
+    logits: Array = np.load(sweep.folder / result.folder / artifacts.LOGITS, allow_pickle=False)
     return logits
 
 
-def class_maps(grid: Grid) -> Iterator[tuple[Cell, str, dict[Framework, Array]]]:
-    """Cells that were asked for class-activation maps and their strategies, with both frameworks' maps (n, h, w)."""
+def class_maps(sweep: Sweep) -> Iterator[tuple[RunSpec, str, dict[Framework, Array]]]:
+    """Cells that were asked for class-activation maps and their strategies, with all frameworks' maps (n, h, w)."""
     found: dict[tuple[str, str], dict[Framework, Array]] = {}
-    cells: dict[tuple[str, str], Cell] = {}
-    for done in grid.done():
-        if done.cell.explain:
-            key = (done.arm.strategy, done.cell.id)
-            cells[key] = done.cell
-            maps = np.load(done.folder / "explained.npy", allow_pickle=False)
-            found.setdefault(key, {})[done.arm.framework] = maps
+    runs: dict[tuple[str, str], RunSpec] = {}
+    for cell in sweep.finished():
+        if cell.run.explain:
+            key = (cell.arm.key.strategy, cell.run.id)
+            runs[key] = cell.run
+            maps = np.load(cell.folder / artifacts.MAPS, allow_pickle=False)
+            found.setdefault(key, {})[cell.arm.key.framework] = maps
+    two = compared(sweep.common.frameworks)
     for (strategy, name), maps in found.items():
-        if len(maps) == 2:
-            yield cells[strategy, name], strategy, maps
+        if two and all(wing.identifier in maps for wing in two):
+            yield runs[strategy, name], strategy, maps
 
 
-def _explanations(grid: Grid) -> Iterator[Explanation]:
-    for cell, strategy, maps in class_maps(grid):
-        pairs = zip(maps["tensorflow"], maps["torch"], strict=True)
-        correlations = [gradcam.correlation(ours, theirs) for ours, theirs in pairs]
+def _explanations(sweep: Sweep) -> Iterator[Explanation]:
+    two = compared(sweep.common.frameworks)
+    if two is None:
+        return
+    for run, strategy, maps in class_maps(sweep):
+        first, second = (maps[wing.identifier] for wing in two)
+        correlations = [gradcam.correlation(one, other) for one, other in zip(first, second, strict=True)]
         yield Explanation(
             strategy=strategy,
-            shots=cell.shots,
-            seed=cell.seed,
-            images=list(cell.explain),
+            shots=run.shots,
+            seed=run.seed,
+            images=list(run.explain),
             correlations=[each if np.isfinite(each) else None for each in correlations],
         )
 
 
-def _measured(grid: Grid, done: Done) -> Measured:
-    arm = done.arm
-    drawn = grid.grounds[arm.strategy].plans[done.cell.shots, done.cell.seed]
-    labels = grid.data.labels[drawn.test]
-    found = results.finished(done.folder)
+def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
+    key, run = cell.arm.key, cell.run
+    drawn = sweep.inputs.strategies[key.strategy].plans[run.shots, run.seed]
+    labels = sweep.data.labels[drawn.test]
+    found = results.finished(cell.folder)
     result = Result(
-        **agreement.measured(arm.framework, arm.strategy, done.cell, drawn, labels, found),
-        mode=arm.mode,
-        seconds=sum(found.said.phases[phase] for phase in ("features", "training", "inference")),
-        folder=str(done.folder.relative_to(grid.folder)),
+        **measured(key.framework, key.strategy, run, drawn, labels, found),
+        mode=key.mode,
+        seconds=sum(found.result.phases[phase] for phase in ("features", "training", "inference")),
+        folder=str(cell.folder.relative_to(sweep.folder)),
     )
-    side = agreement.Side(found.logits, found.losses, found.said.weights_digest)
-    return Measured(result, side, labels, metrics.predictions(found.logits) == labels)
+    side = agreement.Side(found.logits, found.losses, found.result.weights_digest)
+    return MeasuredCell(result, side, labels, metrics.predictions(found.logits) == labels)
 
 
-def _points(grid: Grid, results: Sequence[Result]) -> Iterator[Point]:
+def _points(sweep: Sweep, results: Sequence[Result]) -> Iterator[Point]:
     by_cell = {(each.mode, each.framework, each.strategy, each.shots, each.seed): each for each in results}
-    for branch in grid.branches:
-        arm, recipe = branch.arm, grid.recipes[branch.arm.strategy]
+    for key in (arm.key for arm in sweep.arms):
+        recipe = sweep.recipes[key.strategy]
         for shots in recipe.shots:
-            keys = [(arm.mode, arm.framework, arm.strategy, shots, seed) for seed in recipe.seed_list]
-            found = [by_cell[key] for key in keys if key in by_cell]
+            keys = [(key.mode, key.framework, key.strategy, shots, seed) for seed in recipe.seed_list]
+            found = [by_cell[each] for each in keys if each in by_cell]
             if found:
-                yield _point(arm, shots, found, _gains(by_cell, found))
+                yield _point(key, shots, found, _gains(by_cell, found))
 
 
 def _gains(by_cell: dict[tuple[Mode, Framework, str, Shots, int], Result], found: Sequence[Result]) -> list[float]:
@@ -182,15 +188,15 @@ def _gains(by_cell: dict[tuple[Mode, Framework, str, Shots, int], Result], found
     return [each.accuracy - baseline.accuracy for each, baseline in pairs if baseline is not None]
 
 
-def _point(arm: Arm, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
+def _point(key: ArmKey, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
     def mean(name: str) -> float:
         return float(np.mean([getattr(each, name) for each in found]))
 
     finite = all(each.log_loss is not None for each in found)
     return Point(
-        framework=arm.framework,
-        strategy=arm.strategy,
-        mode=arm.mode,
+        framework=key.framework,
+        strategy=key.strategy,
+        mode=key.mode,
         shots=shots,
         seeds=len(found),
         accuracy=estimate([each.accuracy for each in found]),
@@ -210,28 +216,29 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=float(array.mean()), interval=significance.mean_interval(array) if len(values) > 1 else None)
 
 
-def _judgements(grid: Grid, cells: Sequence[Measured]) -> list[Judgement]:
+def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
     """One for every mode, strategy and number of shots, with p-values that are corrected for all of them."""
-    groups: dict[tuple[Mode, str, Shots], dict[int, dict[Framework, Measured]]] = {}
+    groups: dict[tuple[Mode, str, Shots], dict[int, dict[Framework, MeasuredCell]]] = {}
     for cell in cells:
         result = cell.result
         seeds = groups.setdefault((result.mode, result.strategy, result.shots), {})
         seeds.setdefault(result.seed, {})[result.framework] = cell
-    margin = grid.common.margin
+    margin, two = sweep.common.margin, compared(sweep.common.frameworks)
+    first, second = (wing.identifier for wing in two) if two else ("", "")
     judged, tests, owners = [], [], []
     for number, ((mode, strategy, shots), seeds) in enumerate(groups.items()):
-        pairs = {seed: pair for seed, pair in seeds.items() if len(pair) == 2}
+        pairs = {seed: pair for seed, pair in seeds.items() if first in pair and second in pair}
         agreed, differences = agreement.agree(
             (
-                agreement.Paired(seed, pair["tensorflow"].labels, pair["tensorflow"].side, pair["torch"].side)
+                agreement.Paired(seed, pair[first].labels, pair[first].side, pair[second].side)
                 for seed, pair in pairs.items()
             ),
             margin,
         )
-        verdict, sentence = agreement.judge(agreed, differences, margin)
+        verdict, sentence = agreement.judge(agreed, differences, margin, two)
         judged.append((mode, strategy, shots, verdict, sentence, agreed))
         for pair in pairs.values():
-            tests.append(significance.exact_mcnemar(pair["tensorflow"].correct, pair["torch"].correct))
+            tests.append(significance.exact_mcnemar(pair[first].correct, pair[second].correct))
             owners.append(number)
     corrected = significance.holm(tests)
     return [
@@ -264,9 +271,9 @@ def _verdict(judgements: Sequence[Judgement]) -> tuple[Verdict, str]:
     )
 
 
-def _cheapest(grid: Grid, points: Sequence[Point]) -> Iterator[Cheapest]:
+def _cheapest(sweep: Sweep, points: Sequence[Point]) -> Iterator[Cheapest]:
     """By number of shots, means over frameworks. Needs at least two strategies to choose from."""
-    for shots in grid.common.shots:
+    for shots in sweep.common.shots:
         here: dict[str, list[Point]] = {}
         for point in points:
             if point.shots == shots:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from transfer_parity.shared.contract.recipe import Framework, Shots
+from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 
 Score = Literal["LogME", "NCM"]

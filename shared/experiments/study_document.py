@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from transfer_parity.shared.contract.framework_defaults import Mode
-from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
 from transfer_parity.shared.experiments.comparison_document import Environment, Measured

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,50 +16,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_parity.shared.contract import framework_defaults, plan
-from transfer_parity.shared.contract.framework_defaults import Default, Mode, Way
-from transfer_parity.shared.contract.jobs import Cell, Job
-from transfer_parity.shared.contract.plan import Plan
-from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
+from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract.jobs import Execution, RunSpec, TrainJob
+from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.contract.spec import frozen_stages
 from transfer_parity.shared.contract.study_recipe import BASELINE
-from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.contract.wings import WINGS, wing
+from transfer_parity.shared.core import code, machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.progress import Progress
-from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.runtime import launch, prepare, resolve_dataset, resolve_weights
-from transfer_parity.shared.runtime.pool import Crew, Task
+from transfer_parity.shared.experiments.arms import Arm, MakeArms, matched
+from transfer_parity.shared.runtime import installed, launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime.pool import Task, WorkerPool
+from transfer_parity.shared.runtime.prepare import Plans, RunInputs
 
-#: Of the finished cells. Raise it when the code that computes them changes its meaning.
-CELLS_VERSION = 2
 #: Test images of a strategy for which class-activation maps are made.
 EXPLAINED = 20
-#: Packages whose versions finished cells depend on.
-PACKAGES = ("tensorflow", "keras", "torch", "torchvision", "numpy", "scikit-learn")
-#: Recipe keys that say which cells there are, or how they are judged, and not what comes out of one.
-_NOT_OF_A_CELL = {"name", "seeds", "first_seed", "frameworks", "margin", "data", "skip_unreadable"}
+#: Distributions whose versions finished cells depend on.
+DISTRIBUTIONS = (*(name for each in WINGS for name in each.packages), "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One strategy in one framework, in one way.
-
-    Attributes:
-        name: part of its cells' folders; unique for a framework. What follows a "+" is no part of a strategy's name.
-        strategy: its name in the study.
-        mode: "matched", "as shipped", or "one default" if the framework has its way in one thing.
-    """
-
-    name: str
-    strategy: str
-    framework: Framework
-    way: Way
-    mode: Mode = "matched"
-
-
-@dataclass(frozen=True)
-class Ground:
+class StrategyInputs:
     """What all arms of a strategy share.
 
     Attributes:
@@ -71,61 +49,99 @@ class Ground:
 
     recipe: Recipe
     pixels: Path
-    plans: dict[tuple[Shots, int], Plan]
+    plans: Plans
 
 
 @dataclass(frozen=True)
-class Branch:
+class ArmInputs:
     """An arm with what it needs.
 
     Attributes:
-        weights: neutral checkpoint, or None where all weights are drawn.
+        checkpoint: neutral checkpoint, or None where all weights are drawn.
         digest: of everything that the numbers of its cells depend on.
     """
 
     arm: Arm
-    weights: Path | None
+    checkpoint: Path | None
     digest: str
 
 
 @dataclass(frozen=True)
-class Done:
+class SweepInputs:
+    """What a sweep starts from.
+
+    Attributes:
+        data: the images and their classes.
+        strategies: by name, in order.
+        arms: in order.
+        threads: of each process.
+        versions: of the distributions that are installed.
+        load: processes that wanted a core before the start, or None where the system does not count them.
+    """
+
+    data: Dataset
+    strategies: Mapping[str, StrategyInputs]
+    arms: tuple[ArmInputs, ...]
+    threads: int
+    versions: dict[str, str]
+    load: float | None
+
+
+@dataclass(frozen=True)
+class FinishedCell:
     """A finished cell and the folder that holds it."""
 
     arm: Arm
-    cell: Cell
+    run: RunSpec
     folder: Path
 
 
-#: The arms of all strategies, once the images are known.
-Arms = Callable[[Mapping[str, Recipe], Dataset], Sequence[Arm]]
+def prepared(
+    recipes: Mapping[str, Recipe],
+    cache: Cache,
+    folder: Path,
+    progress: Progress,
+    *,
+    processes: int | None = None,
+    make_arms: MakeArms = matched,
+    explains: bool = True,
+) -> Sweep:
+    """Decode, divide and find the weights, and forget what an interruption left half done.
+
+    Args:
+        recipes: by strategy; alike in what a study's strategies have in common.
+        cache: of images, weights and features.
+        folder: receives the cells.
+        progress: hears how far it is.
+        processes: how many run at a time; by default as many as the cores have room for.
+        make_arms: what there is to do.
+        explains: whether class-activation maps are made.
+
+    Raises:
+        BadInput: a recipe cannot be carried out with what was given.
+    """
+    common = next(iter(recipes.values()))
+    load, versions = machine.load_average(), installed.versions(DISTRIBUTIONS)
+    threads = common.threads or 1
+    installed.make_sure_of(common.frameworks, optional=True)
+    run_folder.make(folder)
+    for left in folder.glob(f"{artifacts.SWEEP_WORK}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    data = loaded = resolve_dataset.load(common.data, cache, progress)
+    strategies = {}
+    for strategy, recipe in recipes.items():
+        data, pixels = prepare.decoded(recipe, loaded, cache, progress)
+        strategies[strategy] = StrategyInputs(recipe, pixels, prepare.drawn(recipe, data))
+    arms = []
+    for arm in make_arms(recipes, data):
+        checkpoint = resolve_weights.resolve(arm.configuration.recipe, cache, machine.available_cores(), progress)
+        pixels = strategies[arm.key.strategy].pixels
+        arms.append(ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, threads, versions)))
+    inputs = SweepInputs(data, strategies, tuple(arms), threads, versions, load)
+    return Sweep(inputs, cache, folder, progress, processes or max(1, machine.available_cores() // threads), explains)
 
 
-def matched(recipes: Mapping[str, Recipe], data: Dataset) -> list[Arm]:
-    """Every strategy in both frameworks, alike."""
-    return [
-        Arm(strategy, strategy, framework, Way(recipe))
-        for strategy, recipe in recipes.items()
-        for framework in recipe.frameworks
-    ]
-
-
-def shipped(recipes: Mapping[str, Recipe], data: Dataset) -> list[Arm]:
-    """Every strategy in both frameworks, each in its own way."""
-    return [
-        shipped_arm(strategy, recipe, framework, framework_defaults.defaults(recipe, data))
-        for strategy, recipe in recipes.items()
-        for framework in recipe.frameworks
-    ]
-
-
-def shipped_arm(strategy: str, recipe: Recipe, framework: Framework, defaults: list[Default]) -> Arm:
-    """A strategy in one framework, which has its way in those of the defaults that are its own."""
-    way = framework_defaults.as_shipped(recipe, framework, defaults)
-    return Arm(f"{strategy}+as-shipped", strategy, framework, way, "as shipped")
-
-
-class Grid:
+class Sweep:
     """All cells of some arms, in a folder that remembers those that are finished.
 
     On a CPU the same cell gives the same bits whatever else runs, in whatever order, and however often the study was
@@ -133,58 +149,41 @@ class Grid:
     way of running the network.
 
     Attributes:
-        data: the images and their classes.
-        grounds: by strategy.
-        branches: one for each arm, in order.
-        load: processes that wanted a core before the start, or None where the system does not count them.
+        inputs: what it starts from.
+        folder: holds the cells.
     """
 
     def __init__(
-        self,
-        recipes: Mapping[str, Recipe],
-        cache: Cache,
-        folder: Path,
-        progress: Progress,
-        processes: int | None = None,
-        arms: Arms = matched,
-        explains: bool = True,
+        self, inputs: SweepInputs, cache: Cache, folder: Path, progress: Progress, processes: int, explains: bool
     ) -> None:
-        self._arms, self._explains = arms, explains
-        self.recipes, self.cache, self.folder, self.progress = dict(recipes), cache, folder, progress
-        self.common = next(iter(self.recipes.values()))
-        self.threads = self.common.threads or 1
-        self.processes = processes or max(1, machine.available_cores() // self.threads)
-        self.load = machine.load_average()
-        self.versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        self.inputs, self.cache, self.folder, self.progress = inputs, cache, folder, progress
+        self._processes, self._explains = processes, explains
         self._lock = threading.Lock()
 
-    def prepare(self) -> None:
-        """Decode, divide and find the weights, and forget what an interruption left half done.
+    @property
+    def data(self) -> Dataset:
+        """The images and their classes."""
+        return self.inputs.data
 
-        Raises:
-            BadInput: a recipe cannot be carried out with what was given.
-        """
-        run_folder.make(self.folder)
-        for left in self.folder.glob(".work-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        self.grounds: dict[str, Ground] = {}
-        loaded = resolve_dataset.load(self.common.data, self.cache, self.progress)
-        for strategy, recipe in self.recipes.items():
-            skipping = (recipe.skip_unreadable, self.progress)
-            sizes = (recipe.resize_to, recipe.stored_size)
-            self.data, pixels = pixel_cache.pixels(loaded, *sizes, self.cache, *skipping)
-            plans = plan.draw_all(recipe, self.data.labels, self.data.is_test, list(self.data.classes))
-            self.grounds[strategy] = Ground(recipe, pixels, plans)
-        self.branches = [self._branch(arm) for arm in self._arms(self.recipes, self.data)]
+    @property
+    def arms(self) -> list[Arm]:
+        """All of them, in order."""
+        return [each.arm for each in self.inputs.arms]
 
-    def _branch(self, arm: Arm) -> Branch:
-        weights = resolve_weights.resolve(arm.way.recipe, self.cache, machine.available_cores(), self.progress)
-        return Branch(arm, weights, self._digest(arm, weights))
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """By strategy, matched."""
+        return {strategy: each.recipe for strategy, each in self.inputs.strategies.items()}
+
+    @property
+    def common(self) -> Recipe:
+        """What all strategies have in common: data, backbone, weights, shots, seeds, margin, frameworks."""
+        return next(iter(self.recipes.values()))
 
     @property
     def size(self) -> int:
         """Number of cells."""
-        return sum(len(self.grounds[branch.arm.strategy].plans) for branch in self.branches)
+        return sum(len(self.inputs.strategies[each.arm.key.strategy].plans) for each in self.inputs.arms)
 
     def run(self) -> None:
         """Work through what is not finished.
@@ -192,10 +191,12 @@ class Grid:
         Raises:
             WorkerFailed: a framework's process ended early; finished cells are kept, here and whatever else happens.
         """
-        pending = [(branch, cells) for branch in self.branches if (cells := self._unfinished(branch))]
+        pending = [(each, runs) for each in self.inputs.arms if (runs := self._unfinished(each))]
         # What runs most of a network in every step takes longest, and is not left to the end, when it would run alone.
-        pending.sort(key=lambda each: frozen_stages(each[0].arm.way.recipe, each[0].arm.way.switches))
-        finished = self.size - sum(len(cells) for _, cells in pending)
+        pending.sort(
+            key=lambda each: frozen_stages(each[0].arm.configuration.recipe, each[0].arm.configuration.switches)
+        )
+        finished = self.size - sum(len(runs) for _, runs in pending)
         self.progress("cells of the grid", finished, self.size)
 
         def count() -> None:
@@ -203,69 +204,70 @@ class Grid:
             finished += 1
             self.progress("cells of the grid", finished, self.size)
 
-        work = Path(tempfile.mkdtemp(prefix=".work-", dir=self.folder.absolute()))
+        work = Path(tempfile.mkdtemp(prefix=artifacts.SWEEP_WORK, dir=self.folder.absolute()))
         try:
             tasks = []
-            for branch, cells in pending:
-                folder = work / f"{branch.arm.framework}-{branch.arm.name}"
+            for each, runs in pending:
+                framework = each.arm.key.framework
+                folder = work / f"{framework}-{each.arm.key.label}"
                 folder.mkdir()
-                listen = self._collector(branch, cells, folder, count)
-                tasks.append(Task(branch.arm.framework, self._job(folder, branch, cells), folder, listen))
-            Crew(self.processes).run(tasks)
+                listen = self._collector(each, runs, folder, count)
+                tasks.append(Task(framework, self._job(folder, each, runs), folder, listen))
+            WorkerPool(self._processes).run(tasks)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def done(self) -> list[Done]:
+    def finished(self) -> list[FinishedCell]:
         """Finished cells, arm by arm."""
         return [
-            Done(branch.arm, cell, place)
-            for branch in self.branches
-            for cell in self._cells(branch)
-            if _is_finished(place := self._place(branch, cell), cell)
+            FinishedCell(each.arm, run, place)
+            for each in self.inputs.arms
+            for run in self._runs(each)
+            if _is_finished(place := self._place(each, run), run)
         ]
 
-    def _cells(self, branch: Branch) -> list[Cell]:
-        arm, ground = branch.arm, self.grounds[branch.arm.strategy]
+    def _runs(self, inputs: ArmInputs) -> list[RunSpec]:
+        key, strategy = inputs.arm.key, self.inputs.strategies[inputs.arm.key.strategy]
         # It takes a while, so one cell of each strategy does it, and the baseline has seen too little.
-        looks = self._explains and arm.mode == "matched" and arm.strategy != BASELINE
-        looking = (ground.recipe.shots[-1], ground.recipe.first_seed) if looks else None
+        explains = self._explains and key.mode == "matched" and key.strategy != BASELINE
+        explained = (strategy.recipe.shots[-1], strategy.recipe.first_seed) if explains else None
+        pretrained = inputs.checkpoint is not None
         return [
-            Cell(
-                id=prepare.cell_id(branch.weights is not None, shots, seed),
-                pretrained=branch.weights is not None,
+            RunSpec(
+                id=artifacts.run_id(pretrained, shots, seed),
+                pretrained=pretrained,
                 shots=shots,
                 seed=seed,
-                plan=prepare.plan_file(shots, seed),
-                explain=spread(drawn.test, EXPLAINED) if (shots, seed) == looking else (),
+                plan=artifacts.plan_file(shots, seed),
+                explain=spread(drawn.test, EXPLAINED) if (shots, seed) == explained else (),
             )
-            for (shots, seed), drawn in ground.plans.items()
+            for (shots, seed), drawn in strategy.plans.items()
         ]
 
-    def _unfinished(self, branch: Branch) -> list[Cell]:
-        return [cell for cell in self._cells(branch) if not _is_finished(self._place(branch, cell), cell)]
+    def _unfinished(self, inputs: ArmInputs) -> list[RunSpec]:
+        return [run for run in self._runs(inputs) if not _is_finished(self._place(inputs, run), run)]
 
-    def _job(self, folder: Path, branch: Branch, cells: list[Cell]) -> Job:
-        ground, way = self.grounds[branch.arm.strategy], branch.arm.way
-        return prepare.prepare(
+    def _job(self, folder: Path, inputs: ArmInputs, runs: list[RunSpec]) -> TrainJob:
+        strategy, configuration = self.inputs.strategies[inputs.arm.key.strategy], inputs.arm.configuration
+        recipe = configuration.recipe
+        return prepare.train_job(
             folder,
-            way.recipe,
-            self.threads,
-            self.data,
-            ground.pixels,
-            branch.weights,
-            cells,
-            ground.plans,
-            self.cache.folder("features"),
-            switches=way.switches,
+            RunInputs(recipe, self.data, strategy.pixels, inputs.checkpoint, strategy.plans),
+            runs,
+            Execution.of(recipe, self.inputs.threads),
+            self.cache.folder(artifacts.FEATURES),
+            configuration.switches,
         )
 
-    def _collector(self, branch: Branch, cells: list[Cell], folder: Path, count: Callable[[], None]) -> launch.Listener:
+    def _collector(
+        self, inputs: ArmInputs, runs: list[RunSpec], folder: Path, count: Callable[[], None]
+    ) -> launch.Listener:
         """Takes every cell out of its process's folder as soon as it is finished."""
-        by_id = {cell.id: cell for cell in cells}
+        by_id = {run.id: run for run in runs}
 
         def listen(event: str, details: dict[str, Any]) -> None:
-            if event == "cell":
-                place = self._place(branch, by_id[details["id"]])
+            if event == "run":
+                place = self._place(inputs, by_id[details["id"]])
                 place.parent.mkdir(exist_ok=True)
                 # There is one already if it was finished without the maps that are wanted now.
                 shutil.rmtree(place, ignore_errors=True)
@@ -276,29 +278,35 @@ class Grid:
 
         return listen
 
-    def _place(self, branch: Branch, cell: Cell) -> Path:
+    def _place(self, inputs: ArmInputs, run: RunSpec) -> Path:
         """Where a finished cell lies."""
-        name = f"{branch.arm.framework}-{branch.arm.name}-shots{cell.shots}-seed{cell.seed}-{branch.digest}"
-        return self.folder / "cells" / name
-
-    def _digest(self, arm: Arm, weights: Path | None) -> str:
-        """Of everything that the numbers of an arm's cells depend on."""
-        key: dict[str, Any] = {
-            "version": CELLS_VERSION,
-            "packages": self.versions,
-            "recipe": arm.way.recipe.model_dump(mode="json", exclude=_NOT_OF_A_CELL),
-            "threads": self.threads,
-            "pixels": prepare.data_digest(self.grounds[arm.strategy].pixels, arm.way.switches),
-            "weights": _sha256(weights) if weights else None,
-        }
-        if arm.way.switches:
-            key["switches"] = sorted(arm.way.switches)
-        return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / artifacts.CELLS / f"{cell_name(inputs.arm, run)}-{inputs.digest}"
 
 
-def _is_finished(place: Path, cell: Cell) -> bool:
+def cell_name(arm: Arm, run: RunSpec) -> str:
+    """Of a cell, for people; its folder's name has a digest behind it."""
+    return artifacts.cell_name(arm.key.framework, arm.key.label, run.shots, run.seed)
+
+
+def _digest(arm: Arm, checkpoint: Path | None, pixels: Path, threads: int, versions: Mapping[str, str]) -> str:
+    """Of everything that the numbers of an arm's cells depend on."""
+    recipe, switches = arm.configuration.recipe, arm.configuration.switches
+    key: dict[str, Any] = {
+        "code": code.of_wing(wing(arm.key.framework).package),
+        "packages": versions,
+        "recipe": recipe.model_dump(mode="json", exclude=set(OPTIONS.not_in_results)),
+        "threads": threads,
+        "pixels": prepare.data_digest(pixels, switches),
+        "weights": _sha256(checkpoint) if checkpoint else None,
+    }
+    if switches:
+        key["switches"] = sorted(switches)
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_finished(place: Path, run: RunSpec) -> bool:
     """Whether a folder holds all that is asked of a cell."""
-    return place.is_dir() and (not cell.explain or (place / "explained.npy").is_file())
+    return place.is_dir() and (not run.explain or (place / artifacts.MAPS).is_file())
 
 
 def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:

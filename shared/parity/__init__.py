@@ -1,1 +1,1 @@
-"""The parity ladder: both wings climb, what they wrote is compared, and the first difference is named."""
+"""The parity ladder: every wing climbs, what they wrote is compared, and the first difference is named."""

@@ -1,99 +1,57 @@
-"""One climb of the ladder: what to compare, its recipe, its pictures."""
+"""What a climb needs before it begins: its recipe, pictures, labels and plan, written down for every wing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from transfer_parity.shared.checkpoints import neutral
-from transfer_parity.shared.contract import recipe_files
-from transfer_parity.shared.contract.jobs import Case
-from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.contract.rungs import Rung
+from transfer_parity.shared.contract import artifacts, plan, recipe_files, switches
+from transfer_parity.shared.contract.climbs import ClimbSpec, WingClimb
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.rungs import RUNGS
+from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, Framework
 from transfer_parity.shared.core.random import generator
-from transfer_parity.shared.zoo.pair import Pair, Semantics
+from transfer_parity.shared.data import images
+from transfer_parity.shared.zoo.pair import Pair
 
-#: Whose order of layers counts, and whose values differences are relative to.
-REFERENCE: Framework = "torch"
-OTHER: Framework = "tensorflow"
 #: Pictures of each class, and how many of them train: 16 in batches of 4, and 8 that are never trained on.
 LABELS, PER_LABEL, SHOTS = 4, 6, 4
 #: Passes over the training images: 20 steps.
 EPOCHS = 5
-#: One climb, as each wing's case.
-Parts = dict[Framework, Case]
+#: Classes of the architecture's own classifier, or of the recipe's head, where no checkpoint says how many.
+CLASSES = 10
+#: Every wing's part of one climb.
+WingClimbs = dict[Framework, WingClimb]
 
 
-@dataclass(frozen=True)
-class Climb:
-    """What to compare.
-
-    Attributes:
-        pair: the architecture.
-        semantics: of random weights; a checkpoint brings its own.
-        precision: "float64" or "float32".
-        seed: of everything random.
-        switches: as "wing:name".
-        checkpoint: neutral checkpoint, or None for random weights that look trained.
-        image_size: side of the input in pixels. None: what a checkpoint is made for; for random weights one that is
-            small and yet tells paddings apart.
-        until: last rung.
-        skip: rungs to leave out, to save time; loss and gradients go together.
-    """
-
-    pair: Pair
-    semantics: Semantics = "torchvision"
-    precision: str = "float64"
-    seed: int = 0
-    switches: tuple[str, ...] = ()
-    checkpoint: Path | None = None
-    image_size: int | None = None
-    until: Rung = "metrics"
-    skip: frozenset[Rung] = frozenset()
-
-    @property
-    def size(self) -> int:
-        """Side of the input in pixels.
-
-        Halved again and again it is even and odd (44, 22, 11; 76, 38, 19), which tells paddings apart, and the last
-        feature map has more than one place: architectures that round up at every halving have 2x2 of 44 pixels, those
-        that round down need 76, and InceptionV3, which does not pad, 107. A normalisation over one place of each of
-        four images would make training chaotic. ConvNeXt does with one place, since it does not normalise over them.
-        """
-        if self.checkpoint is not None:
-            return self.image_size or self.pair.image_size
-        smallest = {"VGG": 76, "DenseNet": 76, "InceptionV3": 107}.get(self.pair.family, 44)
-        return self.image_size or max(smallest, self.pair.smallest_image)
-
-
-def recipe_for(climb: Climb, device: str, threads: int) -> Recipe:
+def recipe_for(spec: ClimbSpec, device: str, threads: int) -> Recipe:
     """The trajectory: every parameter trains, normalisation too, with SGD under a warm-up and a cosine, and flips."""
     rate = 1e-4
-    if climb.pair.family == "InceptionV3":
+    if spec.pair.family == "InceptionV3":
         # At 1e-4 rounding grows tenfold a step, in either framework alone: from 1e-13 to 0.3 in eleven steps. Nothing
         # could be told from such a trajectory.
         rate = 1e-6
-    if not climb.pair.batch_norm and climb.pair.preprocessing[climb.semantics] == "caffe":
+    if not spec.pair.batch_norm and spec.pair.preprocessing[spec.semantics] == "caffe":
         # Inputs deviate by about 60, elsewhere by about 1; without normalisation, curvature grows by their square.
         rate /= 60**2
     return recipe_files.validated(
         {
             "name": "parity",
-            "backbone": climb.pair.name,
+            "backbone": spec.pair.name,
             "weights": "random",
             "strategy": "finetune",
             "finetune_stages": "all",
             "freeze_batch_norm": False,
             "control": False,
-            "image_size": climb.size,
+            "image_size": spec.size,
             "flip": True,
             "shots": SHOTS,
             "seeds": 1,
-            "first_seed": climb.seed,
+            "first_seed": spec.seed,
             "label_smoothing": 0.1,
             "optimizer": "sgd",
             "momentum": 0.9,
@@ -103,17 +61,12 @@ def recipe_for(climb: Climb, device: str, threads: int) -> Recipe:
             "warmup_epochs": 1,
             "epochs": EPOCHS,
             "batch_size": 4,
-            "precision": climb.precision,
+            "precision": spec.precision,
             "device": device,
             "threads": threads,
         },
         "the command line",
     )
-
-
-def measuring(parts: Parts) -> Framework:
-    """The wing whose rounding counts: one in which nothing is switched, better the reference."""
-    return OTHER if parts[REFERENCE].switches and not parts[OTHER].switches else REFERENCE
 
 
 def draw_pictures(folder: Path, count: int, seed: int) -> Iterator[Path]:
@@ -135,4 +88,65 @@ def classifier(path: Path, pair: Pair) -> tuple[bool, int]:
     """Whether a checkpoint brings the architecture's own classifier, and the number of its classes."""
     shapes = neutral.shapes(path)
     behind = [shape for name, shape in shapes.items() if pair.in_classifier(name) and name.endswith(".bias")]
-    return (True, behind[-1][0]) if behind else (False, 10)
+    return (True, behind[-1][0]) if behind else (False, CLASSES)
+
+
+def prepare(spec: ClimbSpec, recipe: Recipe, work: Path) -> WingClimbs:
+    """Draw pictures, labels and plan, and write them down for every wing; once for all climbs of a seed and size."""
+    folder = work / f"data-{spec.seed}-{spec.size}"
+    if not folder.is_dir():
+        folder.mkdir()
+        labels = np.arange(LABELS * PER_LABEL) % LABELS
+        paths = list(draw_pictures(folder, len(labels), spec.seed))
+        np.save(
+            folder / artifacts.IMAGES, np.stack([images.read(path, recipe.resize_to, recipe.size) for path in paths])
+        )
+        np.save(folder / artifacts.LABELS, labels)
+        drawn = plan.draw(recipe, labels, None, [str(n) for n in range(LABELS)], spec.seed, SHOTS)
+        drawn.save(folder / artifacts.PLAN)
+    own_classifier, classes = True, CLASSES
+    if spec.checkpoint is not None:
+        own_classifier, classes = classifier(spec.checkpoint, spec.pair)
+    climbs: WingClimbs = {}
+    for framework in IDENTIFIERS:
+        mine = spec.of_wing(framework)
+        named = sorted(switches.of(framework, mine.switches))
+        climbs[framework] = WingClimb(
+            id="-".join((spec.pair.name, spec.semantics, spec.precision, str(spec.size), str(spec.seed), *named)),
+            spec=mine,
+            recipe=recipe,
+            own_classifier=own_classifier,
+            classes=classes,
+            images=folder / artifacts.IMAGES,
+            labels=folder / artifacts.LABELS,
+            plan=folder / artifacts.PLAN,
+            pictures=tuple(sorted(folder.glob("*.jpg"))),
+        )
+    chosen = measuring(climbs)
+    climbs[chosen] = climbs[chosen].model_copy(update={"measures_rounding": True})
+    return climbs
+
+
+def measuring(climbs: Mapping[Framework, WingClimb]) -> Framework:
+    """The wing whose rounding counts: one in which nothing is switched, better the reference."""
+    unswitched = [framework for framework, climb in climbs.items() if not climb.spec.switches]
+    reference = REFERENCE.identifier
+    return reference if reference in unswitched or not unswitched else unswitched[0]
+
+
+def merged(climbs: Sequence[WingClimb]) -> list[WingClimb]:
+    """What one wing has to do. Climbs that differ in another wing only are one to it, and go as far as any of them."""
+    found: dict[str, WingClimb] = {}
+    for climb in climbs:
+        known = found.setdefault(climb.id, climb)
+        further = {
+            "until": max(known.spec.until, climb.spec.until, key=RUNGS.index),
+            "skip": known.spec.skip & climb.spec.skip,
+        }
+        found[climb.id] = known.model_copy(
+            update={
+                "spec": known.spec.model_copy(update=further),
+                "measures_rounding": known.measures_rounding or climb.measures_rounding,
+            }
+        )
+    return list(found.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from transfer_parity.shared.contract.rungs import Rung
+from pydantic import Field
+
+from transfer_parity.shared.contract.rungs import Label, Rung
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.zoo.pair import Semantics
 
@@ -11,7 +13,8 @@ class Divergence(Document):
     """The first array of a rung, in the order of the computation, that differs by more than rounding.
 
     Attributes:
-        what: what it is, in words.
+        label: what it is; not in the file.
+        what: the same in words.
         neutral: neutral name of the layer or parameter; None if it belongs to none.
         tensorflow: its name in Keras; None if Keras has none.
         torch: its name in torchvision; None if torchvision has none.
@@ -19,6 +22,7 @@ class Divergence(Document):
         tolerance: absolute.
     """
 
+    label: Label | None = Field(None, exclude=True)
     what: str
     neutral: str | None
     tensorflow: str | None

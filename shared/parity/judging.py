@@ -1,72 +1,78 @@
-"""The rungs of one climb, as both wings wrote them."""
+"""Compares what the reference wing and another wing wrote for one climb, rung by rung."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from transfer_parity.shared.contract import plan
-from transfer_parity.shared.contract.recipe import Framework
-from transfer_parity.shared.contract.rungs import RUNGS, Entry, Rung
-from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.core import arrays
-from transfer_parity.shared.core.arrays import finite
+from transfer_parity.shared.contract.climbs import ClimbSpec
+from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.rungs import RUNGS, Array, Label, Metric, Rung, describe
+from transfer_parity.shared.contract.wings import REFERENCE, TENSORFLOW, TORCH, Framework
+from transfer_parity.shared.core.arrays import finite, largest_difference
 from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.parity import tolerance
-from transfer_parity.shared.parity.climb import LABELS, OTHER, REFERENCE, Parts, measuring
+from transfer_parity.shared.parity.climb import LABELS, WingClimbs, measuring
 from transfer_parity.shared.parity.document import Divergence, RungResult
 from transfer_parity.shared.parity.tolerance import Difference
 from transfer_parity.shared.runtime import trace_format
 
+_LOGITS = Label("logits")
+
 
 class Comparison:
-    """The rungs of one climb, as both wings wrote them."""
+    """The rungs of one climb, as the reference and another wing wrote them.
 
-    def __init__(self, work: Path, parts: Parts) -> None:
-        self.case = parts[REFERENCE]
-        self.folders = {framework: work / framework / case.id for framework, case in parts.items()}
-        self.names: dict[Framework, dict[str, str]] = {
-            framework: json.loads((folder / "names.json").read_text(encoding="utf-8"))
-            for framework, folder in self.folders.items()
-        }
-        measured = self.folders[measuring(parts)] / "rounding.json"
-        self.rounding: dict[Rung, dict[str, float]] = json.loads(measured.read_text(encoding="utf-8"))
+    Args:
+        spec: of the climb.
+        climbs: every wing's part of it.
+        other: which wing is compared with the reference.
+        work: folder of the job; below it every wing has its own.
+    """
+
+    def __init__(self, spec: ClimbSpec, climbs: WingClimbs, other: Framework, work: Path) -> None:
+        self.spec, self.other = spec, other
+        # What all wings were given alike.
+        self.given = climbs[REFERENCE.identifier]
+        self.folders = {framework: work / framework / climb.id for framework, climb in climbs.items()}
+        self.names = {framework: trace_format.read_names(folder) for framework, folder in self.folders.items()}
+        self.rounding = trace_format.read_rounding(self.folders[measuring(climbs)])
 
     def rungs(self) -> Iterator[RungResult]:
         """From the lowest to the highest."""
-        for rung in RUNGS[: RUNGS.index(self.case.until) + 1]:
-            if rung in self.case.skip:
+        for rung in RUNGS[: RUNGS.index(self.spec.until) + 1]:
+            if rung in self.spec.skip:
                 continue
             if rung == "predictions":
                 yield self._predictions()
             elif rung == "metrics":
                 yield self._metrics()
             else:
-                ours, theirs = self._read(REFERENCE, rung), self._read(OTHER, rung)
+                ours, theirs = self._read(rung)
                 found = tolerance.differences(ours, theirs, partial(self._relative, rung))
                 yield self._result(rung, list(found))
 
-    def _read(self, framework: Framework, rung: Rung) -> dict[str, Entry]:
-        return trace_format.read(self.folders[framework] / f"{rung}.safetensors")
-
     def largest_loss_difference(self) -> float | None:
         """Over all steps of the trajectory; None if it was not climbed or is not finite."""
-        if RUNGS.index(self.case.until) < RUNGS.index("trajectory") or "trajectory" in self.case.skip:
+        if RUNGS.index(self.spec.until) < RUNGS.index("trajectory") or "trajectory" in self.spec.skip:
             return None
-        ours, theirs = (self._read(framework, "trajectory")["losses|"].array for framework in (REFERENCE, OTHER))
-        return finite(arrays.largest_difference(ours, theirs))
+        ours, theirs = self._read("trajectory")
+        return finite(largest_difference(ours[Label("losses")], theirs[Label("losses")]))
 
-    def _relative(self, rung: Rung, entry: Entry | None = None) -> float:
-        recipe = self.case.recipe
-        changes = self.rounding.get(rung, {})
+    def _read(self, rung: Rung) -> tuple[dict[Label, Array], dict[Label, Array]]:
+        """The reference's arrays and the other wing's."""
+        reference = trace_format.read(self.folders[REFERENCE.identifier], rung)
+        return reference, trace_format.read(self.folders[self.other], rung)
+
+    def _relative(self, rung: Rung, label: Label) -> float:
         # What is not measured (inputs, frozen statistics, optimizer states) does not depend on the weights' rounding.
-        change = changes.get(entry.what if entry else "logits")
-        return tolerance.tolerance(rung, recipe.precision, change, entry, recipe)
+        change = self.rounding.get(rung, {}).get(label.group)
+        return tolerance.tolerance(rung, label, change, self.given.recipe)
 
     def _result(self, rung: Rung, found: list[Difference]) -> RungResult:
         worst = max(found, key=lambda each: (each.excess, each.relative))
@@ -82,47 +88,45 @@ class Comparison:
         )
 
     def _named(self, difference: Difference) -> Divergence:
-        name = difference.entry.name
+        label = difference.label
         return Divergence(
-            what=difference.entry.what,
-            neutral=name or None,
-            tensorflow=self.names["tensorflow"].get(name),
-            torch=self.names["torch"].get(name),
+            label=label,
+            what=describe(label),
+            neutral=label.name or None,
+            tensorflow=self.names[TENSORFLOW].get(label.name),
+            torch=self.names[TORCH].get(label.name),
             max_abs_difference=finite(difference.absolute),
             tolerance=difference.tolerance,
         )
 
     def _logits(self) -> tuple[Array, Array, float]:
         """Logits of the images that were not trained on, and how far rounding may move them."""
-        ours, theirs = (self._read(framework, "predictions")["logits|"].array for framework in (REFERENCE, OTHER))
+        reference, other = self._read("predictions")
+        ours, theirs = reference[_LOGITS], other[_LOGITS]
         size = float(np.abs(ours).max()) if np.isfinite(ours).all() else 1.0
-        return ours, theirs, self._relative("predictions") * size
+        return ours, theirs, self._relative("predictions", _LOGITS) * size
 
     def _predictions(self) -> RungResult:
         """Classes that differ, but for ties: where the two best logits are nearer than rounding may move each."""
-        ours, theirs, tolerance = self._logits()
+        ours, theirs, allowed = self._logits()
         best = np.sort(ours, axis=1)[:, -2:]
-        clear = best[:, 1] - best[:, 0] > 2 * tolerance
+        clear = best[:, 1] - best[:, 0] > 2 * allowed
         differ = (metrics.predictions(ours) != metrics.predictions(theirs)) & clear
-        entry = Entry("predicted classes", "", np.zeros(0))
-        return self._result("predictions", [Difference(entry, float(differ.sum()), float(differ.mean()), 0.0)])
+        found = Difference(Label("predictions"), float(differ.sum()), float(differ.mean()), 0.0)
+        return self._result("predictions", [found])
 
     def _metrics(self) -> RungResult:
         """Metrics of the same logits. The log loss moves by at most twice what the logits move by."""
-        ours, theirs, tolerance = self._logits()
-        labels = np.load(self.case.labels, allow_pickle=False)[plan.Plan.load(self.case.plan).test]
+        ours, theirs, allowed = self._logits()
+        labels = np.load(self.given.labels, allow_pickle=False)[Plan.load(self.given.plan).test]
         differ = metrics.predictions(ours) != metrics.predictions(theirs)
         # Each prediction that flips at a tie moves an average over images or classes by at most its share.
         ties = float(differ.sum()) / min(len(labels), LABELS) if self._predictions().passed else 0.0
+        evaluated = [metrics.evaluate(logits, labels) for logits in (ours, theirs)]
         found = []
-        mine, other = metrics.evaluate(ours, labels), metrics.evaluate(theirs, labels)
-        for name, most in (
-            ("accuracy", ties),
-            ("macro_f1", ties),
-            ("macro_recall", ties),
-            ("log_loss", 2 * tolerance),
-        ):
-            values = [getattr(metrics, name) for metrics in (mine, other)]
+        kinds: tuple[Metric, ...] = get_args(Metric)
+        for kind in kinds:
+            values = [getattr(each, kind) for each in evaluated]
             absolute = math.inf if None in values else abs(values[0] - values[1])
-            found.append(Difference(Entry(name.replace("_", " "), "", np.zeros(0)), absolute, absolute, most))
+            found.append(Difference(Label(kind), absolute, absolute, 2 * allowed if kind == "log_loss" else ties))
         return self._result("metrics", found)

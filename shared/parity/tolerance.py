@@ -1,4 +1,12 @@
-"""How far may two correct implementations differ?"""
+"""How far may two correct implementations differ?
+
+In one operation by a unit of rounding u, and a dot product of n terms by about sqrt(n) u (Higham and Mary, A new
+approach to probabilistic rounding error analysis, 2019). What becomes of such errors further on depends on the
+function: a rectifier whose input is next to zero changes its mind, a normalisation over few values amplifies. So it is
+measured: one wing repeats the rung with every weight moved by sqrt(n) u, up or down as the plan says. What that
+changes, times ``SAFETY``, is what rounding may change; in float64 never more than ``LARGEST``, so that a chaotic
+function does not excuse everything.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.shared.contract.rungs import RATES, UNIT, Entry, Rung
+from transfer_parity.shared.contract.rungs import RATES, UNIT, WHOLE, Array, Label, Optimizer, Rung
 from transfer_parity.shared.core.arrays import largest_difference
-from transfer_parity.shared.runtime.trace_format import scales
+from transfer_parity.shared.runtime.rounding import scales
 
 #: Two wings err independently, and the largest of many errors is compared with the largest of one sample of them.
 SAFETY = 8.0
@@ -30,56 +38,53 @@ LARGEST: dict[str, dict[Rung, float]] = {
 }
 
 
-def tolerance(
-    rung: Rung, precision: str, change: float | None, entry: Entry | None = None, recipe: Recipe | None = None
-) -> float:
+def tolerance(rung: Rung, label: Label, change: float | None, recipe: Recipe) -> float:
     """How far an array of a rung may differ, relative to its scale.
 
     Args:
         rung: which one.
-        precision: of the arithmetic.
-        change: what moving every weight by its rounding changed, or None for a rung that does not depend on weights.
-        entry: the array. Whole numbers (pixels, labels) have no rounding.
-        recipe: whose optimizer it is, for parameters behind a step of Adam.
+        label: of the array. Whole numbers (pixels, labels) have no rounding.
+        change: what moving every weight by its rounding changed, or None for what does not depend on weights.
+        recipe: its precision, and the constants of its optimizers.
     """
-    if entry is not None and entry.array.dtype.kind != "f":
+    if label.kind in WHOLE:
         return 0.0
-    few = FEW * UNIT[precision]
-    if recipe is not None and entry is not None and rung == "optimizer" and "parameter" in entry.what:
-        few = max(few, _of_adam(recipe, precision, entry.what.partition(",")[0]))
+    few = FEW * UNIT[recipe.precision]
+    if label.kind == "parameter" and label.optimizer is not None:
+        few = max(few, _of_adam(recipe, label.optimizer))
     if change is None:
         return few
-    return min(max(SAFETY * change, few), LARGEST[precision].get(rung, math.inf))
+    return min(max(SAFETY * change, few), LARGEST[recipe.precision].get(rung, math.inf))
 
 
-def _of_adam(recipe: Recipe, precision: str, optimizer: str) -> float:
+def _of_adam(recipe: Recipe, optimizer: Optimizer) -> float:
     """What Adam's step makes of rounding, relative to the parameter.
 
-    Its bias correction 1 - beta2^t is a difference of nearly equal numbers: rounding in it grows by 1/(1 - beta2). Both
+    Its bias correction 1 - beta2^t is a difference of nearly equal numbers: rounding in it grows by 1/(1 - beta2). All
     wings compute it in float64, whatever the type of the parameters. Weight decay that is coupled adds decay times the
     parameter to the gradient. Where the two cancel nothing is left but the rounding of that product, and Adam divides
     by little more than epsilon.
     """
-    if not optimizer.startswith("adam"):
+    if optimizer == "sgd":
         return 0.0
     correction = FEW * UNIT["float64"] / (1 - recipe.beta2)
     if optimizer == "adamw":
         return correction
-    return max(correction, UNIT[precision] * max(RATES) * recipe.weight_decay / recipe.epsilon)
+    return max(correction, UNIT[recipe.precision] * max(RATES) * recipe.weight_decay / recipe.epsilon)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One array in which the wings differ, against what it may differ by.
+    """One array in which two wings differ, against what it may differ by.
 
     Attributes:
-        entry: the reference wing's.
+        label: of the array.
         absolute: largest absolute difference; infinite if only one wing has the array, or its shape differs.
         relative: to the scale of the array's module.
         tolerance: absolute.
     """
 
-    entry: Entry
+    label: Label
     absolute: float
     relative: float
     tolerance: float
@@ -93,22 +98,22 @@ class Difference:
 
 
 def differences(
-    ours: Mapping[str, Entry], theirs: Mapping[str, Entry], relative: Callable[[Entry], float]
+    ours: Mapping[Label, Array], theirs: Mapping[Label, Array], relative: Callable[[Label], float]
 ) -> Iterator[Difference]:
-    """All arrays of both wings in the reference's order, then those that only the other wing has.
+    """All arrays of two wings in the reference's order, then those that only the other wing has.
 
     Args:
         ours: of the reference wing.
         theirs: of the other wing.
         relative: tolerance of an array relative to the scale of its module.
     """
-    scale = scales(ours.values())
-    for key, entry in ours.items():
-        size = scale[entry.module]
+    scale = scales(ours)
+    for label, array in ours.items():
+        size = scale[label.module]
         absolute = math.inf
-        if key in theirs and theirs[key].array.shape == entry.array.shape:
-            absolute = largest_difference(entry.array, theirs[key].array)
-        yield Difference(entry, absolute, absolute / size, relative(entry) * size)
-    for key, entry in theirs.items():
-        if key not in ours:
-            yield Difference(entry, math.inf, math.inf, 0.0)
+        if label in theirs and theirs[label].shape == array.shape:
+            absolute = largest_difference(array, theirs[label])
+        yield Difference(label, absolute, absolute / size, relative(label) * size)
+    for label in theirs:
+        if label not in ours:
+            yield Difference(label, math.inf, math.inf, 0.0)

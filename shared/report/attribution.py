@@ -10,14 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transfer_parity.shared.contract.recipe import Framework, Shots
+from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.contract.wings import IDENTIFIERS, compared, wing
 from transfer_parity.shared.experiments.attribution_document import Attributed, AttributionDocument
 from transfer_parity.shared.report.console import WIDTH, amount
 from transfer_parity.shared.report.markdown import table
 from transfer_parity.shared.report.plots import COLOURS
 from transfer_parity.shared.report.study import percent
 
-SHORT: dict[Framework, str] = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+#: Colour and shape of a framework's marks in the plot, in the order of the wings.
+MARKS = ((COLOURS[1], "s"), (COLOURS[0], "o"), (COLOURS[2], "D"), (COLOURS[3], "^"))
 
 
 def show(document: AttributionDocument, console: Console) -> None:
@@ -50,7 +52,7 @@ def _table(each: Attributed) -> Table:
         grid.add_column(name, justify="right", no_wrap=True)
     for effect in each.effects:
         grid.add_row(
-            SHORT[effect.framework],
+            wing(effect.framework).short,
             effect.name if effect.native else f"({effect.name})",
             percent(effect.accuracy, sign=True, digits=2),
             f"{effect.predictions_changed:.1%}",
@@ -63,11 +65,11 @@ def summary(each: Attributed) -> Iterator[str]:
     for name, estimate in each.accuracy.items():
         shipped = each.accuracy_shipped.get(name)
         then = f", as shipped {percent(shipped)}" if shipped else ""
-        yield f"{SHORT[name]}: accuracy {percent(estimate)} % matched{then}."
-    if each.gap is not None:
-        gap = each.gap
+        yield f"{wing(name).short}: accuracy {percent(estimate)} % matched{then}."
+    gap, two = each.gap, compared(each.recipe.frameworks)
+    if gap is not None and two is not None:
         yield (
-            f"TensorFlow minus PyTorch: {percent(gap.matched, sign=True, digits=2)} points matched, "
+            f"{two[0].short} minus {two[1].short}: {percent(gap.matched, sign=True, digits=2)} points matched, "
             f"{percent(gap.shipped, sign=True, digits=2)} as shipped. Single defaults add up to "
             f"{percent(gap.explained, sign=True, digits=2)}; {percent(gap.rest, sign=True, digits=2)} come of several "
             "together."
@@ -97,7 +99,7 @@ def markdown(document: AttributionDocument) -> str:
                 ["framework", "switch", "what it does", "by itself", "accuracy, points", "predictions changed"],
                 [
                     [
-                        SHORT[effect.framework],
+                        wing(effect.framework).short,
                         f"`{effect.name}`",
                         effect.summary,
                         "yes" if effect.native else "no",
@@ -127,7 +129,7 @@ def plot(document: AttributionDocument) -> Figure:
         for row, effect in enumerate(each.effects):
             mean = effect.accuracy.mean
             low, high = effect.accuracy.interval or (mean, mean)
-            colour, marker = (COLOURS[1], "s") if effect.framework == "tensorflow" else (COLOURS[0], "o")
+            colour, marker = MARKS[IDENTIFIERS.index(effect.framework) % len(MARKS)]
             ax.errorbar(
                 [100 * mean],
                 [row],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -11,41 +10,47 @@ from PIL import Image
 from transfer_parity.shared.contract.batches import augmented
 from transfer_parity.shared.contract.study_recipe import BASELINE
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wings import Framework, compared, wing
 from transfer_parity.shared.evaluation import gradcam, metrics
 from transfer_parity.shared.experiments import learning_curves
 from transfer_parity.shared.experiments.study_document import Result, StudyDocument
-from transfer_parity.shared.experiments.sweep import Grid
-from transfer_parity.shared.report.console import TITLES
-from transfer_parity.shared.report.page import Exhibit, Sight
+from transfer_parity.shared.experiments.sweep import Sweep
+from transfer_parity.shared.report.page import ActivationMapPicture, DisagreementPicture
 from transfer_parity.shared.report.plots import data_uri
 
-#: At most so many of a kind, and their side in pixels.
-MOST, SIDE = 12, 112
-#: Class-activation maps that are shown.
+#: At most so many pictures of a kind.
+MOST = 12
+#: Of a picture, in pixels.
+SIDE = 112
+#: Test images whose class-activation maps are shown.
 SHOWN = 6
 
 
-def between_frameworks(grid: Grid, document: StudyDocument) -> list[Exhibit]:
-    """Test images that the frameworks tell apart differently, each once, from strategies with many labels first."""
-    found: list[Exhibit] = []
+def between_frameworks(sweep: Sweep, document: StudyDocument) -> list[DisagreementPicture]:
+    """Test images that two frameworks tell apart differently, each once, from strategies with many labels first."""
+    found: list[DisagreementPicture] = []
+    two = compared(document.common.frameworks)
+    if two is None:
+        return found
+    first, second = two
     seen: set[int] = set()
-    for tensorflow, torch in reversed(list(_pairs(document))):
-        images, ours = _predictions(grid, tensorflow)
-        _, theirs = _predictions(grid, torch)
+    for one, other in reversed(_pairs(document, first.identifier, second.identifier)):
+        images, ours = _predictions(sweep, one)
+        _, theirs = _predictions(sweep, other)
         for place in np.flatnonzero(ours != theirs):
             if len(found) < MOST and images[place] not in seen:
                 seen.add(int(images[place]))
-                said = {"TensorFlow": _name(grid, ours[place]), "PyTorch": _name(grid, theirs[place])}
-                found.append(_exhibit(grid, tensorflow, int(images[place]), said))
+                predictions = {first.short: _name(sweep, ours[place]), second.short: _name(sweep, theirs[place])}
+                found.append(_picture(sweep, one, int(images[place]), predictions))
     return found
 
 
-def between_strategies(grid: Grid, document: StudyDocument) -> list[Exhibit]:
+def between_strategies(sweep: Sweep, document: StudyDocument) -> list[DisagreementPicture]:
     """Test images that only one of transfer and training from scratch recognises; first seed, most labels."""
     best = document.cheapest[-1] if document.cheapest else None
     if best is None or BASELINE not in document.recipes or best.best == BASELINE:
         return []
-    first = grid.common
+    first = sweep.common
     by_cell = {(each.framework, each.strategy, each.shots, each.seed): each for each in _of_first_mode(document)}
     for framework in first.frameworks:
         with_transfer = by_cell.get((framework, best.best, best.shots, first.first_seed))
@@ -54,46 +59,46 @@ def between_strategies(grid: Grid, document: StudyDocument) -> list[Exhibit]:
             break
     else:
         return []
-    images, ours = _predictions(grid, with_transfer)
-    _, theirs = _predictions(grid, without)
-    labels = grid.data.labels[images]
+    images, ours = _predictions(sweep, with_transfer)
+    _, theirs = _predictions(sweep, without)
+    labels = sweep.data.labels[images]
     # Those that transfer loses are rarer, and come first.
     lost, won = (ours != labels) & (theirs == labels), (ours == labels) & (theirs != labels)
     places = [*np.flatnonzero(lost)[: MOST // 2], *np.flatnonzero(won)]
     return [
-        _exhibit(
-            grid,
+        _picture(
+            sweep,
             with_transfer,
             int(images[place]),
-            {best.best: _name(grid, ours[place]), BASELINE: _name(grid, theirs[place])},
+            {best.best: _name(sweep, ours[place]), BASELINE: _name(sweep, theirs[place])},
         )
         for place in places[:MOST]
     ]
 
 
-def maps(grid: Grid, document: StudyDocument) -> list[Sight]:
+def activation_maps(sweep: Sweep, document: StudyDocument) -> list[ActivationMapPicture]:
     """Where the frameworks look when they see the first images of the strategy that is best with most labels."""
     best = document.cheapest[-1].best if document.cheapest else None
-    found = {strategy: (cell, by_framework) for cell, strategy, by_framework in learning_curves.class_maps(grid)}
+    found = {strategy: (run, by_framework) for run, strategy, by_framework in learning_curves.class_maps(sweep)}
     if not found:
         return []
     strategy = best if best in found else next(iter(found))
-    cell, by_framework = found[strategy]
+    run, by_framework = found[strategy]
     correlations = next(each.correlations for each in document.explanations if each.strategy == strategy)
-    pixels, size = np.load(grid.grounds[strategy].pixels, mmap_mode="r"), grid.recipes[strategy].size
-    sights = []
-    for place, index in list(enumerate(cell.explain))[:SHOWN]:
+    pixels, size = np.load(sweep.inputs.strategies[strategy].pixels, mmap_mode="r"), sweep.recipes[strategy].size
+    pictures = []
+    for place, index in list(enumerate(run.explain))[:SHOWN]:
         image = augmented(np.array(pixels[[index]]), size, None, None)[0]
-        overlays = {TITLES[name]: gradcam.overlay(image, each[place]) for name, each in by_framework.items()}
-        sights.append(
-            Sight(
+        overlays = {wing(name).title: gradcam.overlay(image, each[place]) for name, each in by_framework.items()}
+        pictures.append(
+            ActivationMapPicture(
                 pictures={"the picture": thumbnail(image)} | {who: thumbnail(each) for who, each in overlays.items()},
-                true=_name(grid, grid.data.labels[index]),
+                true=_name(sweep, sweep.data.labels[index]),
                 correlation=correlations[place],
-                where=f"{strategy}, {cell.shots} a class, seed {cell.seed}",
+                where=f"{strategy}, {run.shots} a class, seed {run.seed}",
             )
         )
-    return sights
+    return pictures
 
 
 def confusion(document: StudyDocument) -> tuple[str, dict[str, list[list[int]]]]:
@@ -126,26 +131,26 @@ def _of_first_mode(document: StudyDocument) -> list[Result]:
     return [result for result in document.results if result.mode == document.modes[0]]
 
 
-def _pairs(document: StudyDocument) -> Iterator[tuple[Result, Result]]:
-    by_cell: dict[tuple[str, str, int], dict[str, Result]] = {}
+def _pairs(document: StudyDocument, first: Framework, second: Framework) -> list[tuple[Result, Result]]:
+    """Results of two frameworks for the same strategy, shots and seed."""
+    by_cell: dict[tuple[str, str, int], dict[Framework, Result]] = {}
     for result in _of_first_mode(document):
         by_cell.setdefault((result.strategy, str(result.shots), result.seed), {})[result.framework] = result
-    for pair in by_cell.values():
-        if len(pair) == 2:
-            yield pair["tensorflow"], pair["torch"]
+    return [(found[first], found[second]) for found in by_cell.values() if first in found and second in found]
 
 
-def _predictions(grid: Grid, result: Result) -> tuple[Array, Array]:
+def _predictions(sweep: Sweep, result: Result) -> tuple[Array, Array]:
     """Indices of the test images, and the classes that were predicted."""
-    drawn = grid.grounds[result.strategy].plans[result.shots, result.seed]
-    return drawn.test, metrics.predictions(learning_curves.logits_of(grid, result))
+    drawn = sweep.inputs.strategies[result.strategy].plans[result.shots, result.seed]
+    return drawn.test, metrics.predictions(learning_curves.logits_of(sweep, result))
 
 
-def _exhibit(grid: Grid, result: Result, image: int, said: dict[str, str]) -> Exhibit:
-    pixels = np.load(grid.grounds[result.strategy].pixels, mmap_mode="r")[image]
+def _picture(sweep: Sweep, result: Result, image: int, predictions: dict[str, str]) -> DisagreementPicture:
+    pixels = np.load(sweep.inputs.strategies[result.strategy].pixels, mmap_mode="r")[image]
     where = f"{result.strategy}, {result.shots} a class, seed {result.seed}"
-    return Exhibit(thumbnail(np.array(pixels)), _name(grid, grid.data.labels[image]), said, where)
+    true = _name(sweep, sweep.data.labels[image])
+    return DisagreementPicture(thumbnail(np.array(pixels)), true, predictions, where)
 
 
-def _name(grid: Grid, label: int) -> str:
-    return "none" if label == metrics.NO_PREDICTION else grid.data.classes[label]
+def _name(sweep: Sweep, label: int) -> str:
+    return "none" if label == metrics.NO_PREDICTION else sweep.data.classes[label]

@@ -8,40 +8,41 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from transfer_parity.shared.contract.framework_defaults import Mode
-from transfer_parity.shared.contract.recipe import Framework, Shots
+from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.contract.wings import WINGS, Framework
 from transfer_parity.shared.experiments.study_document import Point, StudyDocument
-from transfer_parity.shared.report.console import TITLES
 from transfer_parity.shared.report.plots import Plot
 from transfer_parity.shared.report.study import notes, percent, view, where
 
-Cell = Callable[[Mode, Framework, str, Shots], str]
+#: The text of a table's field, by mode, framework, strategy and shots.
+FieldText = Callable[[Mode, Framework, str, Shots], str]
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """One picture.
+class DisagreementPicture:
+    """A test image that is recognised differently.
 
     Attributes:
         picture: JPEG as a data URI.
         true: its class.
-        said: who says what it is.
+        predictions: the class that was predicted, by framework or strategy.
         where: strategy, shots, seed.
     """
 
     picture: str
     true: str
-    said: dict[str, str]
+    predictions: dict[str, str]
     where: str
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Where both frameworks look when they see one picture.
+class ActivationMapPicture:
+    """Where the frameworks look when they see one test image.
 
     Attributes:
         pictures: JPEGs as data URIs, by what they show.
         true: its class, for which the maps are.
-        correlation: of the two maps, or None.
+        correlation: of two frameworks' maps, or None.
         where: strategy, shots, seed.
     """
 
@@ -56,8 +57,8 @@ def render(
     plots: Mapping[str, Plot],
     matrices: Mapping[str, Sequence[Sequence[int]]],
     matrix_of: str,
-    galleries: Mapping[str, Sequence[Exhibit]],
-    sights: Sequence[Sight],
+    galleries: Mapping[str, Sequence[DisagreementPicture]],
+    maps: Sequence[ActivationMapPicture],
     recipe: str,
 ) -> str:
     """The page.
@@ -66,14 +67,14 @@ def render(
         document: what was found.
         plots: "curves" and "differences".
         matrices: confusion matrix by framework.
-        matrix_of: of which cells.
+        matrix_of: which strategy and number of shots they are of.
         galleries: pictures by title.
-        sights: class-activation maps.
+        maps: class-activation maps.
         recipe: as TOML.
     """
     points = {(point.mode, point.framework, point.strategy, point.shots): point for point in document.points}
 
-    def cell(shown: Callable[[Point], str]) -> Cell:
+    def field(shown: Callable[[Point], str]) -> FieldText:
         def text(mode: Mode, framework: Framework, strategy: str, shots: Shots) -> str:
             point = points.get((mode, framework, strategy, shots))
             return shown(point) if point else ""
@@ -83,8 +84,8 @@ def render(
     first = document.common
     views = [(mode, framework) for mode in document.modes for framework in first.frameworks]
     memory = {
-        way: max((each.peak_memory_bytes for each in document.results if (each.mode, each.framework) == way), default=0)
-        for way in views
+        key: max((each.peak_memory_bytes for each in document.results if (each.mode, each.framework) == key), default=0)
+        for key in views
     }
     # Everything is escaped: class names come from folders, which anyone may name.
     environment = Environment(
@@ -93,20 +94,20 @@ def render(
     return environment.get_template("report.html.j2").render(
         document=document,
         first=first,
-        titles=TITLES,
-        views={way: view(document, *way) for way in views},
+        titles={wing.identifier: wing.title for wing in WINGS},
+        views={key: view(document, *key) for key in views},
         where=where,
         notes=notes(document),
         plots=plots,
-        accuracy=cell(lambda point: percent(point.accuracy)),
-        gain=cell(lambda point: percent(point.gain, sign=True) if point.gain else ""),
-        seconds=cell(lambda point: f"{point.seconds:.2f}"),
+        accuracy=field(lambda point: percent(point.accuracy)),
+        gain=field(lambda point: percent(point.gain, sign=True) if point.gain else ""),
+        seconds=field(lambda point: f"{point.seconds:.2f}"),
         has_gains=any(point.gain for point in document.points),
-        memory={way: f"{most / 2**20:,.0f} MiB" for way, most in memory.items()},
+        memory={key: f"{most / 2**20:,.0f} MiB" for key, most in memory.items()},
         matrices=matrices,
         matrix_of=matrix_of,
-        galleries={title: exhibits for title, exhibits in galleries.items() if exhibits},
-        sights=sights,
+        galleries={title: pictures for title, pictures in galleries.items() if pictures},
+        maps=maps,
         explanations=[(each, _smallest(each.correlations)) for each in document.explanations],
         versions=", ".join(f"{name} {version}" for name, version in document.environment.versions.items()),
         recipe=recipe,

@@ -11,12 +11,10 @@ from rich.table import Table
 
 from transfer_parity.shared.contract import switches
 from transfer_parity.shared.contract.rungs import RUNGS
-from transfer_parity.shared.core.progress import Progress as Tell
+from transfer_parity.shared.contract.wings import IDENTIFIERS, TENSORFLOW, TORCH
 from transfer_parity.shared.parity.document import PairResult, Parity, RungResult
 from transfer_parity.shared.report import markdown as tables
 from transfer_parity.shared.report.console import WIDTH
-
-__all__ = ["Tell", "list_switches", "markdown", "show", "summarise"]
 
 
 def show(result: PairResult, console: Console) -> None:
@@ -49,8 +47,8 @@ def _divergence(rung: RungResult) -> list[str]:
     assert first is not None
     lines = [f"First divergence, at rung {rung.name!r}: {first.what}"]
     if first.neutral:
-        lines.append(f"  in torchvision: {first.torch or 'there is none'}")
-        lines.append(f"  in Keras:       {first.tensorflow or 'there is none'}")
+        lines.append(f"  in torchvision: {getattr(first, TORCH) or 'there is none'}")
+        lines.append(f"  in Keras:       {getattr(first, TENSORFLOW) or 'there is none'}")
     if first.max_abs_difference is None:
         lines.append("  the two cannot be compared: one is missing, not finite, or of another shape")
     else:
@@ -97,11 +95,12 @@ def list_switches(console: Console) -> None:
     table.add_column("Caught at", no_wrap=True)
     table.add_column("The wing")
     for switch in switches.SWITCHES:
-        wings = "both" if len(switch.caught) > 1 else next(iter(switch.caught))
+        wings = "both" if len(switch.caught) == len(IDENTIFIERS) else ", ".join(switch.caught)
         rung = next(iter(switch.caught.values())).rung
         table.add_row(switch.name, wings, rung, switch.summary)
     console.print(table)
-    console.print("Write tensorflow:NAME or torch:NAME behind --switch.", highlight=False)
+    written = " or ".join(f"{wing}:NAME" for wing in IDENTIFIERS)
+    console.print(f"Write {written} behind --switch.", highlight=False)
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.contract.wings import WINGS, compared
 from transfer_parity.shared.evaluation.agreement import AGREEING
 from transfer_parity.shared.experiments.study_document import Point, StudyDocument
 from transfer_parity.shared.report.study import view, where
@@ -51,7 +52,7 @@ def data_uri(media_type: str, content: bytes) -> str:
 
 
 def learning_curves(document: StudyDocument) -> Figure:
-    """Accuracy by number of shots, a panel for each framework and way, with 95 % intervals."""
+    """Accuracy by number of shots, a panel for each framework and mode, with 95 % intervals."""
     first, modes = document.common, document.modes
     figure = Figure(figsize=(4.6 * len(first.frameworks), 0.7 + 3.5 * len(modes)), layout="constrained")
     grid = figure.subplots(len(modes), len(first.frameworks), sharey=True, squeeze=False)
@@ -88,7 +89,7 @@ def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], number: int
 
 
 def differences(document: StudyDocument) -> Figure:
-    """Paired differences of accuracy between the frameworks with their 95 % intervals, and the equivalence band."""
+    """Paired differences of accuracy between two frameworks with their 95 % intervals, and the equivalence band."""
     shown = [each for each in document.judgements if each.agreement.accuracy_difference is not None]
     figure = Figure(figsize=(7.5, 1.4 + 0.24 * max(1, len(shown))), layout="constrained")
     ax = figure.subplots()
@@ -109,7 +110,8 @@ def differences(document: StudyDocument) -> Figure:
         ax.errorbar([100 * mean], [row], xerr=reach, color=colour, marker=marker, capsize=2)
     ax.set_yticks(range(len(shown)), [f"{where(each.strategy, each.mode)}, {each.shots}" for each in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlabel("accuracy of TensorFlow minus that of PyTorch, points")
+    first, second = compared(document.common.frameworks) or WINGS[:2]
+    ax.set_xlabel(f"accuracy of {first.short} minus that of {second.short}, points")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.legend(loc="best", frameon=False, fontsize="small")
     return figure

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract.framework_defaults import Mode
-from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.contract.wings import Framework, wing
 from transfer_parity.shared.experiments.study_document import Estimate, Point, StudyDocument
-from transfer_parity.shared.report.console import TITLES, WIDTH, amount, show_verdict
+from transfer_parity.shared.report.console import WIDTH, amount, show_verdict
 from transfer_parity.shared.report.markdown import table
 
 Shown = Callable[[Point], str]
@@ -35,12 +35,13 @@ def show(document: StudyDocument, console: Console) -> None:
 
 
 def view(document: StudyDocument, mode: Mode, framework: Framework) -> str:
-    """What a table is about: a framework, and how it ran if there are two ways."""
-    return f"{TITLES[framework]}, {mode}" if len(document.modes) > 1 or mode != "matched" else TITLES[framework]
+    """What a table is about: a framework, and its mode if there are several or it is not the usual one."""
+    title = wing(framework).title
+    return f"{title}, {mode}" if len(document.modes) > 1 or mode != "matched" else title
 
 
 def where(strategy: str, mode: Mode) -> str:
-    """A strategy, and how it ran unless that was the usual way."""
+    """A strategy, and its mode unless that is the usual one."""
     return strategy if mode == "matched" else f"{strategy}, {mode}"
 
 
@@ -122,8 +123,8 @@ def markdown(document: StudyDocument) -> str:
     )
     parts.append("\n".join(f"- {line}" for line in notes(document)) + "\n")
     for strategy, by_framework in document.own_ways.items():
-        told = "; ".join(f"{TITLES[name]}: {', '.join(ways) or 'nothing'}" for name, ways in by_framework.items())
-        parts.append(f"In its own way when as shipped, {strategy}: {told}.\n")
+        listed = "; ".join(f"{wing(key).title}: {', '.join(names) or 'nothing'}" for key, names in by_framework.items())
+        parts.append(f"In its own way when as shipped, {strategy}: {listed}.\n")
     versions = ", ".join(f"{name} {version}" for name, version in document.environment.versions.items())
     parts.append(f"{document.created}; {versions}; {document.environment.cpu}.\n")
     return "\n".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import time
 from collections.abc import Iterable
@@ -11,8 +12,8 @@ from pathlib import Path
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.experiments.trainings import Training
 
-#: What TensorBoard expects at the head of an event file.
-_FORMAT = "brain.Event:2"
+#: The package that writes them; TensorBoard itself is only needed to look at them.
+PACKAGE = "tensorboardX"
 
 
 def check() -> None:
@@ -21,8 +22,8 @@ def check() -> None:
     Raises:
         BadInput: the package is not installed.
     """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise BadInput("--tensorboard needs the package tensorboard; pip install tensorboard, or leave the option out.")
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise BadInput(f"--tensorboard needs the package {PACKAGE}; pip install {PACKAGE}, or leave the option out.")
 
 
 def write(folder: Path, runs: Iterable[Training]) -> None:
@@ -32,24 +33,17 @@ def write(folder: Path, runs: Iterable[Training]) -> None:
 
 
 def _write(folder: Path, run: Training) -> None:
-    # Not tensorboard's own file writer, which loads TensorFlow to open a file.
-    from tensorboard.compat.proto import event_pb2, summary_pb2
-    from tensorboard.summary.writer.record_writer import RecordWriter
+    # Here, since importing it takes as long as the rest of the command.
+    from tensorboardX import SummaryWriter
 
-    folder.mkdir(parents=True, exist_ok=True)
+    # It warns of every loss that is not finite. That is how a run that diverged looks, and the tables say so already.
+    logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
     for earlier in folder.glob("events.out.tfevents.*"):
         earlier.unlink()
     now = time.time()
-    with (folder / f"events.out.tfevents.{int(now)}.transfer-parity").open("wb") as file:
-        records = RecordWriter(file)
-        records.write(event_pb2.Event(wall_time=now, file_version=_FORMAT).SerializeToString())
-
-        def scalar(tag: str, step: int, value: float) -> None:
-            summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=value)])
-            records.write(event_pb2.Event(wall_time=now, step=step, summary=summary).SerializeToString())
-
+    with SummaryWriter(str(folder)) as writer:
         # A run in closed form has rates in its plan, and no steps that would use them.
         for step, (loss, rate) in enumerate(zip(run.losses, run.learning_rates, strict=False)):
-            scalar("training/loss", step, math.nan if loss is None else loss)
-            scalar("training/learning_rate", step, rate)
-        scalar("test/accuracy", max(0, len(run.losses) - 1), run.accuracy)
+            writer.add_scalar("training/loss", math.nan if loss is None else loss, step, now)
+            writer.add_scalar("training/learning_rate", rate, step, now)
+        writer.add_scalar("test/accuracy", run.accuracy, max(0, len(run.losses) - 1), now)

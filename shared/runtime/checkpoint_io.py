@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from transfer_parity.shared.checkpoints import bias_folding, neutral
-from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.checkpoints import bias_folding, flattening, neutral
+from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract.jobs import CheckpointJob, DownloadJob, ExportJob, ImportJob, ProbeJob
 from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.contract.spec import ModelSpec, model_spec
-from transfer_parity.shared.contract.wing import AnyImplementation, Array, ForeignCheckpoint
+from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint, Wing
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.zoo.pair import HEAD, Semantics
@@ -23,50 +25,59 @@ from transfer_parity.shared.zoo.pair import HEAD, Semantics
 _PROBES, _PATCH = 2, 16
 
 
-def carry_out(implementation: AnyImplementation, job: Job, folder: Path) -> None:
-    """Do a job of kind "download", "import", "export" or "run", and write what comes of it into the folder.
+def carry_out(wing: Wing, job: CheckpointJob, folder: Path) -> None:
+    """Do a job, and write what comes of it into the folder.
 
-    ``weights.safetensors`` and ``imported.json`` of what was fetched or read; ``logits.npy``, float32 (2, classes), or
-    pooled features (2, C) without the architecture's own classifier, if images were put through it.
+    A neutral checkpoint of what was fetched or read, and what there is to say about a file that was read. If images
+    were put through it, their logits, float32 (2, classes), or pooled features (2, C) without the architecture's own
+    classifier.
 
     Raises:
         BadInput: weights cannot be fetched, or a file cannot be read or does not fit the architecture.
     """
-    pair = job.recipe.pair
-    origin: Semantics = "torchvision" if implementation.framework == "torch" else "keras"
-    if job.kind == "download":
-        try:
-            arrays = implementation.download(pair)
-        except OSError as error:
-            raise BadInput(f"{implementation.framework} cannot download them: {error}") from None
-        metadata = Metadata(backbone=pair.name, semantics=origin, source=f"{origin} {pair.name}, ImageNet")
-        neutral.save(folder / "weights.safetensors", arrays, metadata)
-        return
-    assert job.checkpoint is not None
-    path = job.checkpoint
-    if job.kind in ("export", "run"):
-        arrays, metadata = neutral.load(path)
-        if job.kind == "run":
-            _probe(implementation, job, arrays, metadata, folder)
-            return
-        path = folder / f"exported{job.suffix}"
-        implementation.write_checkpoint(path, arrays, metadata, _fitting(job, arrays, metadata))
-    found = implementation.read_checkpoint(path, pair)
-    metadata = _metadata(found, job, origin, path)
-    arrays, imported, network = _accounted(implementation, found, job, metadata, path)
-    neutral.save(folder / "weights.safetensors", arrays, metadata)
-    (folder / "imported.json").write_text(imported.model_dump_json(indent=1), encoding="utf-8")
+    if isinstance(job, DownloadJob):
+        _download(wing, job, folder)
+    elif isinstance(job, ImportJob):
+        _import(wing, job, folder)
+    elif isinstance(job, ExportJob):
+        arrays, metadata = neutral.load(job.checkpoint)
+        path = folder / f"{artifacts.EXPORTED}{job.suffix}"
+        wing.files.write_checkpoint(path, arrays, metadata, _fitting(job.recipe, arrays, metadata))
+        again = ImportJob(execution=job.execution, recipe=job.recipe, checkpoint=path, probe=job.probe)
+        _import(wing, again, folder)
+    else:
+        _probe(wing, job, folder)
+
+
+def _download(wing: Wing, job: DownloadJob, folder: Path) -> None:
+    """The library's own ImageNet weights."""
+    pair, library = job.pair, wing.info.library
+    try:
+        arrays = wing.weights.download(pair)
+    except OSError as error:
+        raise BadInput(f"{wing.info.identifier} cannot download them: {error}") from None
+    metadata = Metadata(backbone=pair.name, semantics=library, source=f"{library} {pair.name}, ImageNet")
+    neutral.save(folder / artifacts.WEIGHTS, arrays, metadata)
+
+
+def _import(wing: Wing, job: ImportJob, folder: Path) -> None:
+    """A file in the framework's own format as a neutral checkpoint."""
+    found = wing.files.read_checkpoint(job.checkpoint, job.recipe.pair)
+    metadata = _metadata(found, job, wing.info.library)
+    arrays, imported, network = _accounted(wing, found, job, metadata)
+    neutral.save(folder / artifacts.WEIGHTS, arrays, metadata)
+    (folder / artifacts.IMPORTED).write_text(imported.model_dump_json(indent=1), encoding="utf-8")
     if job.probe:
-        _infer(implementation, network, arrays, imported.image_size, imported.classes is not None, folder)
+        _infer(wing, network, arrays, imported.image_size, imported.classes is not None, folder)
 
 
-def _metadata(found: ForeignCheckpoint, job: Job, origin: Semantics, path: Path) -> Metadata:
-    """What is known about a file: its own record, or the user's word, or the framework's convention."""
-    pair, recorded = job.recipe.pair, found.recorded
+def _metadata(found: ForeignCheckpoint, job: ImportJob, library: Semantics) -> Metadata:
+    """What is known about a file: its own record, or the user's word, or the library's convention."""
+    pair, recorded, path = job.recipe.pair, found.recorded, job.checkpoint
     if recorded is None:
         return Metadata(
             backbone=pair.name,
-            semantics=job.semantics or origin,
+            semantics=job.semantics or library,
             batch_norm_epsilon=found.batch_norm_epsilon,
             source=path.name,
         )
@@ -81,14 +92,14 @@ def _metadata(found: ForeignCheckpoint, job: Job, origin: Semantics, path: Path)
 
 
 def _accounted(
-    implementation: AnyImplementation, found: ForeignCheckpoint, job: Job, metadata: Metadata, path: Path
+    wing: Wing, found: ForeignCheckpoint, job: ImportJob, metadata: Metadata
 ) -> tuple[dict[str, Array], Imported, Any]:
     """Every array in its place: the backbone complete, the classifier complete or left over like all the rest.
 
     Returns:
         The arrays that fit, what there is to say about the others, and a network for them.
     """
-    pair = job.recipe.pair
+    pair, path = job.recipe.pair, job.checkpoint
     neutral.check_finite(found.arrays, path)
     arrays, folded = bias_folding.conform(found.arrays, pair, metadata.semantics, str(path))
     rest = dict(found.left_over)
@@ -99,7 +110,7 @@ def _accounted(
     classifier = [name for name in arrays if pair.in_classifier(name)]
     if job.classifier == "none":
         leave(classifier)
-    network, expected = _built(implementation, job, arrays, metadata)
+    network, expected = _built(wing, job.recipe, arrays, metadata)
     head = {name: shape for name, shape in expected.items() if pair.in_classifier(name)}
     misfits = sorted(
         name
@@ -111,7 +122,7 @@ def _accounted(
         raise BadInput(f"{path}: {reason}; use a whole model's checkpoint, or leave --classifier required out.")
     if misfits:
         leave([name for name in classifier if name in arrays])
-        network, expected = _built(implementation, job, arrays, metadata)
+        network, expected = _built(wing, job.recipe, arrays, metadata)
         head = {}
     leave([name for name in arrays if name not in expected])
     try:
@@ -123,7 +134,7 @@ def _accounted(
                 "another --backbone."
             ) from None
         raise error
-    spec = _fitting(job, arrays, metadata)
+    spec = _fitting(job.recipe, arrays, metadata)
     imported = Imported(
         left_over=rest, folded=tuple(folded), classes=spec.classes if head else None, image_size=spec.image_size
     )
@@ -131,61 +142,49 @@ def _accounted(
 
 
 def _built(
-    implementation: AnyImplementation, job: Job, arrays: Mapping[str, Array], metadata: Metadata
+    wing: Wing, recipe: Recipe, arrays: Mapping[str, Array], metadata: Metadata
 ) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """A network for the arrays, and the shapes of its parameters without those of the project's own head."""
-    network = implementation.build(_fitting(job, arrays, metadata))
-    shapes = implementation.shapes(network)
+    network = wing.network.build(_fitting(recipe, arrays, metadata))
+    shapes = wing.weights.shapes(network)
     return network, {name: shape for name, shape in shapes.items() if not name.startswith(HEAD)}
 
 
-def _fitting(job: Job, arrays: Mapping[str, Array], metadata: Metadata) -> ModelSpec:
+def _fitting(recipe: Recipe, arrays: Mapping[str, Array], metadata: Metadata) -> ModelSpec:
     """The model that arrays are of: with the architecture's own classifier if they have a dense weight of one.
 
     VGG's first dense layer takes a feature map of one size, which says for which images the model was built.
     """
-    recipe, pair = job.recipe, job.recipe.pair
+    pair = recipe.pair
     dense = [name for name, array in arrays.items() if pair.in_classifier(name) and array.ndim == 2]
     if not dense:
         return model_spec(recipe, metadata, 2, head="linear")
     spec = model_spec(recipe, metadata, len(arrays[max(dense)]), head="imagenet")
     if pair.flattened is not None and pair.flattened in arrays:
-        side = round((arrays[pair.flattened].shape[1] / pair.channels) ** 0.5)
-        if side and side != spec.image_size // 32:
-            spec = replace(spec, image_size=32 * side)
+        side = flattening.side(arrays[pair.flattened], pair)
+        if side and side != flattening.map_side(spec.image_size):
+            spec = replace(spec, image_size=flattening.image_size(side))
     return spec
 
 
-def _probe(
-    implementation: AnyImplementation,
-    job: Job,
-    arrays: Mapping[str, Array],
-    metadata: Metadata,
-    folder: Path,
-) -> None:
+def _probe(wing: Wing, job: ProbeJob, folder: Path) -> None:
     """Put images through a neutral checkpoint."""
-    spec = _fitting(job, arrays, metadata)
-    network, expected = _built(implementation, job, arrays, metadata)
+    arrays, metadata = neutral.load(job.checkpoint)
+    spec = _fitting(job.recipe, arrays, metadata)
+    network, expected = _built(wing, job.recipe, arrays, metadata)
     neutral.account_for(expected, arrays, str(job.checkpoint))
-    _infer(implementation, network, arrays, spec.image_size, spec.head == "imagenet", folder)
+    _infer(wing, network, arrays, spec.image_size, spec.head == "imagenet", folder)
 
 
-def _infer(
-    implementation: AnyImplementation,
-    network: Any,
-    arrays: Mapping[str, Array],
-    image_size: int,
-    whole: bool,
-    folder: Path,
-) -> None:
-    implementation.load(network, arrays)
+def _infer(wing: Wing, network: Any, arrays: Mapping[str, Array], image_size: int, whole: bool, folder: Path) -> None:
+    wing.weights.load(network, arrays)
     batches = iter([probes(image_size)])
-    outputs = implementation.infer(network, "all" if whole else "features", batches)
-    np.save(folder / "logits.npy", np.concatenate(list(outputs)))
+    outputs = wing.inference.infer(network, "all" if whole else "features", batches)
+    np.save(folder / artifacts.LOGITS, np.concatenate(list(outputs)))
 
 
 def probes(image_size: int) -> Array:
     """Two images (2, S, S, 3), uint8, the same in every process: random patches of 16 by 16 pixels."""
-    cells = -(-image_size // _PATCH)
-    patches = generator(0, "probes").integers(0, 256, (_PROBES, cells, cells, 3), dtype=np.uint8)
+    side = -(-image_size // _PATCH)
+    patches = generator(0, "probes").integers(0, 256, (_PROBES, side, side, 3), dtype=np.uint8)
     return patches.repeat(_PATCH, axis=1).repeat(_PATCH, axis=2)[:, :image_size, :image_size]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from transfer_parity.shared.contract.wing import AnyImplementation
+from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import images
 
@@ -16,15 +17,13 @@ from transfer_parity.shared.data import images
 _STORED_AS_THEY_ARE = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 
-def gather(
-    implementation: AnyImplementation, name: str, folder: Path, progress: Callable[[str, int], Callable[[int], None]]
-) -> None:
+def export(wing: Wing, name: str, folder: Path, progress: Callable[[str, int], Callable[[int], None]]) -> None:
     """Write ``images/train/class/number`` and, if the set itself has test images, ``images/test/class/number``.
 
     Files come as they are; what the framework holds as pixels becomes PNG files, without loss.
 
     Args:
-        implementation: whose data set.
+        wing: whose data set.
         name: of the data set, as the framework calls it.
         folder: receives the folder "images".
         progress: makes a function that counts images.
@@ -32,13 +31,13 @@ def gather(
     Raises:
         BadInput: there is no such set, it is not one of labelled images, or it cannot be fetched.
     """
-    downloads = folder / "downloads"
+    downloads = folder / artifacts.DOWNLOADS
     downloads.mkdir()
     try:
-        portions = implementation.data_set(name, downloads)
+        portions = wing.data.data_set(name, downloads)
     except OSError as error:
         raise BadInput(
-            f"the data set {name} is not in the cache, and {implementation.framework} cannot download it ({error}); "
+            f"the data set {name} is not in the cache, and {wing.info.identifier} cannot download it ({error}); "
             "connect to the network once, or give --data a folder of images."
         ) from None
     for part, portion in portions.items():
@@ -47,7 +46,7 @@ def gather(
         for number, (image, label) in enumerate(portion.images):
             if label < 0 or (names and label >= len(names)):
                 raise BadInput(f"the data set {name} has images without a class; give another --data.")
-            target = folder / "images" / part / (names[label] if names else f"{label:03d}")
+            target = folder / artifacts.DATA_SET / part / (names[label] if names else f"{label:03d}")
             target.mkdir(parents=True, exist_ok=True)
             if isinstance(image, Path) and image.suffix.lower() in images.SUFFIXES:
                 image.replace(target / f"{number:06d}{image.suffix.lower()}")

@@ -20,7 +20,7 @@ class Store:
     """One output for each of N images, of those that were computed so far.
 
     Lies in a folder of its own, named after a digest of everything that the outputs depend on: weights, pixels,
-    settings, versions. Nothing in it is ever changed, only added; a folder may be deleted at any time.
+    settings, versions, code. Nothing in it is ever changed, only added; a folder may be deleted at any time.
 
     Attributes:
         facts: what was noted when the first outputs were computed, as JSON values.

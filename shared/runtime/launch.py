@@ -13,16 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transfer_parity.shared.contract import artifacts, jobs, wings
 from transfer_parity.shared.contract.jobs import Job, Runtime
 from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.errors import BAD_INPUT, BadInput, WorkerFailed
-from transfer_parity.shared.runtime import start
+from transfer_parity.shared.runtime import installed, start
 from transfer_parity.shared.runtime.start import SPAWNED_AT
 
 ROOT = Path(__file__).resolve().parents[2]
-WINGS: dict[Framework, str] = {"tensorflow": "transfer_parity.tf_impl", "torch": "transfer_parity.torch_impl"}
 #: Called with an event's name and its details.
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -60,7 +60,15 @@ def command(framework: Framework, runtime: Runtime, folder: Path) -> list[str]:
     """What starts a worker for a job in a folder; under the profile "stock" without what makes imports quicker."""
     as_installed = (start.AS_INSTALLED,) if runtime == "stock" else ()
     # -P: nothing that lies in the current folder is taken for a module.
-    return [sys.executable, "-P", "-m", start.__name__, WINGS[framework], str(folder.resolve()), *as_installed]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        start.__name__,
+        wings.wing(framework).package,
+        str(folder.resolve()),
+        *as_installed,
+    ]
 
 
 def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda event, details: None) -> WorkerResult:
@@ -68,27 +76,28 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
 
     Args:
         framework: whose wing.
-        job: what to do; written into the folder as ``job.json``.
+        job: what to do; written into the folder.
         folder: receives the results.
         listen: hears every event of the worker, progress among them.
 
     Raises:
-        BadInput: the worker found something wrong with what it was given.
+        BadInput: the framework is not installed, or the worker found something wrong with what it was given.
         WorkerFailed: it ended in any other way. What it had finished by then lies in the folder.
     """
+    installed.make_sure_of([framework])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    log = folder / "worker.log"
+    jobs.write(job, folder)
+    log, execution = folder / artifacts.LOG, job.execution
     complaint = out_of_memory = None
     watch = machine.Watch()
     with (
         log.open("wb") as errors,
         # TensorFlow writes the code that it generates to files, and a worker ends too abruptly to delete them.
-        tempfile.TemporaryDirectory(prefix="transfer-parity-") as scratch,
+        tempfile.TemporaryDirectory(prefix=artifacts.SCRATCH) as scratch,
         subprocess.Popen(
-            command(framework, job.runtime, folder),
+            command(framework, execution.runtime, folder),
             cwd=folder,
-            env={**environment(job.threads, job.runtime), "TMPDIR": scratch},
+            env={**environment(execution.threads, execution.runtime), "TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -122,8 +131,8 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
         )
     if status != 0:
         raise WorkerFailed(_obituary(framework, status), framework, _last_words(log))
-    result = WorkerResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    return result.model_copy(update={"others_share": watch.others_share()})
+    result = WorkerResult.model_validate_json((folder / artifacts.WORKER_RESULT).read_text(encoding="utf-8"))
+    return result.model_copy(update={"others_share": watch.others_share(result.cpu_seconds)})
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -31,12 +31,12 @@ class Stretch:
     Attributes:
         start: index of the first one.
         stop: index behind the last one, whose output is the only thing needed further on.
-        piece: number of images that they take at a time, a power of two.
+        microbatch: number of images that they take at a time, a power of two.
     """
 
     start: int
     stop: int
-    piece: int
+    microbatch: int
 
 
 def stretches(steps: Sequence[Step], cache_bytes: int = CACHE_BYTES) -> list[Stretch]:
@@ -47,7 +47,7 @@ def stretches(steps: Sequence[Step], cache_bytes: int = CACHE_BYTES) -> list[Str
         cache_bytes: of the maps that are needed at a time.
 
     Returns:
-        Stretches that cover all operations, each with larger pieces than the one before.
+        Stretches that cover all operations, each with larger microbatches than the one before.
     """
     fitting = [_power_of_two(cache_bytes // max(1, step.working)) for step in steps]
     # What is taken together stays together.
@@ -55,7 +55,7 @@ def stretches(steps: Sequence[Step], cache_bytes: int = CACHE_BYTES) -> list[Str
     rises = [index + 1 for index, (here, after) in enumerate(itertools.pairwise(fitting)) if here < after]
     found, start = [], 0
     for rise, following in itertools.pairwise([*rises, len(steps)]):
-        # Putting pieces together is a copy: where there is least to copy, even if that is a little later.
+        # Putting microbatches together is a copy: where there is least to copy, even if that is a little later.
         sizes = {end: size for end in range(rise, following) if (size := steps[end - 1].leaving) is not None}
         if sizes:
             end = min(sizes, key=sizes.__getitem__)

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from transfer_parity.shared.contract.plan import Plan
-from transfer_parity.shared.contract.wing import AnyImplementation
+from transfer_parity.shared.contract.wing import Array, Wing
 from transfer_parity.shared.core.arrays import Rows
+from transfer_parity.shared.data.images import decode, fit, is_jpeg
 
 #: Switches that make a wing read image files itself.
 READING = frozenset({"jpeg_decoding", "resizing"})
@@ -18,18 +20,18 @@ READING = frozenset({"jpeg_decoding", "resizing"})
 _BATCH = 64
 
 
-def own_plan(implementation: AnyImplementation, drawn: Plan, switches: frozenset[str]) -> Plan:
+def native_plan(wing: Wing, drawn: Plan, switches: frozenset[str]) -> Plan:
     """The plan, with what is switched on (order, flips) drawn by the framework, which has been seeded."""
     epochs, images = drawn.order.shape
     if "data_order" in switches:
-        drawn = replace(drawn, order=implementation.own_order(images, epochs))
+        drawn = replace(drawn, order=wing.native.shuffled_order(images, epochs))
     if "augmentation" in switches:
-        drawn = replace(drawn, flips=implementation.own_flips(images, epochs))
+        drawn = replace(drawn, flips=wing.native.random_flips(images, epochs))
     return drawn
 
 
-def own_pixels(
-    implementation: AnyImplementation,
+def native_pixels(
+    wing: Wing,
     pictures: Sequence[Path],
     stored: Rows,
     resize: int,
@@ -39,7 +41,7 @@ def own_pixels(
     """The images as the wing reads them itself, if a switch says so: kept in a file, so that memory stays flat.
 
     Args:
-        implementation: of the wing.
+        wing: of the wing.
         pictures: the files of all N images.
         stored: the same images as the project decoded them, uint8 (N, S, S, 3).
         resize: shorter side in pixels before the crop.
@@ -48,8 +50,35 @@ def own_pixels(
     """
     if not switches & READING:
         return stored
-    own = Rows.create(target, stored.shape, np.uint8)
-    for start in range(0, len(own), _BATCH):
-        part = slice(start, min(start + _BATCH, len(own)))
-        own[part] = implementation.own_images(pictures[part], stored[part], resize, switches)
-    return own
+    found = Rows.create(target, stored.shape, np.uint8)
+    for start in range(0, len(found), _BATCH):
+        part = slice(start, min(start + _BATCH, len(found)))
+        found[part] = read_images(wing, pictures[part], stored[part], resize, switches)
+    return found
+
+
+def read_images(wing: Wing, pictures: Sequence[Path], images: Array, resize: int, switches: frozenset[str]) -> Array:
+    """The images, with what is switched on done by the wing itself, and everything else as usual.
+
+    Args:
+        wing: whose decoding and resizing.
+        pictures: the files that they were read from.
+        images: as the project read them, uint8 (N, S, S, 3).
+        resize: shorter side in pixels to which they were resized.
+        switches: "jpeg_decoding": JPEG files; "resizing": squash to a square without antialiasing.
+
+    Returns:
+        uint8 (N, S, S, 3).
+    """
+    if not switches & READING:
+        return images
+    size = images.shape[1]
+    changed = []
+    for path in pictures:
+        natively = "jpeg_decoding" in switches and is_jpeg(path)
+        pixels = wing.native.decode_jpeg(path) if natively else np.array(decode(path))
+        if "resizing" in switches:
+            changed.append(wing.native.squash(pixels, size))
+        else:
+            changed.append(fit(Image.fromarray(pixels), resize, size))
+    return np.stack(changed)

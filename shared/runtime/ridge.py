@@ -52,14 +52,14 @@ def _summed(
     """Weight and bias from sums over the centred features; targets are (n, classes)."""
     from scipy import linalg
 
-    def pieces() -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    def batches() -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         for start in range(0, len(chosen), _ROWS):
             part = slice(start, start + _ROWS)
             yield features[chosen[part]].astype(np.float64), targets[part]
 
-    centre, target = sum(x.sum(axis=0) for x, _ in pieces()) / len(chosen), targets.mean(axis=0)
+    centre, target = sum(x.sum(axis=0) for x, _ in batches()) / len(chosen), targets.mean(axis=0)
     squares, products = np.diag(np.full(features.shape[1], float(penalty))), 0.0
-    for x, y in pieces():
+    for x, y in batches():
         x -= centre
         squares += x.T @ x
         products += x.T @ (y - target)

@@ -1,66 +1,60 @@
-"""The arrays of a rung as a file, and how far they are apart relative to their scale."""
+"""What a wing writes of a climb, as files in a folder: the arrays of every rung, its names, and measured rounding."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from pydantic import TypeAdapter
 
-from transfer_parity.shared.contract.rungs import UNIT, Array, Entry
-from transfer_parity.shared.core.arrays import largest_difference
-from transfer_parity.shared.core.random import generator
+from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract.rungs import Array, Label, Rung
 
-
-def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a rung, in order."""
-    arrays = {entry.key: np.ascontiguousarray(entry.array) for entry in entries}
-    order = json.dumps(list(arrays))
-    safetensors.numpy.save_file(arrays, path, metadata={"order": order})
+_LABELS = TypeAdapter(list[Label])
+_CHANGES = TypeAdapter(dict[Rung, list[tuple[Label, float]]])
 
 
-def read(path: Path) -> dict[str, Entry]:
-    """A rung as ``write`` wrote it, by key and in order."""
-    arrays = safetensors.numpy.load_file(path)
-    with safetensors.safe_open(path, framework="numpy") as file:
-        order = json.loads(file.metadata()["order"])
-    return {key: Entry(key.partition("|")[0], key.partition("|")[2], arrays[key]) for key in order}
+def write(folder: Path, rung: Rung, arrays: Mapping[Label, Array]) -> None:
+    """Write a rung, in order.
 
-
-def scales(entries: Iterable[Entry]) -> dict[str, float]:
-    """Largest absolute value by module, which differences are relative to; 1 where all values are zero."""
-    found: dict[str, float] = {}
-    for entry in entries:
-        most = float(np.abs(entry.array).max(initial=0)) if np.isfinite(entry.array).all() else 0.0
-        found[entry.module] = max(found.get(entry.module, 0.0), most)
-    return {module: most or 1.0 for module, most in found.items()}
-
-
-def relative_changes(entries: Mapping[str, Entry], others: Iterable[Entry]) -> dict[str, float]:
-    """Largest difference between arrays of the same key, relative to their scales, over all that are the same thing."""
-    scale = scales(entries.values())
-    changes: dict[str, float] = {}
-    for other in others:
-        change = largest_difference(entries[other.key].array, other.array) / scale[other.module]
-        changes[other.what] = max(changes.get(other.what, 0.0), change)
-    return changes
-
-
-def perturbed(arrays: Mapping[str, Array], seed: int, precision: str) -> dict[str, Array]:
-    """Weights moved by sqrt(n) units of rounding, n being the number of terms that each is one of, up or down.
-
-    Args:
-        arrays: by neutral name, in torch's layout.
-        seed: of the directions.
-        precision: whose unit of rounding.
+    The keys of the file are numbers: places in the list of labels that its header holds, as JSON.
     """
-    moved = {}
-    for name, array in arrays.items():
-        step = math.sqrt(math.prod(array.shape[1:])) * UNIT[precision] if array.ndim in (2, 4) else UNIT[precision]
-        up = generator(seed, "rounding", name).random(array.shape) < 0.5
-        moved[name] = array.astype(np.float64) * np.where(up, 1 + step, 1 - step)
-    return moved
+    numbered = {str(number): np.ascontiguousarray(array) for number, array in enumerate(arrays.values())}
+    labels = _LABELS.dump_json(list(arrays), exclude_defaults=True).decode()
+    safetensors.numpy.save_file(numbered, folder / artifacts.rung_file(rung), metadata={"labels": labels})
+
+
+def read(folder: Path, rung: Rung) -> dict[Label, Array]:
+    """A rung as ``write`` wrote it, in order."""
+    with safetensors.safe_open(folder / artifacts.rung_file(rung), framework="numpy") as file:
+        labels = _LABELS.validate_json(file.metadata()["labels"])
+        return {label: file.get_tensor(str(number)) for number, label in enumerate(labels)}
+
+
+def write_names(folder: Path, names: Mapping[str, str]) -> None:
+    """Write the framework's own names of layers and parameters, by neutral name."""
+    (folder / artifacts.NAMES).write_text(json.dumps(dict(names)), encoding="utf-8")
+
+
+def read_names(folder: Path) -> dict[str, str]:
+    """Names as ``write_names`` wrote them."""
+    names: dict[str, str] = json.loads((folder / artifacts.NAMES).read_text(encoding="utf-8"))
+    return names
+
+
+def write_rounding(folder: Path, changes: Mapping[Rung, Mapping[Label, float]]) -> None:
+    """Write how far rounding may move the arrays of each group of labels, relative to their scales."""
+    pairs = {rung: list(groups.items()) for rung, groups in changes.items()}
+    # By way of the json module: a change may be infinite, which pydantic would write as null.
+    text = json.dumps(_CHANGES.dump_python(pairs, exclude_defaults=True))
+    (folder / artifacts.ROUNDING).write_text(text, encoding="utf-8")
+
+
+def read_rounding(folder: Path) -> dict[Rung, dict[Label, float]]:
+    """Rounding as ``write_rounding`` wrote it."""
+    pairs = _CHANGES.validate_python(json.loads((folder / artifacts.ROUNDING).read_text(encoding="utf-8")))
+    return {rung: dict(groups) for rung, groups in pairs.items()}

@@ -1,217 +1,213 @@
-"""The cells of a comparison in one wing: what is frozen runs once for each image, then what trains is trained."""
+"""The runs of a job in one wing: what is frozen runs once for each image, then what trains is trained."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transfer_parity.shared.checkpoints import initialisation, neutral
-from transfer_parity.shared.contract import engines, plan, switches
-from transfer_parity.shared.contract.batches import Batch, augmented, training_batches
-from transfer_parity.shared.contract.jobs import Cell, Job
+from transfer_parity.shared.contract import artifacts, plan
+from transfer_parity.shared.contract.batches import Batch, training_batches
+from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec
 from transfer_parity.shared.contract.metadata import Metadata
-from transfer_parity.shared.contract.results import CellResult
-from transfer_parity.shared.contract.spec import describe, model_spec
-from transfer_parity.shared.contract.wing import AnyImplementation, Array, Part
+from transfer_parity.shared.contract.results import RunResult
+from transfer_parity.shared.contract.spec import ModelSpec, describe, model_spec
+from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core import clocks, machine
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.evaluation import gradcam
 from transfer_parity.shared.runtime import native_behaviour, ridge
 from transfer_parity.shared.runtime.events import Events
-from transfer_parity.shared.runtime.feature_store import Store
+from transfer_parity.shared.runtime.features import FrozenFeatures
+from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.zoo.pair import HEAD
 
-#: Of the stored outputs. Raise it when the code that computes them changes its meaning.
-STORE_VERSION = 3
-#: Environment variables with which a user may change the frameworks' arithmetic.
-ARITHMETIC = (
-    "TF_ENABLE_ONEDNN_OPTS",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "MKL_CBWR",
-)
 #: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
 SMALLEST_MAP = 32
-#: Images after which what was computed is safe from an interruption.
-COMMIT_EVERY = 2048
-#: File of the images that a wing has read itself.
-_OWN_IMAGES = "own-images.npy"
 
 
-class Cells:
-    """Works through the cells of a job: pretrained ones first, then those on untrained backbones.
+@dataclass(frozen=True)
+class BuiltNetwork:
+    """The network of a job, which all of its runs share.
 
     Attributes:
-        steps: a stopwatch for each phase that consists of batches.
-        choice: how the last pass over many images ran, and why.
-        multiply_adds: of the layers that the pass led through, for one image, once a pass was made.
-        ceiling: multiply-adds a second of a large matrix product, once a pass was made.
+        spec: what it was built from.
+        network: the wing's own type.
+        shapes: of all parameters and running statistics, by neutral name.
+        pretrained: arrays of the checkpoint's backbone, by neutral name; empty without one.
+        metadata: of the checkpoint.
     """
 
-    def __init__(
-        self, implementation: AnyImplementation, job: Job, folder: Path, events: Events, phases: clocks.Phases
-    ) -> None:
-        assert job.images is not None and job.labels is not None
-        self.implementation, self.job, self.folder, self.events, self.phases = (
-            implementation,
-            job,
-            folder,
-            events,
-            phases,
-        )
+    spec: ModelSpec
+    network: Any
+    shapes: dict[str, tuple[int, ...]]
+    pretrained: dict[str, Array]
+    metadata: Metadata | None
+
+    @property
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Those of the head."""
+        return {name: shape for name, shape in self.shapes.items() if name.startswith(HEAD)}
+
+    @property
+    def backbone_shapes(self) -> dict[str, tuple[int, ...]]:
+        """All others."""
+        return {name: shape for name, shape in self.shapes.items() if not name.startswith(HEAD)}
+
+
+def built(wing: Wing, job: JobOfRuns) -> BuiltNetwork:
+    """Read the checkpoint of a job, if it has one, and build its network; weights are still to be loaded."""
+    pretrained: dict[str, Array] = {}
+    metadata: Metadata | None = None
+    if job.checkpoint is not None:
+        arrays, metadata = neutral.load(job.checkpoint)
+        pretrained = {name: array for name, array in arrays.items() if not job.recipe.pair.in_classifier(name)}
+    spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches))
+    network = wing.network.build(spec)
+    return BuiltNetwork(spec, network, wing.weights.shapes(network), pretrained, metadata)
+
+
+class RunLoop:
+    """Works through the runs of a job: pretrained ones first, then those on untrained backbones.
+
+    Attributes:
+        passes: those of the network over many images, with their stopwatches.
+    """
+
+    def __init__(self, wing: Wing, job: JobOfRuns, folder: Path, events: Events, phases: clocks.Phases) -> None:
+        self.wing, self.job, self.folder, self.events, self.phases = wing, job, folder, events, phases
         self.recipe = job.recipe
-        self.images = Rows(job.images)
-        self.labels = np.load(job.labels, allow_pickle=False)
-        self.pretrained: dict[str, Array] = {}
-        self.metadata: Metadata | None = None
-        self.steps: dict[str, clocks.Steps] = {}
-        self.choice: engines.Choice | None = None
-        self.multiply_adds: int | None = None
-        self.ceiling: float | None = None
+        with phases.measure("build") as building:
+            self.built = built(wing, job)
+        self.build_seconds = building.seconds
+        self.network = self.built.network
+        self.head_shapes, self.backbone_shapes = self.built.head_shapes, self.built.backbone_shapes
+        self.labels = np.load(job.data.labels, allow_pickle=False)
+        self.images = native_behaviour.native_pixels(
+            wing,
+            job.data.pictures,
+            Rows(job.data.images),
+            job.recipe.resize_to,
+            self.built.spec.switches,
+            folder / artifacts.NATIVE_IMAGES,
+        )
+        self.passes = Passes(wing, self.network, job.recipe, events)
+        self.frozen = FrozenFeatures(self.passes, phases, job, self.built.spec, self.images)
 
     def run(self) -> None:
-        """Build the network once, then do every cell; cells on the same backbone share what is frozen in it."""
-        with self.phases.measure("build") as building:
-            if self.job.checkpoint is not None:
-                self.pretrained, self.metadata = neutral.load(self.job.checkpoint)
-                pair = self.recipe.pair
-                self.pretrained = {name: a for name, a in self.pretrained.items() if not pair.in_classifier(name)}
-            self.spec = model_spec(
-                self.recipe, self.metadata, len(self.job.classes), switches=frozenset(self.job.switches)
-            )
-            self.network = self.implementation.build(self.spec)
-            self.shapes = self.implementation.shapes(self.network)
-        self.build_seconds = building.seconds
-        self.head_shapes = {name: shape for name, shape in self.shapes.items() if name.startswith(HEAD)}
-        self.backbone_shapes = {name: shape for name, shape in self.shapes.items() if name not in self.head_shapes}
-        self.images = native_behaviour.own_pixels(
-            self.implementation,
-            self.job.pictures,
-            self.images,
-            self.recipe.resize_to,
-            self.spec.switches,
-            self.folder / _OWN_IMAGES,
-        )
-        groups: dict[tuple[bool, int | None], list[Cell]] = {}
-        for cell in self.job.cells:
-            groups.setdefault((cell.pretrained, None if cell.pretrained else cell.seed), []).append(cell)
-        for cells in groups.values():
-            arrays = self._backbone_arrays(cells[0])
+        """Do every run; runs on the same backbone share what is frozen in it."""
+        groups: dict[tuple[bool, int | None], list[RunSpec]] = {}
+        for run in self.job.runs:
+            groups.setdefault((run.pretrained, None if run.pretrained else run.seed), []).append(run)
+        for runs in groups.values():
+            arrays = self._backbone_arrays(runs[0])
             loading = self._load(arrays)
             # Of what the network holds, not of what it was given: here a wrong transpose would show.
-            digest = neutral.digest(self.implementation.dump(self.network, self.backbone_shapes))
-            if self.job.kind == "features":
-                self._hand_over(cells, loading, digest)
-            elif self.spec.frozen_stages:
-                self._train_tails(cells, arrays, loading, digest)
+            digest = neutral.digest(self.wing.weights.dump(self.network, self.backbone_shapes))
+            if isinstance(self.job, FeaturesJob):
+                self._hand_over(runs, loading, digest)
+            elif self.built.spec.frozen_stages:
+                self._train_on_features(runs, arrays, loading, digest)
             else:
-                self._train_whole(cells, arrays, loading, digest)
+                self._train_whole(runs, arrays, loading, digest)
         # As large as the data set, and nobody needs it any more.
-        (self.folder / _OWN_IMAGES).unlink(missing_ok=True)
+        (self.folder / artifacts.NATIVE_IMAGES).unlink(missing_ok=True)
 
-    def _backbone_arrays(self, cell: Cell) -> dict[str, Array]:
-        """The cell's initial weights, the head's excepted."""
-        arrays: dict[str, Any] = self.pretrained
-        if not cell.pretrained:
-            arrays = self._drawn(self.backbone_shapes, cell)
-        if self.recipe.strategy == "scratch" and "initialisation" not in self.spec.switches:
+    def _backbone_arrays(self, run: RunSpec) -> dict[str, Array]:
+        """A run's initial weights, the head's excepted."""
+        arrays: dict[str, Any] = self.built.pretrained
+        if not run.pretrained:
+            arrays = self._drawn(self.backbone_shapes, run)
+        if self.recipe.strategy == "scratch" and "initialisation" not in self.built.spec.switches:
             arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
-        what = str(self.job.checkpoint) if cell.pretrained else "the plan"
+        what = str(self.job.checkpoint) if run.pretrained else "the plan"
         neutral.account_for(self.backbone_shapes, arrays, what)
         return arrays
 
-    def _drawn(self, shapes: dict[str, tuple[int, ...]], cell: Cell) -> dict[str, Array]:
+    def _drawn(self, shapes: dict[str, tuple[int, ...]], run: RunSpec) -> dict[str, Array]:
         """Initial weights of these shapes: the plan's, or the framework's own."""
-        if "initialisation" in self.spec.switches:
-            self.implementation.seed(self.network, cell.seed)
-            return self.implementation.own_weights(self.network, shapes)
-        return dict(initialisation.draw_weights(shapes, cell.seed))
+        if "initialisation" in self.built.spec.switches:
+            self.wing.native.seed(self.network, run.seed)
+            return self.wing.native.initial_weights(self.network, shapes)
+        return dict(initialisation.draw_weights(shapes, run.seed))
 
-    def _plan(self, cell: Cell) -> plan.Plan:
-        """What the cell follows: the plan, or what the framework draws instead of it."""
-        drawn = plan.Plan.load(self.folder / cell.plan)
-        if not self.spec.switches:
+    def _plan(self, run: RunSpec) -> plan.Plan:
+        """What a run follows: the plan, or what the framework draws instead of it."""
+        drawn, switches = plan.Plan.load(self.folder / run.plan), self.built.spec.switches
+        if not switches:
             return drawn
-        if "frozen_batch_norm" in self.spec.switches and self.recipe.size <= SMALLEST_MAP:
+        if "frozen_batch_norm" in switches and self.recipe.size <= SMALLEST_MAP:
             # It normalises by the batch after all, and the last feature maps are single pixels.
             plan.check_batches(self.recipe, len(drawn.train))
-        self.implementation.seed(self.network, cell.seed)
-        return native_behaviour.own_plan(self.implementation, drawn, self.spec.switches)
+        self.wing.native.seed(self.network, run.seed)
+        return native_behaviour.native_plan(self.wing, drawn, switches)
 
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
         with self.phases.measure("weights") as stretch:
-            self.implementation.load(self.network, arrays)
+            self.wing.weights.load(self.network, arrays)
         return stretch.seconds
 
-    def _load_head(self, cell: Cell, backbone_digest: str) -> str:
+    def _load_head(self, run: RunSpec, backbone_digest: str) -> str:
         """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
-        self.implementation.load(self.network, self._drawn(self.head_shapes, cell))
-        head_digest = neutral.digest(self.implementation.dump(self.network, self.head_shapes))
+        self.wing.weights.load(self.network, self._drawn(self.head_shapes, run))
+        head_digest = neutral.digest(self.wing.weights.dump(self.network, self.head_shapes))
         return hashlib.sha256(f"{backbone_digest} {head_digest}".encode()).hexdigest()
 
-    def _train_tails(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
-        """One pass through the frozen stages over the images that any of the cells needs; then the rest trains."""
+    def _train_on_features(
+        self, runs: Sequence[RunSpec], arrays: dict[str, Array], loading: float, digest: str
+    ) -> None:
+        """One pass through the frozen stages over the images that any of the runs needs; then the rest trains."""
         trained = self._trainable()
         before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
-        with self._frozen(cells, digest) as (outputs, extraction):
+        with self.frozen.of(runs, self.folder, digest) as (outputs, extraction):
             # Head and features are small, and are read in every step.
             features = outputs.in_memory_if_small()
-            for number, cell in enumerate(cells):
-                drawn = self._plan(cell)
+            for number, run in enumerate(runs):
+                drawn = self._plan(run)
                 again = self._load(before) if number and before else 0.0
-                whole = self._load_head(cell, digest)
+                whole = self._load_head(run, digest)
                 if self.recipe.solver == "ridge":
                     losses, training = self._solve(drawn, features)
                 else:
                     batches = training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
-                    losses, training = self._train(cell, drawn, "tail", trained, batches)
+                    losses, training = self._train(run, drawn, "trainable", batches)
                 with self.phases.measure("inference") as inference:
-                    logits = self._logits("tail", features, drawn.test, cell)
+                    logits = self.passes.logits("trainable", features, drawn.test, f"inference {run.id}")
                 phases = {"features": extraction, "training": training, "inference": inference.seconds}
-                self._finish(cell, logits, losses, {"weights": loading + again, **phases}, whole)
+                self._finish(run, logits, losses, {"weights": loading + again, **phases}, whole)
 
-    def _hand_over(self, cells: Sequence[Cell], loading: float, digest: str) -> None:
-        """What the frozen stages put out for the training and the test images of each cell; nothing trains."""
-        with self._frozen(cells, digest) as (outputs, extraction):
-            for cell in cells:
-                folder = self.folder / cell.id
-                folder.mkdir(parents=True, exist_ok=True)
-                for name, chosen in zip(("train", "test"), plan.images(self.folder / cell.plan), strict=True):
-                    np.save(folder / f"{name}.npy", outputs[chosen])
-                self._report(cell, {"weights": loading, "features": extraction}, digest)
-
-    @contextmanager
-    def _frozen(self, cells: Sequence[Cell], digest: str) -> Iterator[tuple[Rows, float]]:
-        """Outputs of the frozen stages for the images that any of the cells needs, and the seconds they took."""
-        needed = np.unique(np.concatenate([part for cell in cells for part in plan.images(self.folder / cell.plan)]))
-        with tempfile.TemporaryDirectory(dir=self.folder) as forgotten:
-            root = self.job.store if self.job.store is not None else Path(forgotten)
-            yield self._stored(root, needed, cells[0], digest)
-
-    def _train_whole(self, cells: Sequence[Cell], arrays: dict[str, Array], loading: float, digest: str) -> None:
+    def _train_whole(self, runs: Sequence[RunSpec], arrays: dict[str, Array], loading: float, digest: str) -> None:
         """Images through the whole network in every step."""
         recipe = self.recipe
-        for number, cell in enumerate(cells):
+        for number, run in enumerate(runs):
             if number:
                 loading = self._load(arrays)
-            whole = self._load_head(cell, digest)
-            drawn = self._plan(cell)
+            whole = self._load_head(run, digest)
+            drawn = self._plan(run)
             batches = training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
-            losses, training = self._train(cell, drawn, "all", self._trainable(), batches)
-            engine = self._engine("all", len(drawn.test))
+            losses, training = self._train(run, drawn, "all", batches)
+            engine = self.passes.engine("all", len(drawn.test))
             with self.phases.measure("inference") as inference:
-                logits = self._logits("all", self.images, drawn.test, cell, engine)
+                logits = self.passes.logits("all", self.images, drawn.test, f"inference {run.id}", engine)
             phases = {"features": 0.0, "training": training, "inference": inference.seconds}
-            self._finish(cell, logits, losses, {"weights": loading, **phases}, whole)
+            self._finish(run, logits, losses, {"weights": loading, **phases}, whole)
+
+    def _hand_over(self, runs: Sequence[RunSpec], loading: float, digest: str) -> None:
+        """What the frozen stages put out for the training and the test images of each run; nothing trains."""
+        with self.frozen.of(runs, self.folder, digest) as (outputs, extraction):
+            for run in runs:
+                folder = self.folder / run.id
+                folder.mkdir(parents=True, exist_ok=True)
+                train, test = plan.images(self.folder / run.plan)
+                np.save(folder / artifacts.TRAIN_FEATURES, outputs[train])
+                np.save(folder / artifacts.TEST_FEATURES, outputs[test])
+                self._report(run, {"weights": loading, "features": extraction}, digest)
 
     def _trainable(self) -> frozenset[str]:
         """Neutral names of what trains: the head, and the stages that the strategy names."""
@@ -219,18 +215,17 @@ class Cells:
         first = recipe.first_trained_stage
         chosen = {name for name in self.backbone_shapes if (pair.stage_of(name) or 0) >= first}
         if not recipe.batch_norm_trains:
-            chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.shapes}
+            chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.backbone_shapes}
         return frozenset(chosen | self.head_shapes.keys())
 
     def _learns(self, name: str) -> bool:
         """Whether a running statistic moves in training."""
         return self.recipe.batch_norm_trains and name.rpartition(".")[2].startswith("running_")
 
-    def _train(
-        self, cell: Cell, drawn: plan.Plan, part: Part, trainable: frozenset[str], batches: Iterator[Batch]
-    ) -> tuple[list[float], float]:
-        advance = self.events.progress(f"training {cell.id}", len(drawn.learning_rates))
-        steps = self._stopwatch("training")
+    def _train(self, run: RunSpec, drawn: plan.Plan, part: Part, batches: Iterator[Batch]) -> tuple[list[float], float]:
+        """Train a part on the batches. Returns the loss of every step, and the seconds."""
+        advance = self.events.progress(f"training {run.id}", len(drawn.learning_rates))
+        steps = self.passes.stopwatch("training")
         sizes: list[int] = []
 
         def counted() -> Iterator[Batch]:
@@ -242,9 +237,10 @@ class Cells:
             steps.mark(sizes[-1])
             advance(1)
 
+        trainable = self._trainable()
         with self.phases.measure("training") as stretch:
             steps.begin()
-            losses = self.implementation.train(
+            losses = self.wing.training.train(
                 self.network, part, trainable, self.recipe.batch_norm_trains, self.recipe, counted(), on_step
             )
         return losses, stretch.seconds
@@ -252,145 +248,47 @@ class Cells:
     def _solve(self, drawn: plan.Plan, features: Rows | Array) -> tuple[list[float], float]:
         """Put the best linear head on the network. Returns no losses, since there are no steps, and the seconds."""
         with self.phases.measure("training") as stretch:
-            classes = len(self.job.classes)
+            classes = len(self.job.data.classes)
             head = ridge.fit(features, drawn.train, self.labels, classes, self.recipe.ridge_penalty)
-            self.implementation.load(self.network, head)
+            self.wing.weights.load(self.network, head)
         return [], stretch.seconds
 
-    def _stopwatch(self, phase: str) -> clocks.Steps:
-        return self.steps.setdefault(phase, clocks.Steps(self.implementation.synchronize))
-
-    def _batches(self, inputs: Rows | Array, indices: Array, label: str) -> Iterator[Array]:
-        """The chosen inputs in batches; images come out as their centre crop."""
-        step = self.recipe.inference_batch_size
-        advance = self.events.progress(label, len(indices))
-        for start in range(0, len(indices), step):
-            chosen = indices[start : start + step]
-            batch = inputs[chosen]
-            yield augmented(batch, self.recipe.size, None, None) if batch.dtype == np.uint8 else batch
-            advance(len(chosen))
-
-    def _outputs(self, phase: str, part: Part, batches: Iterable[Array], engine: str | None) -> Iterator[Array]:
-        """Outputs of a part, batch by batch, under a stopwatch."""
-        steps = self._stopwatch(phase)
-        steps.begin()
-        for output in self.implementation.infer(self.network, part, batches, engine):
-            steps.mark(len(output))
-            yield output
-            # Writing an output down is no part of the next step.
-            steps.resume()
-
-    def _logits(self, part: Part, inputs: Rows | Array, indices: Array, cell: Cell, engine: str | None = None) -> Array:
-        batches = self._batches(inputs, indices, f"inference {cell.id}")
-        return np.concatenate(list(self._outputs("inference", part, batches, engine)))
-
-    def _engine(self, part: Part, images: int, settled: str | None = None) -> str:
-        """The way to run a pass of so many images: the one that is settled, or the one with which it ends first.
-
-        Takes a while the first time, so it belongs in no phase.
-        """
-        if self.multiply_adds is None or self.ceiling is None:
-            self.multiply_adds = self.implementation.multiply_adds(self.network, part)
-            self.ceiling = self.implementation.matrix_product_rate(self.network)
-        if settled:
-            self.choice = engines.Choice(settled, "as for the images that were stored before")
-        else:
-            ways = self.implementation.engines(self.network, part)
-            if self.recipe.engine == "plain":
-                ways = ways[:1]
-            self.choice = engines.choose(ways, images * self.multiply_adds, self.ceiling)
-        return self.choice.name
-
-    def _stored(self, root: Path, needed: Array, cell: Cell, digest: str) -> tuple[Rows, float]:
-        """What the frozen stages put out for the needed images, computed as far as no earlier run has done it.
-
-        Also the seconds that computing took. Choosing an engine is not among them: it happens once, not for each image.
-        """
-        versions, device = self.implementation.environment()
-        spec = self.spec
-        key: dict[str, Any] = {
-            "version": STORE_VERSION,
-            "framework": self.implementation.framework,
-            "versions": versions,
-            "device": device,
-            "cpu": machine.cpu_name(),
-            "threads": self.job.threads,
-            "runtime": self.job.runtime,
-            "images": self.job.data_digest,
-            "weights": digest,
-            "backbone": spec.pair.name,
-            "semantics": spec.semantics,
-            "batch_norm": repr(spec.batch_norm),
-            "preprocessing": repr(spec.preprocessing),
-            "size": spec.image_size,
-            "resize": spec.resize,
-            "frozen_stages": spec.frozen_stages,
-            "pooled": spec.pooled,
-            "precision": self.recipe.precision,
-            "batch_size": self.recipe.inference_batch_size,
-            "engine": self.recipe.engine,
-            "environment": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
-        }
-        if changing := switches.of_passes(self.spec.switches):
-            key["switches"] = sorted(changing)
-        with Store(root, key, len(self.labels)).opened() as store:
-            missing, engine = store.missing(needed), ""
-            if len(missing):
-                # All outputs of a store come from one engine, so that they do not depend on who asked for what first.
-                engine = self._engine("trunk", len(missing), store.facts.get("engine"))
-                store.note({"engine": engine})
-            with self.phases.measure("features") as extraction:
-                if len(missing):
-                    self._compute(store, missing, f"features {cell.id}", engine)
-            return store.outputs(), extraction.seconds
-
-    def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
-        """Put images through the frozen stages and store what comes out."""
-        done = kept = 0
-        for output in self._outputs("features", "trunk", self._batches(self.images, missing, label), engine):
-            store.write(missing[done : done + len(output)], output)
-            done += len(output)
-            if done - kept >= COMMIT_EVERY:
-                store.commit(missing[kept:done])
-                kept = done
-        store.commit(missing[kept:])
-
-    def _explained(self, cell: Cell) -> Array:
-        """Class-activation maps of the images that the cell names, for their true classes, float32 (n, h, w)."""
-        chosen = np.array(cell.explain, dtype=np.int64)
+    def _explained(self, run: RunSpec) -> Array:
+        """Class-activation maps of the images that the run names, for their true classes, float32 (n, h, w)."""
+        chosen = np.array(run.explain, dtype=np.int64)
         maps: list[Array] = []
         done = 0
-        for images in self._batches(self.images, chosen, f"explaining {cell.id}"):
+        for images in self.passes.batches(self.images, chosen, f"explaining {run.id}"):
             classes = self.labels[chosen[done : done + len(images)]]
-            found = self.implementation.class_gradients(self.network, images, classes)
+            found = self.wing.explain.class_gradients(self.network, images, classes)
             maps.append(gradcam.class_activation_maps(*found).astype(np.float32))
             done += len(images)
         return np.concatenate(maps)
 
     def _finish(
-        self, cell: Cell, logits: Array, losses: list[float], phases: dict[str, float], weights_digest: str
+        self, run: RunSpec, logits: Array, losses: list[float], phases: dict[str, float], weights_digest: str
     ) -> None:
-        """Write the cell's results at once, so that nothing is lost if a later cell fails."""
-        folder = self.folder / cell.id
+        """Write the run's results at once, so that nothing is lost if a later run fails."""
+        folder = self.folder / run.id
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "logits.npy", logits)
-        np.save(folder / "losses.npy", np.asarray(losses, dtype=np.float64))
-        if cell.explain:
-            np.save(folder / "explained.npy", self._explained(cell))
+        np.save(folder / artifacts.LOGITS, logits)
+        np.save(folder / artifacts.LOSSES, np.asarray(losses, dtype=np.float64))
+        if run.explain:
+            np.save(folder / artifacts.MAPS, self._explained(run))
         model = None
-        if cell.save_model:
-            description = describe(self.recipe, self.metadata, self.job.classes)
-            model = self.implementation.save(self.network, folder / "model", description).name
-        self._report(cell, phases, weights_digest, model)
+        if run.save_model:
+            description = describe(self.recipe, self.built.metadata, self.job.data.classes)
+            model = self.wing.weights.save(self.network, folder / artifacts.MODEL, description).name
+        self._report(run, phases, weights_digest, model)
 
-    def _report(self, cell: Cell, phases: dict[str, float], weights_digest: str, model: str | None = None) -> None:
-        """Say in the cell's folder what there is to say about it, and tell the parent that it is done."""
-        result = CellResult(
-            id=cell.id,
+    def _report(self, run: RunSpec, phases: dict[str, float], weights_digest: str, model: str | None = None) -> None:
+        """Say in the run's folder what there is to say about it, and tell the parent that it is done."""
+        result = RunResult(
+            id=run.id,
             phases={"start": self.phases.seconds["start"], "build": self.build_seconds, **phases},
             peak_memory_bytes=machine.peak_memory_bytes(),
             weights_digest=weights_digest,
             model=model,
         )
-        (self.folder / cell.id / "cell.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
-        self.events.tell("cell", id=cell.id)
+        (self.folder / run.id / artifacts.RUN_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
+        self.events.tell("run", id=run.id)

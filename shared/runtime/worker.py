@@ -1,7 +1,7 @@
 """What runs inside a framework's process: the same loop for both wings.
 
-Reads ``job.json`` from a folder, works through it, writes every finished cell at once, and tells its progress as JSON
-lines on standard output. Everything else that a framework prints goes to standard error.
+Reads the job of a folder, works through it, writes every finished run at once, and tells its progress as JSON lines on
+standard output. Everything else that a framework prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,70 +13,76 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from transfer_parity.shared.contract.jobs import Job
+from transfer_parity.shared.contract import artifacts, jobs
+from transfer_parity.shared.contract.jobs import DataSetJob, FeaturesJob, Job, TraceJob, TrainJob
 from transfer_parity.shared.contract.results import WorkerResult
-from transfer_parity.shared.contract.wing import AnyImplementation
+from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.core import clocks, machine
 from transfer_parity.shared.core.errors import BAD_INPUT, WORKER_FAILED, BadInput
 from transfer_parity.shared.runtime import checkpoint_io, export_dataset, start, trace
 from transfer_parity.shared.runtime.events import Events
+from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.runtime.start import SPAWNED_AT
-from transfer_parity.shared.runtime.train import Cells
-
-#: In what torch and TensorFlow raise if a device, or the machine, has no more memory to give.
-OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError", "DefaultCPUAllocator")
+from transfer_parity.shared.runtime.train import RunLoop
 
 
-def main(implementation: AnyImplementation) -> NoReturn:
+def main(wing: Wing) -> NoReturn:
     """Run the job whose folder is the only argument of the process, and end the process."""
-    status = _work(implementation)
+    status = _work(wing)
     sys.stdout.flush()
     sys.stderr.flush()
     # Everything is written, and taking a framework down in good order would take a second.
     os._exit(status)
 
 
-def _work(implementation: AnyImplementation) -> int:
+def _work(wing: Wing) -> int:
     """Run the job. Returns the exit status."""
     start.collect_again()
     events = Events()
     folder = Path(sys.argv[1])
     try:
-        job = Job.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
-        implementation.configure(job.threads, job.recipe.precision, job.recipe.device, job.runtime)
-        phases = clocks.Phases(implementation.synchronize)
+        job = jobs.read(folder)
+        execution = job.execution
+        wing.device.configure(execution.threads, execution.precision, execution.device, execution.runtime)
+        phases = clocks.Phases(wing.device.synchronize)
         # The first call waits until a device is ready for use.
-        implementation.synchronize()
+        wing.device.synchronize()
         phases.add("start", time.time() - float(os.environ.get(SPAWNED_AT, time.time())))
         events.tell("ready")
-        cells: Cells | None = None
-        if job.kind in ("compare", "features"):
-            cells = Cells(implementation, job, folder, events, phases)
-            cells.run()
-        elif job.kind == "trace":
-            for case in job.cases:
-                trace.trace(implementation, case, folder / case.id, lambda rung: events.tell("rung", name=rung))
-                events.tell("case", id=case.id)
-        elif job.kind == "data_set":
-            export_dataset.gather(implementation, job.data_set, folder, events.progress)
-        else:
-            checkpoint_io.carry_out(implementation, job, folder)
-        _write_result(implementation, folder, phases, cells)
+        passes = _carry_out(wing, job, folder, events, phases)
+        _write_result(wing, folder, phases, passes)
     except BadInput as error:
         events.tell("bad_input", message=str(error))
         return BAD_INPUT
     except Exception as error:
-        if isinstance(error, MemoryError) or any(word in repr(error) for word in OUT_OF_MEMORY):
+        if isinstance(error, MemoryError) or any(word in repr(error) for word in wing.info.out_of_memory):
             events.tell("out_of_memory", reason=next(iter(str(error).splitlines()), type(error).__name__))
         traceback.print_exc()
         return WORKER_FAILED
     return 0
 
 
-def _write_result(implementation: AnyImplementation, folder: Path, phases: clocks.Phases, cells: Cells | None) -> None:
-    versions, device = implementation.environment()
-    steps = {phase: steps.times for phase, steps in cells.steps.items()} if cells else {}
-    choice = cells.choice if cells else None
+def _carry_out(wing: Wing, job: Job, folder: Path, events: Events, phases: clocks.Phases) -> Passes | None:
+    """Do what a job says. Returns the passes over many images, if there were any."""
+    if isinstance(job, TrainJob | FeaturesJob):
+        loop = RunLoop(wing, job, folder, events, phases)
+        loop.run()
+        return loop.passes
+    if isinstance(job, TraceJob):
+        for climb in job.climbs:
+            trace.trace(wing, climb, folder / climb.id, lambda rung: events.tell("rung", name=rung))
+            events.tell("climb", id=climb.id)
+    elif isinstance(job, DataSetJob):
+        export_dataset.export(wing, job.name, folder, events.progress)
+    else:
+        checkpoint_io.carry_out(wing, job, folder)
+    return None
+
+
+def _write_result(wing: Wing, folder: Path, phases: clocks.Phases, passes: Passes | None) -> None:
+    versions, device = wing.device.environment()
+    steps = {phase: steps.times for phase, steps in passes.steps.items()} if passes else {}
+    choice = passes.choice if passes else None
     result = WorkerResult(
         versions=versions,
         device=device,
@@ -84,11 +90,11 @@ def _write_result(implementation: AnyImplementation, folder: Path, phases: clock
         steps={phase: times for phase, times in steps.items() if times is not None},
         engine=choice.name if choice else None,
         engine_reason=choice.reason if choice else None,
-        multiply_adds=cells.multiply_adds if cells else None,
-        ceiling=cells.ceiling if cells else None,
+        multiply_adds=passes.multiply_adds if passes else None,
+        ceiling=passes.ceiling if passes else None,
         cpu_seconds=machine.cpu_seconds(),
         wall_seconds=time.time() - float(os.environ.get(SPAWNED_AT, time.time())),
         involuntary_context_switches=machine.involuntary_context_switches(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )
-    (folder / "result.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    (folder / artifacts.WORKER_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")

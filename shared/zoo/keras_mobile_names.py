@@ -1,6 +1,6 @@
 """Names of Keras layers, translated to the neutral (torchvision's) module names: the families of inverted residuals.
 
-As in ``names.py``, each function takes the name of a Keras layer and returns the neutral module name, or None for a
+As in ``keras_names``, each function takes the name of a Keras layer and returns the neutral module name, or None for a
 layer that holds no parameters. torchvision numbers the parts of a block by position, so in a block that does not
 expand, or has no squeeze-and-excitation, the parts behind it stand one place earlier.
 """

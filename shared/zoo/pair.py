@@ -116,13 +116,11 @@ class Pair:
     def aspects(self) -> tuple[Aspect, ...]:
         """Everything in which the libraries differ about this architecture, and which a wing adapts."""
         found: list[Aspect] = list(self.structure)
-        if self.batch_norm:
-            ours, theirs = self.batch_norm["torchvision"], self.batch_norm["keras"]
-            if ours.epsilon != theirs.epsilon:
-                found.append("bn_epsilon")
-            if ours.momentum != theirs.momentum:
-                found.append("bn_momentum")
-        if self.preprocessing["torchvision"] != self.preprocessing["keras"]:
+        if len({each.epsilon for each in self.batch_norm.values()}) > 1:
+            found.append("bn_epsilon")
+        if len({each.momentum for each in self.batch_norm.values()}) > 1:
+            found.append("bn_momentum")
+        if len(set(self.preprocessing.values())) > 1:
             found.append("preprocessing")
         return tuple(found)
 

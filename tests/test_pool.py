@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from transfer_parity.shared.contract.jobs import Job
-from transfer_parity.shared.contract.recipe import Framework, Recipe
+from transfer_parity.shared.contract.jobs import DataSetJob, Execution, Job
+from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.core.errors import WorkerFailed
 from transfer_parity.shared.runtime import launch
-from transfer_parity.shared.runtime.pool import Crew, Task
+from transfer_parity.shared.runtime.pool import Task, WorkerPool
 
-JOB = Job(kind="compare", recipe=Recipe(), threads=1)
+JOB = DataSetJob(execution=Execution(threads=1), name="any")
 
 
 def tasks(*frameworks: Framework) -> list[Task]:
@@ -57,7 +57,7 @@ def test_results_come_in_order_and_no_more_run_than_may(at_once: int, monkeypatc
 
     monkeypatch.setattr(launch, "run", run)
     five: list[Framework] = ["torch"] * 5
-    found = Crew(at_once).run(tasks(*five))
+    found = WorkerPool(at_once).run(tasks(*five))
     assert [each.wall_seconds for each in found] == [0, 1, 2, 3, 4]
     assert most == at_once
 
@@ -77,7 +77,7 @@ def test_one_failure_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(launch, "run", run)
     with pytest.raises(WorkerFailed, match="no memory left"):
-        Crew(2).run(tasks("tensorflow", "torch", "torch", "torch"))
+        WorkerPool(2).run(tasks("tensorflow", "torch", "torch", "torch"))
     assert other.wait() == -signal.SIGKILL
     # Those that were waiting never began.
     assert len(begun) <= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,35 +12,26 @@ import pytest
 from PIL import Image
 
 from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import folders, images
 from transfer_parity.shared.runtime import export_dataset
-
-
-class Wing:
-    """Offers whatever it is given."""
-
-    framework = "torch"
-
-    def __init__(self, make: Callable[[Path], dict[str, Portion]]) -> None:
-        self.make = make
-
-    def data_set(self, name: str, folder: Path) -> dict[str, Portion]:
-        return self.make(folder)
 
 
 def portion(classes: Sequence[str] | None, images: Sequence[tuple[Path | Image.Image, int]]) -> Portion:
     return Portion(tuple(classes) if classes else None, len(images), iter(images))
 
 
-def gather(make: Callable[[Path], dict[str, Portion]], folder: Path) -> list[str]:
+def export(make: Callable[[Path], dict[str, Portion]], folder: Path) -> list[str]:
     told: list[str] = []
 
     def progress(phase: str, total: int) -> Callable[[int], None]:
         return lambda steps: told.append(f"{phase} of {total}")
 
-    wing: Any = Wing(make)
-    export_dataset.gather(wing, "Sample", folder, progress)
+    # A wing that offers whatever it is given.
+    offers = SimpleNamespace(data_set=lambda name, downloads: make(downloads))
+    wing: Any = SimpleNamespace(info=TORCHVISION, data=offers)
+    export_dataset.export(wing, "Sample", folder, progress)
     return told
 
 
@@ -57,7 +49,7 @@ def test_files_are_moved_and_pixels_written_without_loss(tmp_path: Path) -> None
         train = [(folder / "deep" / "a.JPEG", 1), (Image.fromarray(pixels), 0), (Image.new("CMYK", (8, 8)), 0)]
         return {"train": portion(["rose", "iris"], train), "test": portion(["rose", "iris"], [train[1]])}
 
-    told = gather(make, tmp_path)
+    told = export(make, tmp_path)
     assert names(tmp_path / "images") == [
         "test/rose/000000.png",
         "train/iris/000000.jpeg",
@@ -75,7 +67,7 @@ def test_files_are_moved_and_pixels_written_without_loss(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "HSV", "F"])
 def test_images_of_every_mode(mode: str, tmp_path: Path) -> None:
-    gather(lambda folder: {"train": portion(["a"], [(Image.new(mode, (8, 8)), 0)])}, tmp_path)
+    export(lambda folder: {"train": portion(["a"], [(Image.new(mode, (8, 8)), 0)])}, tmp_path)
     with Image.open(tmp_path / "images" / "train" / "a" / "000000.png") as image:
         assert image.size == (8, 8)
 
@@ -86,20 +78,20 @@ def test_files_of_other_formats_become_png(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8), "red").save(folder / "sign.bmp")
         return {"train": portion(["a"], [(folder / "sign.ppm", 0), (folder / "sign.bmp", 0)])}
 
-    gather(make, tmp_path)
+    export(make, tmp_path)
     assert names(tmp_path / "images") == ["train/a/000000.png", "train/a/000001.bmp"]
 
 
 def test_classes_without_names_sort_as_they_count(tmp_path: Path) -> None:
     pictures = [(Image.new("L", (8, 8)), label) for label in (10, 2, 0)]
-    gather(lambda folder: {"train": portion(None, pictures)}, tmp_path)
+    export(lambda folder: {"train": portion(None, pictures)}, tmp_path)
     assert folders.from_folder(tmp_path / "images").classes == ("000", "002", "010")
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_images_without_a_class(label: int, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="Sample has images without a class; give another --data"):
-        gather(lambda folder: {"train": portion(["a", "b"], [(Image.new("L", (8, 8)), label)])}, tmp_path)
+        export(lambda folder: {"train": portion(["a", "b"], [(Image.new("L", (8, 8)), label)])}, tmp_path)
 
 
 def test_a_data_set_that_cannot_be_downloaded(tmp_path: Path) -> None:
@@ -109,7 +101,7 @@ def test_a_data_set_that_cannot_be_downloaded(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"Sample is not in the cache, and torch cannot download it \(no route to host\)"
     ):
-        gather(fail, tmp_path)
+        export(fail, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -133,5 +125,5 @@ def test_only_one_image_at_a_time(tmp_path: Path) -> None:
             yield Image.new("L", (8, 8)), 0
             assert len(names(tmp_path / "images")) == number + 1
 
-    gather(lambda folder: {"train": Portion(("a",), 20, one_by_one())}, tmp_path)
+    export(lambda folder: {"train": Portion(("a",), 20, one_by_one())}, tmp_path)
     assert len(names(tmp_path / "images")) == 20

@@ -1,0 +1,55 @@
+"""``compare.py`` without a command: one recipe, both frameworks, one verdict."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.contract import artifacts, recipe_files
+from transfer_parity.shared.contract.recipe import OPTIONS
+from transfer_parity.shared.core import run_folder
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.evaluation import agreement
+from transfer_parity.shared.experiments.comparison import prepared
+from transfer_parity.shared.report import comparison as report
+from transfer_parity.shared.report import console, tensorboard
+
+
+def build_parser() -> Parser:
+    """The options of the command: one for every field of the recipe, and where files go."""
+    parser = Parser(
+        prog="compare.py",
+        usage="compare.py [RECIPE] [options]",
+        description="Carry out one transfer-learning recipe with Keras on TensorFlow and with torchvision on PyTorch, "
+        "and say whether the results agree and how long each took.",
+        epilog="Exit status: 0 identical or equivalent, 1 different or inconclusive, 2 bad input, 3 a worker failed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file, or the name of one in recipes/")
+    for title, keys in OPTIONS.grouped().items():
+        group = parser.add_argument_group(title)
+        for key in keys:
+            parser.add_recipe_option(key, group)
+    files = parser.add_argument_group("files")
+    parser.add_output_dir("results/<time>-<name>/", files)
+    parser.add_tensorboard(files)
+    parser.add_cache_dir(files)
+    return parser
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Carry out the recipe, print the tables and the verdict, and write ``comparison.json``."""
+    options = build_parser().read(arguments)
+    recipe = recipe_files.read(options.recipe, {key: getattr(options, key) for key in OPTIONS.of("compare")})
+    folder = options.output_dir or run_folder.unused(recipe.name)
+    if options.tensorboard:
+        tensorboard.check()
+    with console.progress(errors) as progress:
+        runner = prepared(recipe, Cache(options.cache_dir), folder, progress)
+        comparison = runner.compare()
+    if options.tensorboard:
+        tensorboard.write(folder / artifacts.TENSORBOARD, runner.trainings(comparison))
+    output = Console(width=console.WIDTH)
+    report.show(comparison, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    return agreement.exit_status(comparison.verdict)

@@ -1,0 +1,110 @@
+"""Outputs of the frozen stages: computed once for each image, and kept for all runs that ask for them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer_parity.shared.contract import plan, switches
+from transfer_parity.shared.contract.jobs import JobOfRuns, RunSpec
+from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core import clocks, code, machine
+from transfer_parity.shared.core.arrays import Rows
+from transfer_parity.shared.runtime.feature_store import Store
+from transfer_parity.shared.runtime.passes import Passes
+
+#: Environment variables with which a user may change the arithmetic of libraries that all frameworks use. Those of a
+#: single framework stand in its ``WingInfo``.
+ARITHMETIC = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR")
+#: Images after which what was computed is safe from an interruption.
+COMMIT_EVERY = 2048
+
+
+class FrozenFeatures:
+    """What the frozen stages of a job's network put out for its images.
+
+    Attributes:
+        passes: of that network.
+        images: all of them, as the wing sees them, uint8 (N, S, S, 3).
+    """
+
+    def __init__(self, passes: Passes, phases: clocks.Phases, job: JobOfRuns, spec: ModelSpec, images: Rows) -> None:
+        self.passes, self.phases, self.job, self.spec, self.images = passes, phases, job, spec, images
+
+    @contextmanager
+    def of(self, runs: Sequence[RunSpec], folder: Path, weights_digest: str) -> Iterator[tuple[Rows, float]]:
+        """Outputs by image, with those that any of the runs needs, and the seconds that computing them took.
+
+        Choosing an engine is not among the seconds: it happens once, not for each image.
+
+        Args:
+            runs: on the backbone that the network holds.
+            folder: of the job, with the plans of the runs; without a store the outputs lie there until the end.
+            weights_digest: of that backbone.
+        """
+        needed = np.unique(np.concatenate([part for run in runs for part in plan.images(folder / run.plan)]))
+        with tempfile.TemporaryDirectory(dir=folder) as forgotten:
+            root = self.job.store if self.job.store is not None else Path(forgotten)
+            with Store(root, self._key(weights_digest), len(self.images)).opened() as store:
+                missing, engine = store.missing(needed), ""
+                if len(missing):
+                    # All outputs of a store come from one engine, so that they do not depend on who asked for what
+                    # first.
+                    engine = self.passes.engine("frozen", len(missing), store.facts.get("engine"))
+                    store.note({"engine": engine})
+                with self.phases.measure("features") as extraction:
+                    if len(missing):
+                        self._compute(store, missing, f"features {runs[0].id}", engine)
+                outputs = store.outputs()
+            yield outputs, extraction.seconds
+
+    def _key(self, weights_digest: str) -> dict[str, Any]:
+        """Everything that the outputs depend on."""
+        wing, recipe, spec = self.passes.wing, self.job.recipe, self.spec
+        versions, device = wing.device.environment()
+        arithmetic = (*wing.info.arithmetic, *ARITHMETIC)
+        key: dict[str, Any] = {
+            "code": code.of_wing(wing.info.package),
+            "framework": wing.info.identifier,
+            "versions": versions,
+            "device": device,
+            "cpu": machine.cpu_name(),
+            "threads": self.job.execution.threads,
+            "runtime": self.job.execution.runtime,
+            "images": self.job.data.digest,
+            "weights": weights_digest,
+            "backbone": spec.pair.name,
+            "semantics": spec.semantics,
+            "batch_norm": repr(spec.batch_norm),
+            "preprocessing": repr(spec.preprocessing),
+            "size": spec.image_size,
+            "resize": spec.resize,
+            "frozen_stages": spec.frozen_stages,
+            "pooled": spec.pooled,
+            "precision": recipe.precision,
+            "batch_size": recipe.inference_batch_size,
+            "engine": recipe.engine,
+            "environment": {name: os.environ[name] for name in arithmetic if name in os.environ},
+        }
+        if changing := switches.of_passes(spec.switches):
+            key["switches"] = sorted(changing)
+        return key
+
+    def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
+        """Put images through the frozen stages and store what comes out."""
+        done = kept = 0
+        batches = self.passes.batches(self.images, missing, label)
+        for output in self.passes.outputs("features", "frozen", batches, engine):
+            store.write(missing[done : done + len(output)], output)
+            done += len(output)
+            if done - kept >= COMMIT_EVERY:
+                store.commit(missing[kept:done])
+                kept = done
+        store.commit(missing[kept:])

@@ -1,0 +1,201 @@
+"""Private interfaces of torch, each with the reason why no public one will do, and what has no like in Keras.
+
+The one file whose names differ from the other wing's. Everywhere else torch is used as its documentation describes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental import optimization
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+
+from transfer_parity.shared.runtime import microbatch
+
+#: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+def present_name(key: str) -> str:
+    """torchvision's present name of a parameter. torchvision renames within a private function of its DenseNet."""
+    return _OLD_DENSENET.sub(r"\1\2.", key)
+
+
+class Reduced(nn.Module):
+    """A part of the backbone, in the reduced type if there is one; what leaves it is of the recipe's type again."""
+
+    def __init__(self, inner: nn.Module, reduced: torch.dtype | None) -> None:
+        super().__init__()
+        self.inner, self.reduced = inner, reduced
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any input of the part to its output."""
+        if self.reduced is None:
+            return self.inner(x)
+        # The weights stay as they are: autocast chooses for each operation whether the smaller type is safe.
+        with torch.autocast(x.device.type, self.reduced):
+            return self.inner(x).to(torch.get_default_dtype())
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that is quick in float64, too.
+
+    torch's CPU library for float64 works through it channel by channel, so that its overhead grows with their number.
+    Here it is a sum over the cells of the kernel instead, each times a shifted image. ``_conv_forward`` is where an
+    nn.Conv2d computes; all else that belongs to one, its hooks and the names of its parameters, stays torch's.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        if input.device.type != "cpu":
+            return super()._conv_forward(input, weight, bias)
+        assert not isinstance(self.padding, str)
+        (rows, columns), (down, right) = self.padding, self.stride
+        x = F.pad(input, (columns, columns, rows, rows))
+        height = (x.shape[2] - weight.shape[2]) // down + 1
+        width = (x.shape[3] - weight.shape[3]) // right + 1
+        terms = (
+            x[:, :, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
+            * weight[:, 0, i, j, None, None]
+            for i in range(weight.shape[2])
+            for j in range(weight.shape[3])
+        )
+        total = next(terms)
+        for term in terms:
+            total = total + term
+        return total if bias is None else total + bias[:, None, None]
+
+
+def fold(model: nn.Module) -> fx.GraphModule:
+    """A copy in inference mode in which each convolution's weights include the normalisation behind it.
+
+    torch has it under ``experimental`` only, and in ``torch.ao`` together with quantisation.
+    """
+    fused = optimization.fuse(model)
+    assert isinstance(fused, fx.GraphModule)
+    return fused
+
+
+def has_hook(module: nn.Module) -> bool:
+    """Whether something happens in front of a module's forward pass. Hooks can be registered, but not be asked for."""
+    return bool(module._forward_pre_hooks)
+
+
+class ActivatedConv2d(nn.Module):
+    """A convolution and the activation behind it as one operation of oneDNN.
+
+    The one that inductor, torch's compiler, puts into the code that it generates: there is no public call of it.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, activation: str, arguments: list[float]) -> None:
+        super().__init__()
+        assert not isinstance(convolution.padding, str)
+        self.geometry: tuple[Any, ...] = (
+            *(list(each) for each in (convolution.padding, convolution.stride, convolution.dilation)),
+            convolution.groups,
+        )
+        self.activation, self.arguments = activation, arguments
+        self.weight = convolution.weight.detach()
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+        self.packed: Tensor | None = None
+        self.packed_for = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the activated (N, channels, height, width)."""
+        if self.packed is None or len(x) > self.packed_for:
+            # In the order in which oneDNN wants them for inputs of this size, once instead of in every pass.
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(x.shape))
+            self.packed_for = len(x)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, self.packed, self.bias, *self.geometry, self.activation, self.arguments, ""
+        )
+
+
+class Sections(nn.Module):
+    """A network in sections: feature maps shrink on the way through it, so later sections take more images at a time.
+
+    Args:
+        inner: with one input and one output, in both of which the images are the first dimension.
+        cache_bytes: of the feature maps that are needed at a time.
+    """
+
+    def __init__(self, inner: fx.GraphModule, cache_bytes: int = microbatch.CACHE_BYTES) -> None:
+        super().__init__()
+        self.inner, self.cache_bytes = inner, cache_bytes
+        self.sections: list[Section] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) to what the network makes of it. The first batch settles the sections: all have images alike."""
+        if self.sections is None:
+            self.sections = cut(self.inner, x[:1], self.cache_bytes)
+        for section in self.sections:
+            x = section(x)
+        return x
+
+
+class Section(nn.Module):
+    """A stretch of a network with one input and one output, which takes so many images at a time."""
+
+    def __init__(self, inner: nn.Module, microbatch: int) -> None:
+        super().__init__()
+        self.inner, self.microbatch = inner, microbatch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A whole batch (N, ...), some images after the other."""
+        if len(x) <= self.microbatch:
+            return self.inner(x)
+        return torch.cat([self.inner(some) for some in x.split(self.microbatch)])
+
+
+def cut(network: fx.GraphModule, image: Tensor, cache_bytes: int) -> list[Section]:
+    """Sections of a network, in order, each with microbatches as large as the cache allows.
+
+    Args:
+        network: with one input and one output.
+        image: an input of one image (1, ...).
+        cache_bytes: of the feature maps that are needed at a time.
+    """
+    ShapeProp(network).propagate(image)
+    source, *nodes = (node for node in network.graph.nodes if node.op != "get_attr")
+    sections = []
+    for stretch in microbatch.stretches(_steps(source, nodes), cache_bytes):
+        inside = nodes[stretch.start : stretch.stop]
+        sections.append(Section(_between(network, source, inside), stretch.microbatch))
+        source = inside[-1]
+    return sections
+
+
+def _steps(source: fx.Node, nodes: Sequence[fx.Node]) -> list[microbatch.Step]:
+    """What each operation needs; the last of the nodes is the graph's output."""
+    last_use = {used: index for index, node in enumerate(nodes) for used in node.all_input_nodes}
+    needed, steps = {source}, []
+    for index, node in enumerate(nodes[:-1]):
+        working = _bytes(node) + sum(map(_bytes, needed))
+        needed = {each for each in (*needed, node) if last_use.get(each, -1) > index}
+        steps.append(microbatch.Step(working, _bytes(node) if needed == {node} else None))
+    return steps
+
+
+def _bytes(node: fx.Node) -> int:
+    """Size of an operation's output; 0 if that is no tensor."""
+    about = node.meta.get("tensor_meta")
+    return about.shape.numel() * about.dtype.itemsize if about is not None else 0
+
+
+def _between(network: fx.GraphModule, source: fx.Node, nodes: Sequence[fx.Node]) -> fx.GraphModule:
+    """The part of a network from one of its values to the output of the last of some operations."""
+    graph = fx.Graph()
+    copies = {source: graph.placeholder("x")}
+
+    def copy(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copy)
+        return copies[node]
+
+    # In their order. A constant is copied when an operation asks for it.
+    graph.output([copy(node) for node in nodes][-1])
+    return fx.GraphModule(network, graph)
