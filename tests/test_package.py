@@ -186,7 +186,7 @@ def test_the_wheel_contains_what_a_checkout_has(wheel: Path) -> None:
         if path.suffix in (".py", ".j2", ".typed")
     }
     recipes = {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.toml")}
-    assert inside == code | recipes | {"compare.py", "__main__.py"}
+    assert inside == code | recipes | {"compare.py", "__main__.py", "py.typed"}
     assert f"transfer_parity-{VERSION}.dist-info/licenses/LICENSE" in names
     assert "License-Expression: Apache-2.0" in metadata.splitlines()
     assert "Provides-Extra: tensorflow" in metadata.splitlines()
