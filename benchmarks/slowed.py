@@ -48,5 +48,5 @@ SLOWED = replace(
 
 if __name__ == "__main__":
     # What it took to get here, too.
-    time.sleep(PART * (time.time() - float(os.environ[SPAWNED_AT])))
+    time.sleep(PART * (time.monotonic() - float(os.environ[SPAWNED_AT])))
     main(SLOWED)

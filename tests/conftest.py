@@ -109,6 +109,19 @@ def inside(tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.fixture
+def converting(tmp_path: Path, cache_dir: Path) -> Command:
+    """``converting(source, destination, ...)`` runs the command in a process of its own."""
+
+    def run(*arguments: object) -> Outcome:
+        given = [str(argument) for argument in (*arguments, "--threads", 1, "--cache-dir", cache_dir)]
+        command = [sys.executable, str(ROOT / "compare.py"), "convert", *given]
+        finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return Outcome(finished.returncode, finished.stdout, finished.stderr, tmp_path)
+
+    return run
+
+
+@pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     """No framework starts in this test."""
     fake = FakeWorkers()

@@ -150,7 +150,7 @@ def test_the_shipped_recipe(tmp_path: Path) -> None:
     [
         (
             ["--switches", "torch:dataorder"],
-            "no such default makes a difference here; did you mean 'torch:data_order'?",
+            "there is no such default; did you mean 'torch:data_order'?",
         ),
         (["--switches", "torch:weight_decay"], "no such default makes a difference here"),
         (["--strategies", "linear"], "there is no such strategy; did you mean 'linear_probe'?"),

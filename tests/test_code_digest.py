@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import shutil
 import subprocess
 import sys
@@ -133,7 +134,20 @@ def test_each_purpose_has_its_own() -> None:
 
 def test_a_package_without_sources() -> None:
     with pytest.raises(ModuleNotFoundError, match="No sources of no_such_wing"):
-        code.of_wing("no_such_wing")
+        code.digest("no_such_wing")
+
+
+def test_a_wing_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    missing = code.of_wing("their_wing")
+    package = tmp_path / "their_wing"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    importlib.invalidate_caches()
+    found = code.of_wing("their_wing")
+    (package / "network.py").write_text("layers = 3\n")
+    code.digest.cache_clear()
+    assert len({missing, found, code.of_wing("their_wing")}) == 3
 
 
 def test_it_takes_no_time() -> None:
@@ -177,7 +191,21 @@ def test_cells_of_a_study_are_computed_again_by_other_code(
     photos: Path, tmp_path: Path, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = ("--output-dir", tmp_path / "out", "--cache-dir", tmp_path / "cache")
-    small = ("--weights", "random", "--image-size", 32, "--epochs", 2, "--seeds", 2, "--shots", 1)
+    # In float64 no cell is done again to see whether rounding tells two frameworks apart.
+    small = (
+        "--weights",
+        "random",
+        "--image-size",
+        32,
+        "--epochs",
+        2,
+        "--seeds",
+        2,
+        "--shots",
+        1,
+        "--precision",
+        "float64",
+    )
     given = [str(part) for part in ("study", "--data", photos, *small, "--strategies", "linear_probe", *folders)]
     for expected in (2 * len(WINGS), 0):
         workers.runs.clear()

@@ -193,7 +193,7 @@ def test_memory_does_not_grow_with_the_set(photos: Path, tmp_path: Path) -> None
 
 
 def test_an_array_that_does_not_fit_on_the_disk(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**5, total=10**6))
     with pytest.raises(
         BadInput, match=r"24 images of .* take 0\.0 GB at 48 px, but .* has 0\.0 GB left; lower --image"
     ):

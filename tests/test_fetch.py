@@ -217,7 +217,11 @@ def test_a_web_server_that_sends_something_else(server: str, tmp_path: Path, mon
     told = f"sample-1.tar.gz has the SHA-256 {found[:16]}... instead of 0000000000000000...; it is damaged"
     with pytest.raises(BadInput, match=re.escape(told)):
         download.fetch(wanted, Cache(tmp_path / "cache"))
-    assert not list((tmp_path / "cache").rglob("*.gz"))
+    # Nobody else finds it in the meantime.
+    (folder := tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput, match=re.escape(told)):
+        download._download(wanted, folder, lambda what, done, total: None)
+    assert not list(folder.iterdir())
 
 
 # pooch leaves it to the garbage collector to close a connection that broke.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from rich.console import Console
 
 from tests.conftest import Command
 from transfer_parity import compare
@@ -24,6 +23,7 @@ from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.parity.document import PairResult, Parity
 from transfer_parity.shared.parity.ladder import Ladder
 from transfer_parity.shared.report import parity as report
+from transfer_parity.shared.report.console import Console
 from transfer_parity.shared.runtime import launch
 from transfer_parity.shared.zoo.pair import Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS

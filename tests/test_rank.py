@@ -26,6 +26,7 @@ from transfer_parity.shared.core import code
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data.folders import from_folder
 from transfer_parity.shared.evaluation import transferability
 from transfer_parity.shared.experiments.known_accuracies import accuracies
@@ -151,10 +152,12 @@ def test_nearest_mean_is_in_float64(dtype: type, scale: float) -> None:
     random = np.random.default_rng(6)
     labels, test_labels = np.arange(60) % 3, np.arange(90) % 3
     offset = 1000 * random.normal(size=5)
-    train: Array = (scale * (offset + 1e-3 * (random.normal(size=(60, 5)) + 3 * np.eye(3, 5)[labels]))).astype(dtype)
-    test: Array = (scale * (offset + 1e-3 * (random.normal(size=(90, 5)) + 3 * np.eye(3, 5)[test_labels]))).astype(
-        dtype
-    )
+
+    def features(classes: Array) -> Array:
+        scattered = random.normal(size=(len(classes), 5)) + 3 * np.eye(3, 5)[classes]
+        return np.asarray(scale * (offset + 1e-3 * scattered), dtype)
+
+    train, test = features(labels), features(test_labels)
     found = transferability.nearest_mean_accuracy(train, labels, test, test_labels, 3)
     assert 0.5 < found <= 1
     assert found == plain_nearest_mean(train, labels, test, test_labels)
@@ -351,7 +354,8 @@ def test_weights_are_tried_in_order(photos: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(resolve_weights, "resolve", resolve)
     recipe = Recipe(shots=("all",), control=False, frameworks=("torch",))
     data = from_folder(photos)
-    ranker = Ranker(Request([], recipe), data, {}, Cache(tmp_path), tmp_path, lambda what, done, total: None)
+    folder = RunFolder(tmp_path)
+    ranker = Ranker(Request([], recipe), data, {}, Cache(tmp_path), folder, lambda what, done, total: None)
     found, path = ranker._weights(Candidate("ResNet50", ("torchvision", "keras")))
     assert tried == ["torchvision", "keras"]
     assert (found.backbone, found.weights, path) == ("ResNet50", "keras", tmp_path / "found.safetensors")

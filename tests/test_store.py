@@ -91,15 +91,30 @@ def test_what_was_not_committed_does_not_count(tmp_path: Path) -> None:
         assert len(again.missing(np.array([0, 1]))) == 2
 
 
-@pytest.mark.parametrize("damage", ["present", "outputs"])
+@pytest.mark.parametrize("damage", ["index.json", "outputs.npy"])
 def test_a_damaged_store_begins_afresh(tmp_path: Path, damage: str) -> None:
     with Store(tmp_path, {}, 2).opened() as store:
         store.write(np.array([0, 1]), np.ones((2, 1)))
         store.commit(np.array([0, 1]))
-    path = store.folder / f"{damage}.npy"
+    path = store.folder / damage
     path.write_bytes(path.read_bytes()[:50])
     with Store(tmp_path, {}, 2).opened() as again:
         assert len(again.missing(np.array([0, 1]))) == 2
         again.write(np.array([0]), np.full((1, 1), 5.0))
         again.commit(np.array([0]))
         assert again.outputs()[np.array([0])] == 5.0
+
+
+def test_changed_facts_count_for_nothing(tmp_path: Path) -> None:
+    """Whatever is changed in the index, although it can still be read."""
+    with Store(tmp_path, {}, 2).opened() as store:
+        store.note({"engine": "fused"})
+        store.write(np.array([0, 1]), np.ones((2, 1)))
+        store.commit(np.array([0, 1]))
+    path = store.folder / "index.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("fused", "fuged"), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    with Store(tmp_path, {}, 2).opened() as again:
+        assert again.facts == {}
+        assert len(again.missing(np.array([0, 1]))) == 2

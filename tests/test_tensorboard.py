@@ -18,27 +18,32 @@ from transfer_parity.shared.report import tensorboard
 READ = """
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-events = EventAccumulator(sys.argv[1]).Reload()
-print(json.dumps({tag: [[e.step, str(e.value)] for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}))
+found = []
+for folder in sys.argv[1:]:
+    events = EventAccumulator(folder).Reload()
+    scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    found.append({tag: [[each.step, str(each.value)] for each in values] for tag, values in scalars.items()})
+print(json.dumps(found))
 """
 
 
-def test_tensorboard_reads_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tensorboard_reads_what_was_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tensorboard.write(tmp_path, [Training("torch-a", [7.0], [0.1], 0.25), Training("torch-b", [], [0.1, 0.05], 0.5)])
-    run = Training("torch-a", [2.5, None, 0.5], [0.1, 0.05, 0.025], 0.75)
-    # Again: one file, not two that would be shown on top of each other.
-    tensorboard.write(tmp_path, [run])
+    # Of another day, and of another machine.
+    (tmp_path / "torch-a" / "events.out.tfevents.1.elsewhere").touch()
+    # Again: one file, not several that would be shown on top of each other.
+    tensorboard.write(tmp_path, [Training("torch-a", [2.5, None, 0.5], [0.1, 0.05, 0.025], 0.75)])
     (path,) = (tmp_path / "torch-a").iterdir()
     assert path.name.startswith("events.out.tfevents.")
-    found = json.loads(python(READ, path.parent))
+    # A loss that is not finite is nothing to warn of.
+    assert not caplog.records
+    found, closed_form = json.loads(python(READ, path.parent, tmp_path / "torch-b"))
     assert found["training/loss"] == [[0, "2.5"], [1, "nan"], [2, "0.5"]]
     assert [step for step, _ in found["training/learning_rate"]] == [0, 1, 2]
     assert [float(rate) for _, rate in found["training/learning_rate"]] == pytest.approx([0.1, 0.05, 0.025])
     assert found["test/accuracy"] == [[2, "0.75"]]
-    # A run in closed form has no steps.
-    assert json.loads(python(READ, tmp_path / "torch-b")) == {"test/accuracy": [[0, "0.5"]]}
-    # Nothing is told about the loss that is not finite.
-    assert capsys.readouterr() == ("", "")
+    # It has no steps.
+    assert closed_form == {"test/accuracy": [[0, "0.5"]]}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ wings.IDENTIFIERS += (third.identifier,)
 wings.Framework = Literal[wings.IDENTIFIERS]
 
 import numpy as np
-from rich.console import Console
+from transfer_parity.shared.report.console import Console
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.evaluation import agreement, speed

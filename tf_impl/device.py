@@ -22,6 +22,7 @@ class Settings:
     stock: bool = False
 
 
+#: State of the module, since it is state of the process: TensorFlow keeps threads, devices and types in the same way.
 _settings = Settings()
 
 

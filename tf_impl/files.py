@@ -27,7 +27,7 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.spec import ModelSpec
 from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.shared.zoo.pair import PREPROCESSING, Pair
+from transfer_parity.shared.zoo.pair import HEAD, PREPROCESSING, Pair
 from transfer_parity.tf_impl import backbone, formats, weights
 from transfer_parity.tf_impl.internals import Leaf, configured_layers, names_in
 
@@ -158,7 +158,7 @@ def _translated(
 
 
 def _modules(leaves: list[Leaf], pair: Pair) -> list[str | None]:
-    """The neutral module of each leaf.
+    """The neutral module of each leaf, or what this project's own head calls it.
 
     Keras numbers layers without a name of their own (InceptionV3's) over the whole program, so the first convolution of
     a model may be ``conv2d_94``. What counts is the order, so each kind is numbered from zero within its model.
@@ -175,7 +175,7 @@ def _modules(leaves: list[Leaf], pair: Pair) -> list[str | None]:
             f"{match[1]}_{int(match[2] or 0) - first[leaf.container, match[1]]}" if match else name
             for leaf, match, name in zip(leaves, matches, names, strict=True)
         ]
-    return [pair.neutral_module(name) for name in names]
+    return [name if name.startswith(HEAD) else pair.neutral_module(name) for name in names]
 
 
 def _is_known_constant(kind: str, leaf: Leaf) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import h5py
 import keras
 
-from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.checkpoints import kept_model, neutral
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.tf_impl.internals import Leaf, claims_too_much
 
@@ -45,10 +45,6 @@ _BATCH_NORMALIZATION = {
 }
 #: Keras 3's name for the list of a model's layers, and that of TensorFlow 2.13.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
-#: Bytes, more than any record has.
-_LONGEST_RECORD = 2**20
-#: Member of a ``.keras`` archive.
-_RECORD = f"{neutral.RECORD}.json"
 
 
 @dataclass(frozen=True)
@@ -91,17 +87,6 @@ def opened(path: Path) -> Iterator[Opened]:
         ) from None
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What a ``.keras`` file says about itself; before version 0.2 a comparison kept that in a file beside it."""
-    with zipfile.ZipFile(path) as archive:
-        if _RECORD in archive.namelist():
-            return neutral.parsed_record(_member(archive, _RECORD, path), path)
-    beside = path.with_suffix(".json")
-    if path.suffix == ".keras" and beside.is_file() and beside.stat().st_size < _LONGEST_RECORD:
-        return neutral.parsed_record(beside.read_bytes(), path)
-    return {}
-
-
 def write(path: Path, content: Content, record: Mapping[str, Any]) -> None:
     """Write a model in the format that the suffix chooses, and what it is: a record that Keras reads over.
 
@@ -116,7 +101,7 @@ def write(path: Path, content: Content, record: Mapping[str, Any]) -> None:
         content.save(path)
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(_RECORD, json.dumps(record))
+            archive.writestr(kept_model.MEMBER, json.dumps(record))
     else:
         with h5py.File(path, "r+") as file:
             file.attrs[neutral.RECORD] = json.dumps(record)
@@ -133,7 +118,7 @@ def _members(path: Path) -> Iterator[tuple[h5py.File, dict[str, Any] | None, dic
             data = _member(archive, "model.weights.h5", path)
             configuration = _json(_member(archive, "config.json", path)) if "config.json" in members else None
         with h5py.File(io.BytesIO(data), "r") as file:
-            yield file, configuration, read_record(path)
+            yield file, configuration, kept_model.read_record(path)
         return
     with h5py.File(path, "r") as file:
         text, record = (file.attrs.get(name) for name in ("model_config", neutral.RECORD))

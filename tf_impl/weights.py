@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from transfer_parity.shared.checkpoints import flattening
+from transfer_parity.shared.checkpoints import flattening, kept_model
 from transfer_parity.shared.checkpoints.layout import (
     classifier_from_keras,
     from_keras_layout,
@@ -18,8 +19,8 @@ from transfer_parity.shared.checkpoints.layout import (
     neutral_name,
     to_keras_layout,
 )
-from transfer_parity.shared.contract.spec import described
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data.offered import downloading
 from transfer_parity.shared.zoo.pair import HEAD, Pair
 from transfer_parity.tf_impl import backbone, formats
@@ -117,11 +118,19 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:
-    """A network as ``save`` kept it, and the names of its classes."""
-    spec, classes = described(formats.read_record(path))
-    network = Network(spec)
-    network.models["all"].load_weights(path)
-    return network, classes
+    """A network as ``save`` kept it, and the names of its classes.
+
+    Raises:
+        BadInput: the file is damaged, or not that of a kept model.
+    """
+    found = kept_model.required(path)
+    network = Network(found.spec)
+    try:
+        network.models["all"].load_weights(path)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(f"{path} does not hold the model that it describes ({reason}); use another copy.") from None
+    return network, list(found.classes)
 
 
 def _parameters(model: keras.Model, pair: Pair, switches: frozenset[str]) -> Iterator[Parameter]:

@@ -25,6 +25,7 @@ class Settings:
     reduced: torch.dtype | None = None
 
 
+#: State of the module, since it is state of the process: torch keeps threads and its default type in the same way.
 _settings = Settings()
 
 

@@ -6,6 +6,7 @@ What is in a file, under the names that it has there; ``files.py`` finds the arc
 from __future__ import annotations
 
 import json
+import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.checkpoints import kept_model, neutral
 from transfer_parity.shared.core.errors import BadInput
 
 #: What is written: torch saves states, Keras saves models.
@@ -50,12 +50,22 @@ def opened(path: Path) -> Iterator[Opened]:
     record: Mapping[str, Any] = {}
     try:
         if path.suffix.lower() == ".safetensors":
-            record = read_record(path)
+            record = kept_model.read_record(path)
             state: Any = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
+    except PermissionError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); make it readable.") from None
+    except pickle.UnpicklingError:
+        # weights_only refuses all code, and advises to do without that protection, which nobody should.
+        raise BadInput(
+            f"{path} is not a state_dict that can be read safely: it is damaged, or holds objects besides tensors; "
+            "save model.state_dict() alone."
+        ) from None
     except Exception as error:
-        # Whatever the bytes of a broken pickle happen to mean. weights_only refuses all code, with an UnpicklingError.
+        # Whatever the bytes of a broken file happen to mean.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path} is not a state_dict that can be read safely ({reason}); use another file.") from None
     for key in _WRAPPERS:
@@ -69,16 +79,12 @@ def opened(path: Path) -> Iterator[Opened]:
     if isinstance(text, str):
         record = neutral.parsed_record(text, path)
     for key, tensor in state.items():
+        if tensor.is_meta:
+            raise BadInput(f"{path}: {key} has a shape and no values (device meta); save the model once it has them.")
         # Strides of zero make a few bytes into any size.
         if tensor.layout == torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
             raise BadInput(f"{path}: {key} claims {tensor.nbytes} bytes and holds fewer; use another file.")
     yield Opened(state, record)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What a ``.safetensors`` file says about itself, in its header."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
 
 
 def write(path: Path, content: Content, record: Mapping[str, Any]) -> None:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from transfer_parity.shared.checkpoints import flattening
-from transfer_parity.shared.contract.spec import described
+from transfer_parity.shared.checkpoints import flattening, kept_model, neutral
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.data.offered import downloading
 from transfer_parity.shared.zoo.pair import HEAD, Pair
@@ -111,11 +109,18 @@ def save(network: Network, path: Path, metadata: Mapping[str, str]) -> Path:
 
 
 def restore(path: Path) -> tuple[Network, list[str]]:
-    """A network as ``save`` kept it, and the names of its classes."""
-    spec, classes = described(formats.read_record(path))
-    network = Network(spec)
-    load(network, {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()})
-    return network, classes
+    """A network as ``save`` kept it, and the names of its classes.
+
+    Raises:
+        BadInput: the file is damaged, or not that of a kept model.
+    """
+    found = kept_model.required(path)
+    network = Network(found.spec)
+    with formats.opened(path) as file:
+        arrays = {name: tensor.numpy() for name, tensor in file.state.items()}
+    neutral.account_for(shapes(network), arrays, str(path))
+    load(network, arrays)
+    return network, list(found.classes)
 
 
 def _variables(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,22 @@ FORMAT = "transfer-parity checkpoint 1"
 #: Name of the attribute (HDF5, pickle) or file (zip) under which a file in a framework's format keeps its record.
 RECORD = "transfer_parity"
 Arrays = Mapping[str, NDArray[np.generic]]
+#: Of float32: the largest number, and the smallest that is not denormal.
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+#: The last part of a running variance's name.
+RUNNING_VARIANCE = "running_var"
 
 
-def save(path: Path, arrays: Arrays, metadata: Metadata) -> None:
-    """Write a neutral checkpoint. The file appears whole or not at all."""
-    header = {"format": FORMAT, "metadata": metadata.model_dump_json()}
+def save(path: Path, arrays: Arrays, metadata: Metadata, record: Mapping[str, str] | None = None) -> None:
+    """Write a neutral checkpoint. The file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        arrays: by neutral name.
+        metadata: of the arrays.
+        record: of the kept model (see ``kept_model``) that the arrays are all of, with its trained head.
+    """
+    header = {**(record or {}), "format": FORMAT, "metadata": metadata.model_dump_json()}
     temporary = path.with_name(path.name + ".part")
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     safetensors.numpy.save_file(contiguous, temporary, metadata=header)
@@ -53,26 +65,30 @@ def read_metadata(path: Path) -> Metadata:
             raise BadInput(f"{path} is not a neutral checkpoint of this project ({FORMAT}); convert it first.")
         return Metadata.model_validate_json(header["metadata"])
     except (safetensors.SafetensorError, OSError, KeyError, ValidationError) as error:
-        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.") from None
+        raise damaged(path, error) from None
 
 
 def load(path: Path) -> tuple[dict[str, NDArray[np.generic]], Metadata]:
     """All arrays of a checkpoint, by neutral name, and its metadata.
 
     Raises:
-        BadInput: the file is damaged, or an array holds values that are not finite.
+        BadInput: the file is damaged, or holds what no network can compute with (see ``check_values``).
     """
     metadata = read_metadata(path)
+    check_epsilon(metadata, path)
     try:
         arrays = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.") from None
-    check_finite(arrays, path)
+        raise damaged(path, error) from None
+    check_values(arrays, path)
     return arrays, metadata
 
 
-def check_finite(arrays: Arrays, path: Path) -> None:
-    """Refuse arrays with values that are infinite or not a number.
+def check_values(arrays: Arrays, path: Path) -> None:
+    """Refuse values that no network can compute with: from them on, everything would be agreement about nothing.
+
+    Infinite, not a number, beyond the largest number of float32 (which becomes infinite where the network is built), or
+    a running variance below 0 (whose square root is not a number).
 
     Raises:
         BadInput: naming the first such array.
@@ -80,6 +96,27 @@ def check_finite(arrays: Arrays, path: Path) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise BadInput(f"{path}: {name} holds values that are not finite; use another checkpoint.")
+        if array.dtype.itemsize > 4 and array.size and np.abs(array).max() > LARGEST:
+            raise BadInput(f"{path}: {name} holds values beyond float32's largest, 3.4e38; use another checkpoint.")
+        if name.endswith(f".{RUNNING_VARIANCE}") and array.size and array.min() < 0:
+            raise BadInput(
+                f"{path}: {name} holds a variance below 0 ({array.min():.1e}), which no batch of images has; use "
+                "another checkpoint."
+            )
+
+
+def check_epsilon(metadata: Metadata, path: Path) -> None:
+    """Refuse an epsilon of the normalisations that processors may round to 0: a variance of 0 then divides by 0.
+
+    Raises:
+        BadInput: it is smaller than float32's smallest normal number.
+    """
+    epsilon = metadata.batch_norm_epsilon
+    if epsilon is not None and not epsilon >= SMALLEST:
+        raise BadInput(
+            f"{path}: an epsilon of {epsilon:.1e} for its normalisations is below float32's smallest normal number, "
+            "1.2e-38; use another checkpoint."
+        )
 
 
 def is_neutral(path: Path) -> bool:
@@ -92,7 +129,7 @@ def is_neutral(path: Path) -> bool:
         with safetensors.safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get("format") == FORMAT
     except (safetensors.SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is damaged ({_first_line(error)}); fetch it again.") from None
+        raise damaged(path, error) from None
 
 
 def recorded(record: Mapping[str, Any], path: Path) -> Metadata | None:
@@ -179,6 +216,13 @@ def digest(arrays: Arrays) -> str:
 
 def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def damaged(path: Path, error: Exception) -> BadInput:
+    """What is said of a file that cannot be read, for whatever reason."""
+    if not os.access(path, os.R_OK):
+        return BadInput(f"{path} cannot be read (permission denied); make it readable.")
+    return BadInput(f"{path} is damaged ({_first_line(error)}); fetch or convert it again.")
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,12 @@ def single_epsilon(layers: list[dict[str, Any]], path: Path) -> float | None:
     """The epsilon that all batch normalisations in a Keras model's configuration share, or None without any.
 
     Raises:
-        BadInput: they have several.
+        BadInput: they have several, or one that is no positive number.
     """
-    epsilons = {layer["config"]["epsilon"] for layer in layers if layer["class_name"] == "BatchNormalization"}
-    if len(epsilons) > 1:
+    found = [layer["config"].get("epsilon") for layer in layers if layer["class_name"] == "BatchNormalization"]
+    for epsilon in found:
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
+            raise BadInput(f"{path}: batch normalisation has the epsilon {epsilon!r}; use one with a positive number.")
+    if len(epsilons := set(found)) > 1:
         raise BadInput(f"{path}: batch normalisation has several epsilons {sorted(epsilons)}; use another checkpoint.")
     return epsilons.pop() if epsilons else None

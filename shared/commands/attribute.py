@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import artifacts, study_recipe
+from transfer_parity.shared.contract import artifacts, framework_defaults, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS
-from transfer_parity.shared.core import machine
+from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
 from transfer_parity.shared.experiments.attribution import Attribution
@@ -18,10 +16,17 @@ from transfer_parity.shared.experiments.attribution_document import AttributionD
 from transfer_parity.shared.experiments.sweep import Sweep, prepared
 from transfer_parity.shared.report import attribution as report
 from transfer_parity.shared.report import plots
-from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.report.console import WIDTH, Console
+from transfer_parity.shared.report.progress import progress
 
 #: Where the defaults of both frameworks are many, and a network trains in seconds.
 RECIPE = "attribute"
+#: Names of what an attribution leaves in its folder, besides its cells.
+WRITES = (
+    *(artifacts.ATTRIBUTION, artifacts.RECIPE, artifacts.ATTRIBUTION_TABLES),
+    *(f"{artifacts.ATTRIBUTION_PLOT}.{kind}" for kind in ("svg", "png")),
+    f"{artifacts.CELLS}/{run_folder.ANYTHING_OF_OURS}",
+)
 
 
 def build_parser() -> Parser:
@@ -64,34 +69,37 @@ def run(arguments: list[str], errors: Console) -> int:
     """Work through the sweep, then write ``attribution.json``, ``attribution.md`` and the plot."""
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
+    framework_defaults.check(options.switches or ())
     overrides = {key: getattr(options, key) for key in OPTIONS.of("attribute")}
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"attribute-{common.name}"
     cache, output = Cache(options.cache_dir), Console(width=WIDTH)
-    with progress(errors) as tell:
+    with progress(errors) as tell, run_folder.claimed(folder, WRITES, common.data) as output_folder:
         attribution = Attribution(cache, machine.available_cores(), tell, options.switches)
         sweep = prepared(
             recipes, cache, folder, tell, processes=options.jobs, make_arms=attribution.arms, explains=False
         )
+        complete = False
         try:
             sweep.run()
+            complete = True
         finally:
             # Also after an interruption or a failure: what is finished is worth a table.
             found = attribution.document(sweep)
-            write(sweep, found)
+            write(sweep, found, output_folder.stage)
+            output_folder.commit(complete)
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT
 
 
-def write(sweep: Sweep, document: AttributionDocument) -> None:
-    """Everything that an attribution leaves behind."""
-    folder = sweep.folder
+def write(sweep: Sweep, document: AttributionDocument, folder: Path) -> None:
+    """Everything that an attribution leaves behind, in a folder."""
     document.save(folder / artifacts.ATTRIBUTION)
     (folder / artifacts.RECIPE).write_text(study_recipe.as_toml(sweep.recipes), encoding="utf-8")
     (folder / artifacts.ATTRIBUTION_TABLES).write_text(report.markdown(document), encoding="utf-8")
     if any(each.effects for each in document.strategies):
         draw = partial(report.plot, document)
         (folder / f"{artifacts.ATTRIBUTION_PLOT}.png").write_bytes(plots.png(draw))
-        (folder / f"{artifacts.ATTRIBUTION_PLOT}.svg").write_text(plots.render("", draw).light, encoding="utf-8")
+        (folder / f"{artifacts.ATTRIBUTION_PLOT}.svg").write_text(plots.svg(draw), encoding="utf-8")

@@ -6,12 +6,11 @@ import math
 import typing
 from pathlib import Path
 
-from rich.console import Console
-
-from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.checkpoints import kept_model
+from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import wings
 from transfer_parity.shared.contract.jobs import ClassifierChoice
-from transfer_parity.shared.core import machine
+from transfer_parity.shared.core import machine, paths
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import (
     DIFFERENT_OR_INCONCLUSIVE,
@@ -19,9 +18,12 @@ from transfer_parity.shared.core.errors import (
     BadInput,
     did_you_mean,
 )
-from transfer_parity.shared.experiments import conversion
-from transfer_parity.shared.experiments.conversion import Conversion, Request
+from transfer_parity.shared.experiments import conversion, conversion_request
+from transfer_parity.shared.experiments.conversion import Conversion
+from transfer_parity.shared.experiments.conversion_request import Request
 from transfer_parity.shared.report import console
+from transfer_parity.shared.report.console import Console
+from transfer_parity.shared.report.progress import progress
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import PREPROCESSING, Aspect, Pair, Preprocessing, Semantics
 
@@ -31,39 +33,39 @@ SHOWN = 8
 
 def run(arguments: list[str], errors: Console) -> int:
     """Convert a checkpoint and print what became of it."""
-    options = _parser().read(arguments)
+    options = build_parser().read(arguments)
     semantics = _word("--semantics", options.semantics, typing.get_args(Semantics))
     classifier = _word("--classifier", options.classifier, typing.get_args(ClassifierChoice))
     backbone = find_pair(options.backbone).name if options.backbone else None
+    at_least(options, threads=1)
     threads = options.threads if options.threads is not None else machine.available_cores()
-    if threads < 1:
-        raise BadInput(f"--threads {threads} is not valid; give 1 or more.")
     request = Request(
         source=options.source,
-        destination=Path(options.destination).expanduser(),
+        destination=paths.expanded(options.destination),
         backbone=backbone,
         semantics=semantics,
         classifier=classifier,
         image_size=options.image_size,
         threads=threads,
     )
-    with console.progress(errors) as progress:
-        result = conversion.convert(request, Cache(options.cache_dir), progress)
+    with progress(errors) as tell:
+        result = conversion.convert(request, Cache(options.cache_dir), tell)
     _show(request, result, Console(width=console.WIDTH))
     return IDENTICAL_OR_EQUIVALENT if result.passed else DIFFERENT_OR_INCONCLUSIVE
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The options of the command."""
     parser = Parser(
         prog="compare.py convert",
         usage="compare.py convert SOURCE DESTINATION [options]",
-        description="Convert a checkpoint, read it back, and run both frameworks on it.",
+        description="Convert a checkpoint or a kept model, read it back, and run both frameworks on it.",
         epilog="Exit status: 0 converted and checked, 1 the check failed, 2 bad input, 3 a worker failed.",
         allow_abbrev=False,
     )
     kinds = ", ".join(wings.readable())
     parser.add_argument("source", metavar="SOURCE", help=f"a file ({kinds}), torchvision or keras")
-    kinds = ", ".join(conversion.WRITABLE)
+    kinds = ", ".join(conversion_request.WRITABLE)
     parser.add_argument("destination", metavar="DESTINATION", help=f"a file; its suffix chooses the format: {kinds}")
     parser.add_argument("--backbone", metavar="NAME", help="the architecture (default: what the file or its name says)")
     parser.add_argument(
@@ -75,7 +77,7 @@ def _parser() -> Parser:
         "--classifier",
         metavar="{auto,required,none}",
         default="auto",
-        help="take the architecture's own classifier if it is there, insist on it, or leave it out (default: auto)",
+        help="take the file's classifier or trained head if it is there, insist on it, or leave it out (default: auto)",
     )
     parser.add_argument(
         "--image-size", metavar="N", help="side in pixels for Keras and the check (default: the backbone's own)"
@@ -101,9 +103,13 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
 
     classes = result.imported.classes
     classifier = f"its classifier of {classes} classes" if classes else "without a classifier"
-    say(f"{pair.name}, {classifier}, {result.metadata.semantics} semantics, from {result.metadata.source}")
+    kept, left_over = result.kept, result.imported.left_over
+    if kept is not None:
+        classifier = f"whole model, with its trained head of {len(kept.classes)} classes"
+    # What a kept model began from is not what it is any more.
+    source = (result.metadata.source if kept is None else "") or Path(request.source).name
+    say(f"{pair.name}, {classifier}, {result.metadata.semantics} semantics, from {source}")
     say(f"{result.arrays} arrays, {result.parameters:,} values")
-    left_over = result.imported.left_over
     if left_over:
         say(f"Left over, {len(left_over)} arrays that are not part of it:")
         # The optimizer's state last: there is much of it, and nobody misses it.
@@ -120,11 +126,16 @@ def _show(request: Request, result: Conversion, output: Console) -> None:
         say(f"{request.destination} was not written")
     else:
         say(f"Read back: all {result.arrays} arrays the same{', after folding' if result.folded else ', bit by bit'}")
-    verdict = "same function" if result.output_difference <= conversion.TOLERANCE else "NOT the same function"
+    verdict = "same function" if result.output_difference <= result.tolerance else "NOT the same function"
+    if kept_model.HEAD_WEIGHT in left_over:
+        verdict += " of the backbone, whose trained head was left out"
+    outputs = "logits of the whole model" if kept is not None else "outputs"
     say(
         f"{wings.wing(result.ran[0]).title} on the source, {wings.wing(result.ran[1]).title} on the result: {verdict}, "
-        f"outputs differ by {result.output_difference:.1e} (at most {conversion.TOLERANCE:.0e})"
+        f"{outputs} differ by {result.output_difference:.1e} (at most {result.tolerance:.0e})"
     )
+    if kept is not None:
+        say(f"Takes images of {kept.spec.image_size} pixels as {_formula(kept.spec.preprocessing)}")
     hints = adaptations(request.destination, result, pair)
     if hints:
         say("On the plain class, change (see docs/convert.md):")
@@ -152,9 +163,9 @@ ADAPTATIONS: dict[Semantics, dict[Aspect, str]] = {
 
 def adaptations(destination: Path, result: Conversion, pair: Pair) -> list[str]:
     """What differs between the converted function and the plain class of the destination's library."""
-    suffix = conversion.writing_suffix(destination)
+    suffix = conversion_request.writing_suffix(destination)
     writer = wings.writer(suffix)
-    if writer is None or suffix in WHOLE_MODELS:
+    if writer is None or result.kept is not None or suffix in WHOLE_MODELS:
         return []
     own, semantics, hints = writer.library, result.metadata.semantics, []
     if writer == wings.TORCHVISION and pair.family == "InceptionV3":

@@ -7,8 +7,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import artifacts, recipe_files, switches, wings
@@ -19,7 +17,8 @@ from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTI
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.parity.ladder import Ladder
 from transfer_parity.shared.report import parity as report
-from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.report.console import WIDTH, Console
+from transfer_parity.shared.report.progress import progress
 from transfer_parity.shared.runtime import resolve_weights
 from transfer_parity.shared.zoo.lookup import select_pairs
 from transfer_parity.shared.zoo.pair import Pair
@@ -77,20 +76,26 @@ def run(arguments: list[str], errors: Console) -> int:
     if options.switch == ["list"]:
         report.list_switches(output)
         return IDENTICAL_OR_EQUIVALENT
-    at_least(options, seeds=1, first_seed=0, threads=1)
+    at_least(options, seeds=1, first_seed=0, threads=1, image_size=1)
     pairs = select_pairs(options.backbone)
     for pair in pairs:
         switches.check(options.switch, pair, options.precision)
     folder = options.output_dir or run_folder.unused("parity")
-    run_folder.make(folder)
-    with progress(errors) as tell:
-        ladder = Ladder(folder, options.threads, options.device, tell)
+    writes = (artifacts.PARITY, artifacts.PARITY_TABLES)
+    with progress(errors) as tell, run_folder.claimed(folder, writes) as output_folder:
+        ladder = Ladder(output_folder.stage, options.threads, options.device, tell)
+        chosen = len(wings.libraries()) if options.semantics in (None, "both") and options.weights == "random" else 1
+        ladder.foresee(pairs, chosen * options.seeds, options.precision, options.image_size)
         for pair in pairs:
             weights = _weights(pair, options, tell)
             for result in ladder.climb(list(_climbs(pair, weights, options))):
-                report.show(result, output)
-    document = ladder.document()
-    (folder / artifacts.PARITY_TABLES).write_text(report.markdown(document), encoding="utf-8")
+                with tell.aside():
+                    report.show(result, output)
+            if not output_folder.keeps_earlier:
+                output_folder.commit(complete=False)
+        document = ladder.document()
+        (output_folder.stage / artifacts.PARITY_TABLES).write_text(report.markdown(document), encoding="utf-8")
+        output_folder.commit()
     report.summarise(document, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT if document.passed else DIFFERENT_OR_INCONCLUSIVE

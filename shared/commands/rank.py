@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.contract import artifacts, recipe_files, wings
 from transfer_parity.shared.contract.recipe import OPTIONS, WEIGHT_ORIGINS, Recipe
-from transfer_parity.shared.core import run_folder
+from transfer_parity.shared.core import paths, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, WORKER_FAILED, BadInput, did_you_mean
-from transfer_parity.shared.experiments.ranking import Candidate, Request, prepared
+from transfer_parity.shared.experiments.ranking import Candidate, Request, prepared, writes
 from transfer_parity.shared.report import ranking as report
-from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.report.console import WIDTH, Console
+from transfer_parity.shared.report.progress import progress
 from transfer_parity.shared.zoo.lookup import select_pairs
 
 #: One of each of five families, 2 to 24 million parameters.
@@ -80,10 +79,11 @@ def run(arguments: list[str], errors: Console) -> int:
     recipe = _recipe(options)
     chosen = candidates(options.backbone, options.weights)
     folder = options.output_dir or run_folder.unused("rank")
-    with progress(errors) as tell:
-        request = Request(chosen, recipe, options.train, options.results)
-        ranker = prepared(request, Cache(options.cache_dir), folder, tell)
+    request = Request(chosen, recipe, options.train, options.results)
+    with progress(errors) as tell, run_folder.claimed(folder, writes(request), recipe.data) as output_folder:
+        ranker = prepared(request, Cache(options.cache_dir), output_folder, tell)
         document = ranker.rank()
+        output_folder.commit()
     output = Console(width=WIDTH)
     report.show(document, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
@@ -94,7 +94,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     """Everything but the backbone and its weights: a linear probe without a control, once."""
     given = {key: value for key in OPTIONS.of("rank") if (value := getattr(options, key)) is not None}
     fixed = {"name": "rank", "seeds": 1, "control": False, "frameworks": [options.framework]}
-    return recipe_files.validated({**fixed, **given}, "the command line")
+    return recipe_files.validated({**fixed, **given}, "the command line", given)
 
 
 def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidate]:
@@ -106,7 +106,7 @@ def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidat
     words = [given.lower() for given in weights if given.lower() in WEIGHT_ORIGINS]
     files = [given for given in weights if given.lower() not in WEIGHT_ORIGINS]
     for given in files:
-        if not Path(given).suffix and not Path(given).expanduser().exists():
+        if not Path(given).suffix and not paths.expanded(given).exists():
             raise BadInput(f"--weights {given}: there is no such file; {did_you_mean(given, WEIGHT_ORIGINS)}")
     if files and words:
         raise BadInput(f"--weights {words[0]} and a file ({files[0]}) do not go together; rank one or the other.")
@@ -120,7 +120,7 @@ def candidates(backbones: list[str] | None, weights: list[str]) -> list[Candidat
 
 
 def _of_file(given: str) -> Candidate:
-    path = Path(given).expanduser()
+    path = paths.expanded(given)
     if path.is_file() and path.suffix.lower() != artifacts.NEUTRAL:
         raise BadInput(
             f"--weights {given} does not say which backbone it holds; make it a neutral checkpoint first: "

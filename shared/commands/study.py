@@ -5,20 +5,22 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from transfer_parity.shared.commands import records
 from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import artifacts, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS
+from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.evaluation import agreement
-from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments import learning_curves, rounding_check
 from transfer_parity.shared.experiments.arms import MakeArms, matched, shipped
+from transfer_parity.shared.experiments.run_table import Found
 from transfer_parity.shared.experiments.study_document import StudyDocument
 from transfer_parity.shared.experiments.sweep import Sweep, prepared
 from transfer_parity.shared.report import gallery, page, plots, tensorboard
 from transfer_parity.shared.report import study as report
-from transfer_parity.shared.report.console import WIDTH, progress
+from transfer_parity.shared.report.console import WIDTH, Console
+from transfer_parity.shared.report.progress import progress
 
 #: Which arms a mode has.
 MODES: dict[str, MakeArms] = {
@@ -26,6 +28,13 @@ MODES: dict[str, MakeArms] = {
     "as-shipped": shipped,
     "both": lambda recipes, data: [*matched(recipes, data), *shipped(recipes, data)],
 }
+
+#: Names of what a study leaves in its folder, besides its cells.
+WRITES = (
+    *(artifacts.STUDY, artifacts.RECIPE, artifacts.STUDY_TABLES, artifacts.STUDY_PAGE),
+    *(f"{name}.{kind}" for name in (artifacts.CURVES_PLOT, artifacts.DIFFERENCES_PLOT) for kind in ("svg", "png")),
+    f"{artifacts.CELLS}/{run_folder.ANYTHING_OF_OURS}",
+)
 
 
 def build_parser() -> Parser:
@@ -57,6 +66,8 @@ def build_parser() -> Parser:
     parser.add_jobs()
     parser.add_output_dir("results/study-<name>/")
     parser.add_tensorboard()
+    parser.add_csv()
+    parser.add_mlflow()
     parser.add_cache_dir()
     return parser
 
@@ -65,53 +76,46 @@ def run(arguments: list[str], errors: Console) -> int:
     """Work through the sweep, then write ``study.json``, ``report.html``, ``report.md`` and the plots."""
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
-    if options.tensorboard:
-        tensorboard.check()
+    records.check(options)
     overrides = {key: getattr(options, key) for key in OPTIONS.of("study")}
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)
-    with progress(errors) as tell:
+    with progress(errors) as tell, run_folder.claimed(folder, WRITES, common.data) as output_folder:
         cache, arms = Cache(options.cache_dir), MODES[options.mode]
         sweep = prepared(recipes, cache, folder, tell, processes=options.jobs, make_arms=arms)
+        complete, rounding = False, None
         try:
             sweep.run()
+            complete = True
+            rounding = rounding_check.carry_out(sweep, learning_curves.document(sweep))
         finally:
             # Also after an interruption or a failure: what is finished is worth a report.
-            found = learning_curves.document(sweep)
-            write(sweep, found)
+            found = learning_curves.document(sweep, rounding)
+            write(sweep, found, output_folder.stage)
             if options.tensorboard:
-                tensorboard.write(folder / artifacts.TENSORBOARD, learning_curves.trainings(sweep, found))
+                trainings = learning_curves.trainings(sweep, found)
+                tensorboard.write(output_folder.stage / artifacts.TENSORBOARD, trainings)
+            output_folder.commit(complete)
+    # Only what is complete: the same command goes on with the rest, and would record what is finished again.
+    results = Found(folder, "study", found.model_dump(mode="json"))
+    records.write(options, results, learning_curves.trainings(sweep, found))
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return agreement.exit_status(found.verdict)
 
 
-def write(sweep: Sweep, document: StudyDocument) -> None:
-    """Everything that a study leaves behind."""
-    folder, recipe = sweep.folder, study_recipe.as_toml(sweep.recipes)
+def write(sweep: Sweep, document: StudyDocument, folder: Path | None = None) -> None:
+    """Everything that a study leaves behind, in a folder; by default that of the sweep."""
+    folder, recipe = folder or sweep.folder, study_recipe.as_toml(sweep.recipes)
     document.save(folder / artifacts.STUDY)
     (folder / artifacts.RECIPE).write_text(recipe, encoding="utf-8")
     (folder / artifacts.STUDY_TABLES).write_text(report.markdown(document), encoding="utf-8")
-    figures = {
-        "curves": (plots.learning_curves, "Test accuracy by labelled images a class; bars are 95 % intervals."),
-        "differences": (
-            plots.differences,
-            "Accuracy of TensorFlow minus that of PyTorch by strategy and shots, with 95 % intervals; inside of the "
-            "band it makes no difference that matters.",
-        ),
-    }
-    drawn = {}
-    for name, (draw, alt) in figures.items():
-        drawn[name] = plots.render(alt, partial(draw, document))
-        (folder / f"{name}.svg").write_text(drawn[name].light, encoding="utf-8")
+    figures = {artifacts.CURVES_PLOT: plots.learning_curves, artifacts.DIFFERENCES_PLOT: plots.differences}
+    for name, draw in figures.items():
+        (folder / f"{name}.svg").write_text(plots.svg(partial(draw, document)), encoding="utf-8")
         (folder / f"{name}.png").write_bytes(plots.png(partial(draw, document)))
-    matrix_of, matrices = gallery.confusion(document)
-    galleries = {
-        "On which the frameworks disagree": gallery.between_frameworks(sweep, document),
-        "On which transfer and training from scratch disagree": gallery.between_strategies(sweep, document),
-    }
-    maps = gallery.activation_maps(sweep, document)
-    text = page.render(document, drawn, matrices, matrix_of, galleries, maps, recipe)
+    pictures, maps = gallery.of_page(sweep, document), gallery.activation_maps(sweep, document)
+    text = page.render(document, plots.of_page(document), gallery.confusion(document), pictures, maps, recipe)
     (folder / artifacts.STUDY_PAGE).write_text(text, encoding="utf-8")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.contract.wings import KERAS, TORCHVISION, WINGS
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
-from transfer_parity.shared.report.console import WIDTH
+from transfer_parity.shared.report.console import WIDTH, Console, marked
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Aspect, Pair, Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
@@ -28,15 +27,20 @@ CHANGES: dict[Aspect, str] = {
 }
 
 
-def run(arguments: list[str], errors: Console) -> int:
-    """Print the table of pairs, or everything about the pairs that are named."""
+def build_parser() -> Parser:
+    """The options of the command."""
     parser = Parser(
         prog="compare.py zoo",
         description="List the architectures that both libraries have, and in what they differ.",
         allow_abbrev=False,
     )
     parser.add_argument("backbone", nargs="*", metavar="NAME", help="only these, in full")
-    names = parser.read(arguments).backbone
+    return parser
+
+
+def run(arguments: list[str], errors: Console) -> int:
+    """Print the table of pairs, or everything about the pairs that are named."""
+    names = build_parser().read(arguments).backbone
     output = Console(width=WIDTH)
     if names:
         for name in names:
@@ -65,7 +69,7 @@ def run(arguments: list[str], errors: Console) -> int:
 
 def _show(pair: Pair, output: Console) -> None:
     """One pair: what is the same, then a column for each library."""
-    output.print(f"[bold]{pair.name}[/] (torchvision: {pair.torchvision_name})", highlight=False)
+    output.print(marked("[bold]{}[/] (torchvision: {})", pair.name, pair.torchvision_name), highlight=False)
     output.print(
         f"{pair.parameters:,} parameters, {pair.channels} features, {pair.image_size} px (at least "
         f"{pair.smallest_image})",

@@ -49,6 +49,9 @@ STUDY = "study.json"
 ATTRIBUTION = "attribution.json"
 RANKING = "rank.json"
 PARITY = "parity.json"
+#: What there is to say about a kept model, and the same for people.
+CARD = "model-card.json"
+CARD_TEXT = "model-card.md"
 #: Pages and tables for people.
 STUDY_PAGE = "report.html"
 STUDY_TABLES = "report.md"
@@ -64,11 +67,10 @@ MODELS = "models"
 CELLS = "cells"
 TRAINED = "trained"
 TENSORBOARD = "tensorboard"
+#: Of the comparison that says how good a kept model is.
+ESTIMATE = "estimate"
 
 # Folders of work in progress; what is left of them after an interruption can be thrown away.
-SWEEP_WORK = ".work-"
-RANK_WORK = ".rank-"
-PARITY_WORK = ".parity-"
 FETCHING = ".fetching-"
 IMPORTING = ".importing-"
 CONVERTING = ".converting-"
@@ -80,11 +82,6 @@ DATA = "data"
 CHECKPOINTS = "weights"
 FEATURES = "features"
 CONVERSIONS = "conversions"
-
-
-def comparison_work(framework: str) -> str:
-    """Beginning of the name of the folder in which a framework's process works for a comparison."""
-    return f".{framework}-"
 
 
 def kept_log(whose: str) -> str:

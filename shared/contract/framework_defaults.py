@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from transfer_parity.shared.contract import switches
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.switches import Switch
 from transfer_parity.shared.contract.wings import REFERENCE, WINGS, Framework, wing
+from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.data.images import is_jpeg
 from transfer_parity.shared.data.storage import Files
@@ -56,6 +58,21 @@ class Default:
     def label(self) -> str:
         """As it is written on the command line."""
         return f"{self.framework}:{self.name}"
+
+
+def check(labels: Iterable[str]) -> None:
+    """Make sure that there are such defaults, whether or not they matter to some images.
+
+    Args:
+        labels: as they are written on the command line.
+
+    Raises:
+        BadInput: there is no such default.
+    """
+    known = [*(f"{each.identifier}:weights" for each in WINGS), *switches.all_names()]
+    for given in labels:
+        if given not in known:
+            raise BadInput(f"--switches {given}: there is no such default; {did_you_mean(given, known)}")
 
 
 def defaults(recipe: Recipe, data: Dataset) -> list[Default]:

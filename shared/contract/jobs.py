@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,6 +83,14 @@ class RunSpec(_Part):
     explain: tuple[int, ...] = ()
 
 
+def by_backbone(runs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """Runs that begin on the same backbone, which share what is frozen in it: pretrained ones, or those of a seed."""
+    groups: dict[tuple[bool, int | None], list[RunSpec]] = {}
+    for run in runs:
+        groups.setdefault((run.pretrained, None if run.pretrained else run.seed), []).append(run)
+    return list(groups.values())
+
+
 class _Job(_Part):
     """What one process does. Written as a file into the job's folder, where the results go too."""
 
@@ -141,6 +150,7 @@ class ImportJob(_Job):
         checkpoint: the file.
         semantics: of a file that does not say which it has; by default those of the wing's library.
         classifier: whether the file's own classifier is taken if there is one, must be there, or is left out.
+        trained_head: whether a model that this project trained is taken whole, with its head; else its backbone is.
         probe: whether to put images through what was read, as ``ProbeJob`` does.
     """
 
@@ -149,11 +159,14 @@ class ImportJob(_Job):
     checkpoint: Path
     semantics: Semantics | None = None
     classifier: ClassifierChoice = "auto"
+    trained_head: bool = False
     probe: bool = False
 
 
 class ExportJob(_Job):
     """Write a neutral checkpoint in the framework's own format, and import that again.
+
+    A kept model is written as the framework's wing keeps one.
 
     Attributes:
         recipe: backbone, image size and preprocessing.
@@ -182,6 +195,19 @@ class ProbeJob(_Job):
     checkpoint: Path
 
 
+class PredictJob(_Job):
+    """Put images through a kept model.
+
+    Attributes:
+        model: its file, as the wing keeps one.
+        images: uint8 array (N, S, S, 3) as .npy, in the size that the model takes.
+    """
+
+    kind: Literal["predict"] = "predict"
+    model: Path
+    images: Path
+
+
 class TraceJob(_Job):
     """Carry out climbs of the parity ladder."""
 
@@ -202,7 +228,7 @@ class DataSetJob(_Job):
 
 JobOfRuns = TrainJob | FeaturesJob
 CheckpointJob = DownloadJob | ImportJob | ExportJob | ProbeJob
-Job = JobOfRuns | CheckpointJob | TraceJob | DataSetJob
+Job = JobOfRuns | CheckpointJob | PredictJob | TraceJob | DataSetJob
 _ANY: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")], config=ConfigDict(defer_build=True))
 
 

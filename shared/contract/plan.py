@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.contract.splits import split
+from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
 
@@ -59,12 +60,30 @@ def images(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def draw_all(
     recipe: Recipe, labels: NDArray[np.int64], is_test: NDArray[np.bool_] | None, classes: list[str]
 ) -> dict[tuple[Shots, int], Plan]:
-    """The plans of all runs, by number of shots and seed. Arguments and errors as in ``draw``."""
+    """The plans of all runs, by number of shots and seed. Arguments as in ``draw``; so are errors, but for memory."""
+    _check_memory(recipe, len(labels), len(classes))
     return {
         (shots, seed): draw(recipe, labels, is_test, classes, seed, shots)
         for shots in recipe.shots
         for seed in recipe.seed_list
     }
+
+
+def _check_memory(recipe: Recipe, images: int, classes: int) -> None:
+    """Refuse plans that would fill the memory before anything starts.
+
+    Raises:
+        BadInput: they would take most of what is free.
+    """
+    shown = [images if shots == "all" else min(images, shots * classes) for shots in recipe.shots]
+    # Bytes for an image in an epoch, as in Plan: its place, its flip and crop, and its part of a step's rate.
+    each = 8 + recipe.flip + 16 * recipe.crop + 8 / recipe.batch_size
+    needed = each * recipe.epochs * recipe.seeds * sum(shown)
+    if needed > 0.8 * (free := machine.available_memory()):
+        raise BadInput(
+            f"the orders of {recipe.epochs} epochs and {recipe.seeds} seeds would take {needed / 2**30:.0f} GiB of "
+            f"memory, of which {free / 2**30:.0f} are free; lower --epochs, --seeds or --shots."
+        )
 
 
 def draw(
@@ -76,7 +95,26 @@ def draw(
     shots: Shots,
 ) -> Plan:
     """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
-    train, test = split(recipe, labels, is_test, classes, seed, shots)
+    return _following(recipe, seed, *split(recipe, labels, is_test, classes, seed, shots))
+
+
+def draw_on_all(recipe: Recipe, images: int, seed: int) -> Plan:
+    """The plan of a run that trains on every image, for a model to be used: what it tests on says nothing.
+
+    Args:
+        recipe: as in ``draw``.
+        images: number of them, N.
+        seed: repetition.
+
+    Raises:
+        BadInput: a batch would have a single image, or the plan would fill the memory.
+    """
+    _check_memory(recipe.model_copy(update={"shots": ("all",), "seeds": 1}), images, 0)
+    return _following(recipe, seed, np.arange(images), np.arange(images))
+
+
+def _following(recipe: Recipe, seed: int, train: NDArray[np.int64], test: NDArray[np.int64]) -> Plan:
+    """The plan of a run on these images."""
     n, epochs = len(train), recipe.epochs
     if recipe.batch_norm_trains:
         check_batches(recipe, n)

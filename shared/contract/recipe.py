@@ -11,11 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from transfer_parity.shared.contract.options import Command, Group, Option, Options
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, libraries
 from transfer_parity.shared.contract.wings import Framework as Framework
+from transfer_parity.shared.core import paths
 from transfer_parity.shared.core.errors import did_you_mean
+from transfer_parity.shared.core.text import is_name
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Pair
 
 Shots = int | Literal["all"]
+#: The smallest number of float32 that is not denormal: processors may round what is smaller to 0.
+SMALLEST = 2.0**-126
 WEIGHT_ORIGINS = (*libraries(), "random")
 
 # Which commands besides the default one offer a field, and a long heading.
@@ -36,7 +40,9 @@ class Recipe(BaseModel):
         Option(
             "comparison", SWEEPS, behind={"study": "threads", "attribute": "threads"}, common=True, in_results=False
         ),
-    ] = Field("transfer", pattern=r"^[\w.-]+$", description="name of the run; part of the results folder")
+    ] = Field(
+        "transfer", pattern=r"^[\w.-]+$", max_length=100, description="name of the run; part of the results folder"
+    )
 
     # Data
     data: Annotated[str, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
@@ -49,7 +55,7 @@ class Recipe(BaseModel):
         (5,), description="labelled images a class to train on; several numbers, or all"
     )
     seeds: Annotated[int, Option("data", SWEEPS, common=True, in_results=False)] = Field(
-        5, ge=1, description="number of repetitions, each with its own subset, order and initial head"
+        5, ge=1, le=10_000, description="number of repetitions, each with its own subset, order and initial head"
     )
     first_seed: Annotated[int, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
         0, ge=0, lt=2**31, description="the first seed; the others follow it"
@@ -87,15 +93,15 @@ class Recipe(BaseModel):
         1.0, gt=0, description="weight of the squared norm of the head's weights (ridge)"
     )
     head_units: Annotated[int, Option("model", behind={"compare": "head"})] = Field(
-        256, ge=1, description="width of the hidden layer of the mlp and conv heads"
+        256, ge=1, le=2**16, description="width of the hidden layer of the mlp and conv heads"
     )
 
     # Preprocessing and augmentation
     image_size: Annotated[int | None, Option(PREPROCESSING, EVERYWHERE)] = Field(
-        None, ge=32, description="side of the input in pixels (default: the backbone's own)"
+        None, ge=32, le=4096, description="side of the input in pixels (default: the backbone's own)"
     )
     resize: Annotated[int | None, Option(PREPROCESSING)] = Field(
-        None, ge=32, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
+        None, ge=32, le=2**14, description="shorter side before the crop, in pixels (default: 256/224 of image_size)"
     )
     preprocessing: Annotated[
         Literal["auto", "imagenet", "caffe", "symmetric", "symmetric_128"], Option(PREPROCESSING)
@@ -131,10 +137,14 @@ class Recipe(BaseModel):
         "constant", description="learning rate schedule"
     )
     warmup_epochs: Annotated[float, Option("training")] = Field(
-        0.0, ge=0, description="epochs of linear warm-up at the beginning"
+        0.0, ge=0, le=10**6, description="epochs of linear warm-up at the beginning"
     )
-    epochs: Annotated[int, Option("training", SWEEPS)] = Field(100, ge=1, description="passes over the training images")
-    batch_size: Annotated[int, Option("training", SWEEPS)] = Field(32, ge=1, description="training images a step")
+    epochs: Annotated[int, Option("training", SWEEPS)] = Field(
+        100, ge=1, le=10**6, description="passes over the training images"
+    )
+    batch_size: Annotated[int, Option("training", SWEEPS)] = Field(
+        32, ge=1, le=2**16, description="training images a step"
+    )
 
     # Comparison
     precision: Annotated[Literal["float32", "float64", "bfloat16"], Option("comparison", SWEEPS)] = Field(
@@ -151,7 +161,7 @@ class Recipe(BaseModel):
         "tuned", description="tuned: as fast as each framework can here; stock: as installed; both: side by side"
     )
     repeats: Annotated[int, Option("speed", fixed=1)] = Field(
-        1, ge=1, description="how often each framework does the work, in turns, to compare speed"
+        1, ge=1, le=1000, description="how often each framework does the work, in turns, to compare speed"
     )
     engine: Annotated[Literal["auto", "plain"], Option("speed", behind={"compare": "runtime"}, fixed="plain")] = Field(
         "auto", description="passes over many images as fast as it goes, or plain: reruns on a CPU give the same bits"
@@ -163,14 +173,21 @@ class Recipe(BaseModel):
         0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent"
     )
     inference_batch_size: Annotated[int, Option("comparison")] = Field(
-        32, ge=1, description="images a batch when nothing trains"
+        32, ge=1, le=2**16, description="images a batch when nothing trains"
     )
     device: Annotated[Literal["auto", "cpu"], Option("comparison", EVERYWHERE, common=True)] = Field(
         "auto", description="auto uses a GPU where the framework sees one"
     )
     threads: Annotated[int | None, Option("comparison", EVERYWHERE, common=True)] = Field(
-        None, ge=1, description="threads of each framework (default: the cores it may use)"
+        None, ge=1, le=1024, description="threads of each framework (default: the cores it may use)"
     )
+
+    @field_validator("data", "weights")
+    @classmethod
+    def _can_be_a_path(cls, value: str) -> str:
+        if not is_name(value):
+            raise ValueError("no file can have this name; give text in UTF-8 without NUL")
+        return value
 
     @field_validator("shots", mode="before")
     @classmethod
@@ -215,7 +232,7 @@ class Recipe(BaseModel):
     def _known_weights(cls, value: str) -> str:
         if value.lower() in WEIGHT_ORIGINS:
             return value.lower()
-        if not Path(value).suffix and not Path(value).expanduser().exists():
+        if not Path(value).suffix and not paths.expanded(value).exists():
             raise ValueError(f"there is no such file; {did_you_mean(value, WEIGHT_ORIGINS)}")
         return value
 
@@ -225,6 +242,11 @@ class Recipe(BaseModel):
             raise ValueError("flip and crop need images in every step; use strategy finetune or scratch")
         if self.solver == "ridge" and (self.strategy != "linear_probe" or self.head != "linear"):
             raise ValueError("solver ridge is for a linear head on frozen features: strategy linear_probe, head linear")
+        if self.precision != "float64" and self.epsilon < SMALLEST:
+            raise ValueError(
+                f"epsilon {self.epsilon:g} is below float32's smallest normal number, 1.2e-38, and may count as 0; "
+                "give more, or precision float64"
+            )
         if self.loss == "mse" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss cross_entropy; leave it 0 with mse")
         if self.resize is not None and self.resize < self.size:

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from transfer_parity.shared.contract import strategy_defaults
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
+from transfer_parity.shared.core.text import brief
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -50,16 +52,24 @@ def load(source: str | None) -> tuple[dict[str, Any], str]:
     """
     if source is None:
         return {}, "the command line"
-    path = _find(source)
+    path = find(source)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        # With or without the byte-order mark that some editors write.
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); make it readable.") from None
+    except RecursionError:
+        raise BadInput(f"{path} is not a readable TOML recipe (nested too deeply); mend the file.") from None
+    except ValueError as error:
+        # Besides errors of TOML and UTF-8, a number of more digits than Python reads.
         raise BadInput(f"{path} is not a readable TOML recipe ({error}); mend the file.") from None
     return {"name": re.sub(r"[^\w.-]+", "-", path.stem), **values}, str(path)
 
 
 def validated(values: dict[str, Any], where: str, overrides: Collection[str] = ()) -> Recipe:
     """A recipe from plain values, or one sentence about the first thing that is wrong with them.
+
+    Keys that are not given have the defaults of the recipe's strategy (``strategy_defaults``).
 
     Args:
         values: recipe keys and values.
@@ -71,19 +81,63 @@ def validated(values: dict[str, Any], where: str, overrides: Collection[str] = (
     """
     for key in values:
         if key not in Recipe.model_fields:
-            raise BadInput(f"{where}: unknown recipe key {key!r}; {did_you_mean(key, field_names())}")
+            raise BadInput(f"{where}: unknown recipe key {brief(key)}; {did_you_mean(key[:100], field_names())}")
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(strategy_defaults.completed(values))
     except ValidationError as error:
         raise BadInput(_sentence(error, where, overrides)) from None
+    for key in values:
+        if key not in overrides:
+            _check_kind(key, values[key], where)
+    return recipe
 
 
-def _find(source: str) -> Path:
+def find(source: str, commands: Collection[str] = ()) -> Path:
+    """The file that a path means, or the name of one in ``recipes/``.
+
+    Args:
+        source: as for ``read``.
+        commands: what else the word may have been meant for, where one of them could stand.
+
+    Raises:
+        BadInput: there is none.
+    """
     for path in (Path(source), RECIPES / source, RECIPES / f"{source}.toml"):
         if path.is_file():
             return path
-    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    raise BadInput(f"there is no command and no recipe file {source!r}; {did_you_mean(Path(source).stem, known)}")
+    if Path(source).is_dir():
+        raise BadInput(f"{source} is a folder and no recipe; if it holds images, give --data {source}.")
+    known = [*commands, *sorted(path.stem for path in RECIPES.glob("*.toml"))]
+    nearest = did_you_mean(Path(source).stem, dict.fromkeys(known))
+    raise BadInput(f"there is no command and no recipe file {source!r}; {nearest}")
+
+
+def _check_kind(key: str, value: Any, where: str) -> None:
+    """Refuse truth values and words in place of numbers, which pydantic would take for numbers.
+
+    On the command line everything is a word; a file can tell them apart.
+    """
+    kinds, choices = _kinds(Recipe.model_fields[key].annotation), literal_choices(key)
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, bool) and bool not in kinds:
+            raise BadInput(f"{where}: {key} = {brief(value)} is not valid: give {_wanted(kinds, choices)}.")
+        if isinstance(each, str) and str not in kinds and each not in choices and kinds & {int, float, bool}:
+            raise BadInput(
+                f"{where}: {key} = {brief(value)} is not valid: give {_wanted(kinds, choices)}, without quotes."
+            )
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types in an annotation, however they are combined."""
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal or not parts:
+        return {annotation}
+    return set().union(*map(_kinds, parts))
+
+
+def _wanted(kinds: set[Any], choices: list[str]) -> str:
+    what = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return " or ".join([words for kind, words in what.items() if kind in kinds] + choices)
 
 
 def _sentence(error: ValidationError, where: str, overrides: Collection[str]) -> str:
@@ -95,10 +149,10 @@ def _sentence(error: ValidationError, where: str, overrides: Collection[str]) ->
     choices = literal_choices(key)
     value = details["input"]
     if details["type"] == "literal_error" and isinstance(value, str) and choices:
-        return f"{where}: {key} = {value!r} is not known; {did_you_mean(value, choices)}"
+        return f"{where}: {key} = {brief(value)} is not known; {did_you_mean(value[:100], choices)}"
     if details["type"] == "int_parsing":
-        return f"{where}: {key} = {value!r} is not valid: give {' or '.join(['a whole number', *choices])}."
-    return f"{where}: {key} = {value!r} is not valid: {_reason(details)}."
+        return f"{where}: {key} = {brief(value)} is not valid: give {' or '.join(['a whole number', *choices])}."
+    return f"{where}: {key} = {brief(value)} is not valid: {_reason(details)}."
 
 
 def _reason(details: Any) -> str:

@@ -23,8 +23,9 @@ class Imported(BaseModel):
     Attributes:
         left_over: shape of every array that is not part of the architecture, by its name in the file.
         folded: neutral names of convolution biases that went into running means.
-        classes: of the architecture's own classifier, or None without one.
+        classes: of the architecture's own classifier or of this project's trained head, or None without either.
         image_size: side in pixels of the images that the model is built for.
+        trained_head: whether the classes are those of this project's trained head.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,6 +34,7 @@ class Imported(BaseModel):
     folded: tuple[str, ...]
     classes: int | None
     image_size: int
+    trained_head: bool = False
 
 
 class RunResult(BaseModel):
@@ -50,6 +52,7 @@ class RunResult(BaseModel):
         weights_digest: SHA-256 of all weights before the first training step (of the backbone's, if nothing trains);
             equal in both wings.
         model: file of the kept model, relative to the run's folder.
+        features_alone: seconds of its frozen features, had no other run computed and kept them; None without any.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -59,6 +62,7 @@ class RunResult(BaseModel):
     peak_memory_bytes: int
     weights_digest: str
     model: str | None = None
+    features_alone: float | None = None
 
 
 class WorkerResult(BaseModel):

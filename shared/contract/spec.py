@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,14 +108,6 @@ def model_spec(
 
 
 def describe(recipe: Recipe, metadata: Metadata | None, classes: tuple[str, ...]) -> dict[str, str]:
-    """What a kept model must say about itself so that it can be built again."""
+    """What a kept model must say about itself so that it can be built again (see ``checkpoints.kept_model``)."""
     description = {"recipe": recipe.model_dump_json(), "classes": json.dumps(classes)}
     return description | ({"checkpoint": metadata.model_dump_json()} if metadata else {})
-
-
-def described(description: Mapping[str, str]) -> tuple[ModelSpec, list[str]]:
-    """The model that ``describe`` described, and the names of its classes."""
-    classes = json.loads(description["classes"])
-    origin = description.get("checkpoint")
-    metadata = Metadata.model_validate_json(origin) if origin else None
-    return model_spec(Recipe.model_validate_json(description["recipe"]), metadata, len(classes)), classes

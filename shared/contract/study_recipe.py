@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from transfer_parity.shared.contract import recipe_files
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
+from transfer_parity.shared.core import paths
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 
-#: The strategies of a study whose recipe names none. scratch is what the others are compared with.
+#: The strategies of a study whose recipe names none, each with the defaults of its kind (``strategy_defaults``), as
+#: everywhere. scratch is what the others are compared with.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scratch": {
-        **{"strategy": "scratch", "optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "epochs": 20},
-        **{"image_size": 96},
-    },
+    "scratch": {"strategy": "scratch"},
     "linear_probe": {"strategy": "linear_probe"},
     "ridge": {"strategy": "linear_probe", "solver": "ridge"},
-    "finetune": {"strategy": "finetune", "finetune_stages": 1, "learning_rate": 1e-4, "epochs": 20},
-    "finetune_all": {"strategy": "finetune", "finetune_stages": "all", "learning_rate": 1e-4, "epochs": 10},
+    "finetune": {"strategy": "finetune", "finetune_stages": 1},
+    "finetune_all": {"strategy": "finetune", "finetune_stages": "all"},
 }
 BASELINE = "scratch"
 #: What all strategies of a study have in common: the pictures, their division, and what pretrained weights there are.
@@ -71,7 +69,7 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
 
 def _name_of(data: str) -> str:
     """A data set's name, or a folder's own, as a part of a folder's name."""
-    return re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name) or "study"
+    return re.sub(r"[^\w.-]+", "-", paths.expanded(data).resolve().name) or "study"
 
 
 def as_toml(found: Mapping[str, Recipe]) -> str:

@@ -125,6 +125,13 @@ class WeightsModule(Protocol):
     def save(self, network: Any, path: Path, metadata: Mapping[str, str]) -> Path:
         """Keep the network in the framework's own format, as ``path`` with the fitting suffix."""
 
+    def restore(self, path: Path) -> tuple[Any, list[str]]:
+        """A network as ``save`` kept it, and the names of its classes.
+
+        Raises:
+            BadInput: the file is damaged, or not that of a kept model.
+        """
+
     def download(self, pair: Pair) -> dict[str, Array]:
         """The framework's own ImageNet weights with their classifier, by neutral name.
 

@@ -26,6 +26,7 @@ class WingInfo:
         packages: the distributions that it needs, the framework first; each is imported under the same name.
         reads: suffixes of the checkpoints that it reads, in lower case.
         writes: suffixes of the checkpoints that it writes.
+        keeps: suffix of the file in which it keeps a model that it has trained, with its head.
         arithmetic: environment variables with which a user may change its arithmetic, and only its.
         out_of_memory: what is in its exceptions if a device, or the machine, has no more memory to give.
         epsilon: of its Adam where nobody says otherwise.
@@ -39,6 +40,7 @@ class WingInfo:
     packages: tuple[str, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    keeps: str
     arithmetic: tuple[str, ...]
     out_of_memory: tuple[str, ...]
     epsilon: float
@@ -53,6 +55,7 @@ KERAS = WingInfo(
     packages=("tensorflow", "keras"),
     reads=(".h5", ".hdf5", ".keras"),
     writes=(".weights.h5", ".h5", ".keras"),
+    keeps=".keras",
     arithmetic=("TF_ENABLE_ONEDNN_OPTS",),
     out_of_memory=("ResourceExhaustedError",),
     epsilon=1e-7,
@@ -66,6 +69,7 @@ TORCHVISION = WingInfo(
     packages=("torch", "torchvision"),
     reads=(".safetensors", ".pth", ".pt"),
     writes=(".pth", ".pt"),
+    keeps=".safetensors",
     arithmetic=(),
     out_of_memory=("OutOfMemoryError", "DefaultCPUAllocator"),
     epsilon=1e-8,
@@ -143,6 +147,16 @@ def writer(suffix: str) -> WingInfo | None:
 def writable() -> tuple[str, ...]:
     """Suffixes of all checkpoints that some wing writes, in the order in which messages list them."""
     return tuple(suffix for each in _reference_first() for suffix in each.writes)
+
+
+def keeper(suffix: str) -> WingInfo | None:
+    """The wing that keeps models which it has trained in files of a suffix (in lower case), or None."""
+    return next((each for each in WINGS if suffix == each.keeps), None)
+
+
+def keeping() -> tuple[str, ...]:
+    """Suffixes of all files in which some wing keeps what it has trained, in the order in which messages list them."""
+    return tuple(each.keeps for each in _reference_first())
 
 
 def libraries() -> tuple[Semantics, ...]:

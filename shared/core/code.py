@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
+import importlib.util
 from pathlib import Path
 
 #: The folder of transfer_parity: the checkout, or its folder in site-packages.
@@ -24,9 +25,16 @@ def of_wing(package: str) -> str:
     """Of the code on which a wing's outputs depend: frozen features, and the results of a whole run.
 
     Args:
-        package: of the wing, as in its ``WingInfo``.
+        package: of the wing, as in its ``WingInfo``; one of somebody else's may lie anywhere. Of one that is nowhere
+            there is nothing to digest, and starting it will fail.
     """
-    return digest(*RUNS, package.removeprefix("transfer_parity."))
+    own = package.removeprefix("transfer_parity.")
+    if own != package:
+        return digest(*RUNS, own)
+    found = importlib.util.find_spec(package)
+    places = list(found.submodule_search_locations or ()) if found else []
+    wings = [digest(Path(place).name, root=Path(place).parent) for place in places]
+    return hashlib.sha256("\n".join([package, digest(*RUNS), *wings]).encode()).hexdigest()[:16]
 
 
 @functools.cache

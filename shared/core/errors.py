@@ -1,4 +1,4 @@
-"""The two ways in which a command can fail, and the exit status of each."""
+"""The ways in which a command can fail, and the exit status of each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ IDENTICAL_OR_EQUIVALENT = 0
 DIFFERENT_OR_INCONCLUSIVE = 1
 BAD_INPUT = 2
 WORKER_FAILED = 3
+#: Of a mistake in this program, as <sysexits.h> has it.
+DEFECT = 70
 
 
 class BadInput(Exception):

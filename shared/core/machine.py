@@ -48,6 +48,11 @@ class Watch:
         return min(1.0, max(0.0, everything - own) / max(wall * len(_cores()), 1e-9))
 
 
+def available_memory() -> int:
+    """Bytes that a program can have before others have to make room."""
+    return int(psutil.virtual_memory().available)
+
+
 def _cores() -> list[Any]:
     """Processor times of the cores that this process may run on: what happens on others does not disturb it."""
     cores = psutil.cpu_times(percpu=True)

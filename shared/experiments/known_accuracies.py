@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.recipe import WEIGHT_ORIGINS, Framework, Shots
+from transfer_parity.shared.core import paths
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.experiments.comparison_document import Comparison, Run
@@ -68,4 +69,4 @@ def _read(folder: Path) -> Comparison:
 
 def identity(weights: str) -> str:
     """Weights in a form in which the same file has the same name."""
-    return weights if weights in WEIGHT_ORIGINS else str(Path(weights).expanduser().resolve())
+    return weights if weights in WEIGHT_ORIGINS else str(paths.expanded(weights).resolve())

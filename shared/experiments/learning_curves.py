@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,15 +16,17 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.evaluation import agreement, gradcam, metrics, significance
 from transfer_parity.shared.evaluation.agreement import Verdict
+from transfer_parity.shared.experiments import advice
+from transfer_parity.shared.experiments.advice import MeasuredCell
 from transfer_parity.shared.experiments.arms import ArmKey
 from transfer_parity.shared.experiments.comparison_document import Environment, measured
 from transfer_parity.shared.experiments.study_document import (
-    Cheapest,
     Estimate,
     Explanation,
     Judgement,
     Point,
     Result,
+    RoundingCheck,
     StudyDocument,
 )
 from transfer_parity.shared.experiments.sweep import FinishedCell, Sweep
@@ -33,28 +34,16 @@ from transfer_parity.shared.experiments.trainings import Training
 
 #: From the best to the worst.
 VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different")
-#: A strategy is as good as the best if it comes within one point of it.
-AS_GOOD = 0.01
 
 
-@dataclass(frozen=True)
-class MeasuredCell:
-    """A finished cell with what was made of it; ``correct`` says which test images it recognises, (N,)."""
-
-    result: Result
-    side: agreement.Side
-    labels: Array
-    correct: Array
-
-
-def document(sweep: Sweep) -> StudyDocument:
-    """Everything that is finished, as one document."""
+def document(sweep: Sweep, rounding: RoundingCheck | None = None) -> StudyDocument:
+    """Everything that is finished, as one document, with what a check of its rounding found."""
     cells = [_measured(sweep, cell) for cell in sweep.finished()]
     modes = list(dict.fromkeys(arm.key.mode for arm in sweep.arms))
     judgements = _judgements(sweep, cells)
     by_mode = {mode: [each for each in judgements if each.mode == mode] for mode in modes}
     verdict, sentence = _verdict(by_mode[modes[0]])
-    points = list(_points(sweep, [cell.result for cell in cells]))
+    first = [cell for cell in cells if cell.result.mode == modes[0]]
     return StudyDocument(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipes=sweep.recipes,
@@ -66,10 +55,12 @@ def document(sweep: Sweep) -> StudyDocument:
         images=len(sweep.data),
         cells=sweep.size,
         results=[cell.result for cell in cells],
-        points=points,
+        points=list(_points(sweep, [cell.result for cell in cells])),
         judgements=judgements,
-        cheapest=list(_cheapest(sweep, [point for point in points if point.mode == modes[0]])),
+        cheapest=list(advice.cheapest(first, sweep.common)),
+        at_chance=list(advice.no_better_than_chance(first)),
         explanations=list(_explanations(sweep)),
+        rounding=rounding,
         verdict=verdict,
         verdict_sentence=sentence,
         shipped_sentence=_as_shipped(by_mode[modes[1]], sweep.common.frameworks) if len(modes) > 1 else None,
@@ -159,14 +150,16 @@ def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
     drawn = sweep.inputs.strategies[key.strategy].plans[run.shots, run.seed]
     labels = sweep.data.labels[drawn.test]
     found = results.finished(cell.folder)
+    # Features that another cell computed and kept: without it, this one would have had to.
+    phases, alone = found.result.phases, found.result.features_alone
     result = Result(
         **measured(key.framework, key.strategy, run, drawn, labels, found),
         mode=key.mode,
-        seconds=sum(found.result.phases[phase] for phase in ("features", "training", "inference")),
+        seconds=(phases["features"] if alone is None else alone) + phases["training"] + phases["inference"],
         folder=str(cell.folder.relative_to(sweep.folder)),
     )
     side = agreement.Side(found.logits, found.losses, found.result.weights_digest)
-    return MeasuredCell(result, side, labels, metrics.predictions(found.logits) == labels)
+    return MeasuredCell(result, side, labels, drawn.test, metrics.predictions(found.logits) == labels)
 
 
 def _points(sweep: Sweep, results: Sequence[Result]) -> Iterator[Point]:
@@ -199,7 +192,7 @@ def _point(key: ArmKey, shots: Shots, found: Sequence[Result], gains: Sequence[f
         mode=key.mode,
         shots=shots,
         seeds=len(found),
-        accuracy=estimate([each.accuracy for each in found]),
+        accuracy=estimate_accuracy([each.accuracy for each in found], found[0].test_images),
         macro_precision=mean("macro_precision"),
         macro_recall=mean("macro_recall"),
         macro_f1=mean("macro_f1"),
@@ -211,9 +204,17 @@ def _point(key: ArmKey, shots: Shots, found: Sequence[Result], gains: Sequence[f
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, with its interval if there is more than one."""
+    """The mean of independent differences of accuracy, with its interval if there is more than one."""
     array = np.array(values)
-    return Estimate(mean=float(array.mean()), interval=significance.mean_interval(array) if len(values) > 1 else None)
+    interval = significance.difference_interval(array) if len(values) > 1 else None
+    return Estimate(mean=float(array.mean()), interval=interval)
+
+
+def estimate_accuracy(values: Sequence[float], images: int) -> Estimate:
+    """The mean of independent accuracies, each on so many test images, with its interval if there is more than one."""
+    array = np.array(values)
+    interval = significance.accuracy_interval(array, images) if len(values) > 1 else None
+    return Estimate(mean=float(array.mean()), interval=interval)
 
 
 def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
@@ -234,6 +235,7 @@ def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
                 for seed, pair in pairs.items()
             ),
             margin,
+            [cell.result.diverged for pair in seeds.values() for cell in pair.values()],
         )
         verdict, sentence = agreement.judge(agreed, differences, margin, two)
         judged.append((mode, strategy, shots, verdict, sentence, agreed))
@@ -263,25 +265,14 @@ def _verdict(judgements: Sequence[Judgement]) -> tuple[Verdict, str]:
     counts = {verdict: sum(each.verdict == verdict for each in compared) for verdict in VERDICTS}
     worst = [verdict for verdict in VERDICTS if counts[verdict]][-1]
     parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    diverged = sum(sum(each.agreement.diverged.values()) for each in compared)
+    worse = f" Training diverged in {diverged} of its runs; lower the learning rate." if diverged else ""
     predictions = sum(each.agreement.predictions_compared for each in compared)
+    if not predictions:
+        # One framework alone, or no pair of cells is finished.
+        return worst, f"{worst.capitalize()}: there is nothing to compare.{worse}"
     identical = sum(each.agreement.predictions_identical for each in compared)
     return worst, (
         f"{worst.capitalize()}: of {len(compared)} combinations of strategy and shots, {', '.join(parts)}; "
-        f"{identical} of {predictions} test predictions are the same in both frameworks."
+        f"{identical} of {predictions} test predictions are the same in both frameworks.{worse}"
     )
-
-
-def _cheapest(sweep: Sweep, points: Sequence[Point]) -> Iterator[Cheapest]:
-    """By number of shots, means over frameworks. Needs at least two strategies to choose from."""
-    for shots in sweep.common.shots:
-        here: dict[str, list[Point]] = {}
-        for point in points:
-            if point.shots == shots:
-                here.setdefault(point.strategy, []).append(point)
-        if len(here) < 2:
-            continue
-        accuracy = {name: float(np.mean([each.accuracy.mean for each in found])) for name, found in here.items()}
-        seconds = {name: float(np.mean([each.seconds for each in found])) for name, found in here.items()}
-        best = max(accuracy, key=lambda name: accuracy[name])
-        as_good = [name for name in accuracy if accuracy[name] >= accuracy[best] - AS_GOOD]
-        yield Cheapest(shots=shots, best=best, cheapest=min(as_good, key=lambda name: seconds[name]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +18,17 @@ from transfer_parity.shared.contract.jobs import Execution, RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
 from transfer_parity.shared.contract.results import RunResult, WorkerResult
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
-from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.core.progress import Progress, forecast_of, labelled
+from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.evaluation import transferability
 from transfer_parity.shared.experiments import comparison
 from transfer_parity.shared.experiments.known_accuracies import accuracies, identity
 from transfer_parity.shared.experiments.ranking_document import Prediction, Ranked, Ranking, Score, Skipped
-from transfer_parity.shared.runtime import launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime import expected, launch, prepare, resolve_dataset, resolve_weights
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 #: Name of the only run of a job.
@@ -85,24 +85,27 @@ class Features:
     worker: WorkerResult
 
 
-def prepared(request: Request, cache: Cache, folder: Path, progress: Progress) -> Ranker:
+def writes(request: Request) -> list[str]:
+    """Names of all files that a ranking may leave in its folder, as ``run_folder.claimed`` takes them."""
+    logs = [artifacts.kept_log(each.backbone) for each in request.candidates]
+    trained = [f"{artifacts.TRAINED}/*/{name}" for name in (artifacts.RECIPE, artifacts.COMPARISON)]
+    return [artifacts.RANKING, *logs, *(trained if request.train else [])]
+
+
+def prepared(request: Request, cache: Cache, folder: RunFolder, progress: Progress) -> Ranker:
     """Load the images and read the earlier runs.
 
     Args:
         request: what to rank.
         cache: of images, weights and features.
-        folder: receives the results; what an earlier run left there is removed.
+        folder: receives the results; the caller commits them. What was trained before stays, unless that is done again.
         progress: hears how far it is.
 
     Raises:
         BadInput: the images or the earlier runs cannot be used.
     """
-    run_folder.make(folder)
-    if request.train:
-        # What was trained before goes only if that is done again.
-        shutil.rmtree(folder / artifacts.TRAINED, ignore_errors=True)
-    for path in (folder / artifacts.RANKING, *folder.glob(artifacts.kept_log("*"))):
-        path.unlink(missing_ok=True)
+    if not request.train:
+        folder.keep(artifacts.TRAINED)
     data = resolve_dataset.load(request.recipe.data, cache, progress)
     known = accuracies(request.earlier, data, request.framework, request.shots)
     return Ranker(request, data, known, cache, folder, progress)
@@ -122,7 +125,7 @@ class Ranker:
         data: Dataset,
         known: dict[tuple[str, str], float],
         cache: Cache,
-        folder: Path,
+        folder: RunFolder,
         progress: Progress,
     ) -> None:
         self.request, self.data, self.known = request, data, known
@@ -140,16 +143,37 @@ class Ranker:
             BadInput: images cannot be read, or no candidate is left.
             WorkerFailed: no candidate is left, or training failed.
         """
+        self._foresee()
         for candidate in self.request.candidates:
             self._consider(candidate)
+            forecast_of(self.progress).end(candidate.backbone)
         if self._latest is None:
+            # What the process said is worth more than nothing.
+            if not self.folder.has_results:
+                self.folder.commit(complete=False)
             if self.failure is not None:
                 raise self.failure
             first = self._skipped[0]
             raise BadInput(f"no backbone is left to rank; {first.backbone}: {first.reason}")
         if self.request.train:
-            self._train()
+            try:
+                self._train()
+            finally:
+                self.folder.commit(complete=False)
         return self._save(*self._latest)
+
+    def _foresee(self) -> None:
+        """Tell the forecast what there is to do, as far as that can be known before weights are looked for."""
+        forecast, request = forecast_of(self.progress), self.request
+        recipes = [request.recipe.model_copy(update={"backbone": each.backbone}) for each in request.candidates]
+        forecast.plan(expected.to_decode(recipes, len(self.data)))
+        framework = request.framework
+        forecast.plan(
+            {each.backbone: expected.features(each, len(self.data), framework, self.threads) for each in recipes}
+        )
+        if request.train:
+            for each in recipes:
+                comparison.foresee(each, self.data, self.threads, forecast)
 
     def _consider(self, candidate: Candidate) -> None:
         """Score one candidate, or note why that cannot be done. Wrong images are the same for all, and end it."""
@@ -213,31 +237,31 @@ class Ranker:
     def _features(self, inputs: RunInputs) -> Features:
         """What the frozen backbone puts out, from a process of its own."""
         recipe, framework = inputs.recipe, self.request.framework
-        work = Path(tempfile.mkdtemp(prefix=artifacts.RANK_WORK, dir=self.folder.absolute()))
-        try:
+        with self.folder.work() as work:
             ((shots, seed),) = inputs.plans
             pretrained = inputs.checkpoint is not None
             run = RunSpec(id=RUN, pretrained=pretrained, shots=shots, seed=seed, plan=artifacts.PLAN)
             store = self.cache.folder(artifacts.FEATURES)
             job = prepare.features_job(work, inputs, [run], Execution.of(recipe, self.threads), store)
-            worker = launch.run(framework, job, work, self._listener(recipe.backbone))
+            try:
+                worker = launch.run(framework, job, work, self._listener(recipe.backbone))
+            except WorkerFailed:
+                shutil.copyfile(work / artifacts.LOG, self.folder.stage / artifacts.kept_log(recipe.backbone))
+                raise
             names = (artifacts.TRAIN_FEATURES, artifacts.TEST_FEATURES)
             train, test = (np.load(work / RUN / name, allow_pickle=False) for name in names)
             if not (np.isfinite(train).all() and np.isfinite(test).all()):
                 raise BadInput("its features are not all finite; use other weights.")
             return Features(train, test, results.run_result(work / RUN), worker)
-        except WorkerFailed:
-            shutil.copyfile(work / artifacts.LOG, self.folder / artifacts.kept_log(recipe.backbone))
-            raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
     def _listener(self, backbone: str) -> launch.Listener:
         """Turns a worker's events into progress."""
         number = len(self._ranked) + len(self._skipped) + 1
         position = f"{backbone} ({number} of {len(self.request.candidates)})"
+        follow = expected.following(forecast_of(self.progress), backbone)
 
         def listen(event: str, details: dict[str, Any]) -> None:
+            follow(event, details)
             if event == "started":
                 self.progress(f"{position}: starting", 0, 0)
             elif event == "progress":
@@ -257,11 +281,8 @@ class Ranker:
     def _train(self) -> None:
         """Train a linear head on every ranked backbone, as the comparison does; the features are there already."""
         for place, (recipe, ranked) in enumerate(self._ranked):
-            folder = self.folder / artifacts.TRAINED / f"{ranked.rank}-{ranked.backbone}"
-
-            def tell(what: str, done: int, total: int, backbone: str = ranked.backbone) -> None:
-                self.progress(f"{backbone}, {what}", done, total)
-
+            folder = self.folder.below(f"{artifacts.TRAINED}/{ranked.rank}-{ranked.backbone}")
+            tell = labelled(self.progress, ranked.backbone)
             compared = comparison.prepared(recipe, self.cache, folder, tell).compare()
             accuracy = float(np.mean([run.accuracy for run in compared.runs]))
             self._ranked[place] = (recipe, ranked.model_copy(update={"trained_accuracy": accuracy}))
@@ -291,7 +312,9 @@ class Ranker:
             skipped=self._skipped,
             predictions=predictions(ranking) if asked else [],
         )
-        document.save(self.folder / artifacts.RANKING)
+        document.save(self.folder.stage / artifacts.RANKING)
+        if not self.folder.keeps_earlier:
+            self.folder.commit(complete=False)
         return document
 
 

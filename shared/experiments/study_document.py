@@ -9,19 +9,26 @@ from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
-from transfer_parity.shared.experiments.comparison_document import Environment, Measured
+from transfer_parity.shared.experiments.comparison_document import AtChance, Environment, Measured
 
 
 class Result(Measured):
     """One cell: one framework, strategy (by its name in this study), mode, number of shots and seed."""
 
     mode: Mode = "matched"
-    seconds: float = Field(description="of features, training and inference; other cells may have run beside it")
+    seconds: float = Field(
+        description="of features, training and inference, as if no other cell had computed its features; other cells "
+        "may have run beside it"
+    )
     folder: str = Field(description="its logits.npy and losses.npy, relative to this document")
 
 
 class Estimate(Document):
-    """A mean over seeds with its 95 % confidence interval (Student's t); null with one seed."""
+    """A mean over seeds with its 95 % confidence interval; null with one seed.
+
+    Student's t: of accuracies on the scale of the logit, so that it stays between 0 and 1; of differences as it is, cut
+    off at -1 and 1.
+    """
 
     mean: float
     interval: tuple[float, float] | None
@@ -61,12 +68,29 @@ class Judgement(Document):
     )
 
 
+class Tied(Document):
+    """A strategy that cannot be told from the best one."""
+
+    strategy: str
+    behind: float = Field(description="mean accuracy of the best one minus its own")
+    p_value: float = Field(
+        description="the larger of a paired t test over seeds and an exact sign test over test images, corrected for "
+        "all pairs of strategies (Holm)"
+    )
+    seeds_to_tell_apart: int | None = Field(
+        description="about so many seeds would, with a chance of 80 %; null with fewer than two, or if 1000 would not"
+    )
+
+
 class Cheapest(Document):
     """What to use with so many labels."""
 
     shots: Shots
     best: str = Field(description="the strategy of the highest accuracy, mean over frameworks and seeds")
     cheapest: str = Field(description="the one that takes least time among those within one point of the best")
+    tied: list[Tied] = Field([], description="those that cannot be told from the best, the nearest first")
+    seconds: dict[str, float] = Field({}, description="by strategy: what a cell would need alone, mean")
+    seeds: int = Field(0, description="that every one of the strategies has finished")
 
 
 class Explanation(Document):
@@ -77,6 +101,19 @@ class Explanation(Document):
     seed: int
     images: list[int] = Field(description="indices of the data set")
     correlations: list[float | None] = Field(description="of both maps, by image, -1 to 1; null if one is not finite")
+
+
+class RoundingCheck(Document):
+    """One cell of an inconclusive study, trained again in float64 by both frameworks."""
+
+    strategy: str
+    shots: Shots
+    seed: int
+    predictions_compared: int
+    predictions_identical: int
+    max_abs_logit_difference: float = Field(description="in float64")
+    max_abs_logit_difference_before: float = Field(description="in float32")
+    settled: bool = Field(description="whether all predictions are the same in float64, and logits nearer")
 
 
 class StudyDocument(Document):
@@ -97,7 +134,11 @@ class StudyDocument(Document):
     points: list[Point]
     judgements: list[Judgement]
     cheapest: list[Cheapest]
+    at_chance: list[AtChance] = Field([], description="combinations of the first mode that are no better than a guess")
     explanations: list[Explanation]
+    rounding: RoundingCheck | None = Field(
+        None, description="whether it is rounding that keeps a matched study in float32 inconclusive; null if not asked"
+    )
     verdict: Verdict = Field(description="the worst of all judgements of the first mode")
     verdict_sentence: str
     shipped_sentence: str | None = Field(description="how far the frameworks agree as shipped, if that is another mode")

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.jobs import Execution, RunSpec, TrainJob
-from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
+from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.contract.spec import frozen_stages
 from transfer_parity.shared.contract.study_recipe import BASELINE
-from transfer_parity.shared.contract.wings import WINGS, wing
-from transfer_parity.shared.core import code, machine, run_folder
+from transfer_parity.shared.core import kept, machine, notices, run_folder
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.core.progress import Part, Progress, forecast_of
 from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.experiments import digests
 from transfer_parity.shared.experiments.arms import Arm, MakeArms, matched
-from transfer_parity.shared.runtime import installed, launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime import expected, installed, launch, prepare, resolve_dataset, resolve_weights
 from transfer_parity.shared.runtime.pool import Task, WorkerPool
 from transfer_parity.shared.runtime.prepare import Plans, RunInputs
 
+Precision = Literal["float32", "float64"]
 #: Test images of a strategy for which class-activation maps are made.
 EXPLAINED = 20
-#: Distributions whose versions finished cells depend on.
-DISTRIBUTIONS = (*(name for each in WINGS for name in each.packages), "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ def prepared(
     make_arms: MakeArms = matched,
     explains: bool = True,
 ) -> Sweep:
-    """Decode, divide and find the weights, and forget what an interruption left half done.
+    """Decode, divide and find the weights.
 
     Args:
         recipes: by strategy; alike in what a study's strategies have in common.
@@ -121,14 +115,13 @@ def prepared(
         BadInput: a recipe cannot be carried out with what was given.
     """
     common = next(iter(recipes.values()))
-    load, versions = machine.load_average(), installed.versions(DISTRIBUTIONS)
+    load, versions = machine.load_average(), installed.versions(digests.DISTRIBUTIONS)
     threads = common.threads or 1
     installed.make_sure_of(common.frameworks, optional=True)
     run_folder.make(folder)
-    for left in folder.glob(f"{artifacts.SWEEP_WORK}*"):
-        shutil.rmtree(left, ignore_errors=True)
     data = loaded = resolve_dataset.load(common.data, cache, progress)
     strategies = {}
+    forecast_of(progress).plan(expected.to_decode(recipes.values(), len(loaded)))
     for strategy, recipe in recipes.items():
         data, pixels = prepare.decoded(recipe, loaded, cache, progress)
         strategies[strategy] = StrategyInputs(recipe, pixels, prepare.drawn(recipe, data))
@@ -191,6 +184,7 @@ class Sweep:
         Raises:
             WorkerFailed: a framework's process ended early; finished cells are kept, here and whatever else happens.
         """
+        self._tell_of_damage()
         pending = [(each, runs) for each in self.inputs.arms if (runs := self._unfinished(each))]
         # What runs most of a network in every step takes longest, and is not left to the end, when it would run alone.
         pending.sort(
@@ -204,18 +198,35 @@ class Sweep:
             finished += 1
             self.progress("cells of the grid", finished, self.size)
 
-        work = Path(tempfile.mkdtemp(prefix=artifacts.SWEEP_WORK, dir=self.folder.absolute()))
-        try:
-            tasks = []
+        with run_folder.work_folder(self.folder) as work:
+            tasks, lanes = [], {}
             for each, runs in pending:
                 framework = each.arm.key.framework
                 folder = work / f"{framework}-{each.arm.key.label}"
                 folder.mkdir()
+                lanes[folder.name] = self._parts(each, runs)
                 listen = self._collector(each, runs, folder, count)
                 tasks.append(Task(framework, self._job(folder, each, runs), folder, listen))
+            forecast_of(self.progress).plan(lanes, at_once=self._processes)
             WorkerPool(self._processes).run(tasks)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+
+    def one_cell(self, strategy: str, shots: Shots, seed: int, precision: Precision) -> Sweep:
+        """One matched cell of every framework in another precision: the same images, plan and first weights.
+
+        Returns:
+            A sweep in the same folder.
+        """
+        inputs, pixels = self.inputs, self.inputs.strategies[strategy].pixels
+        recipe = self.recipes[strategy].model_copy(update={"precision": precision})
+        plans = {(shots, seed): inputs.strategies[strategy].plans[shots, seed]}
+        arms = []
+        for each in inputs.arms:
+            if (each.arm.key.strategy, each.arm.key.mode) == (strategy, "matched"):
+                arm = replace(each.arm, configuration=replace(each.arm.configuration, recipe=recipe))
+                digest = _digest(arm, each.checkpoint, pixels, inputs.threads, inputs.versions)
+                arms.append(ArmInputs(arm, each.checkpoint, digest))
+        changed = replace(inputs, strategies={strategy: StrategyInputs(recipe, pixels, plans)}, arms=tuple(arms))
+        return Sweep(changed, self.cache, self.folder, self.progress, self._processes, explains=False)
 
     def finished(self) -> list[FinishedCell]:
         """Finished cells, arm by arm."""
@@ -247,6 +258,21 @@ class Sweep:
     def _unfinished(self, inputs: ArmInputs) -> list[RunSpec]:
         return [run for run in self._runs(inputs) if not _is_finished(self._place(inputs, run), run)]
 
+    def _parts(self, inputs: ArmInputs, runs: list[RunSpec]) -> list[Part]:
+        """What an arm's process has to do."""
+        plans, configuration = self.inputs.strategies[inputs.arm.key.strategy].plans, inputs.arm.configuration
+        where = (inputs.arm.key.framework, self.inputs.threads)
+        return expected.parts(configuration.recipe, runs, plans, *where, configuration.switches)
+
+    def _tell_of_damage(self) -> None:
+        """Say which cells are not as they were written: they count as unfinished."""
+        places = [self._place(each, run) for each in self.inputs.arms for run in self._runs(each)]
+        damaged = [place.name for place in places if kept.condition(place) == "damaged"]
+        if damaged:
+            one, others = damaged[0], f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            verb = "are" if others else "is"
+            notices.say(f"{self.folder / artifacts.CELLS / one}{others} {verb} damaged and computed again.")
+
     def _job(self, folder: Path, inputs: ArmInputs, runs: list[RunSpec]) -> TrainJob:
         strategy, configuration = self.inputs.strategies[inputs.arm.key.strategy], inputs.arm.configuration
         recipe = configuration.recipe
@@ -264,13 +290,16 @@ class Sweep:
     ) -> launch.Listener:
         """Takes every cell out of its process's folder as soon as it is finished."""
         by_id = {run.id: run for run in runs}
+        follow = expected.following(forecast_of(self.progress), folder.name)
 
         def listen(event: str, details: dict[str, Any]) -> None:
+            follow(event, details)
             if event == "run":
                 place = self._place(inputs, by_id[details["id"]])
                 place.parent.mkdir(exist_ok=True)
-                # There is one already if it was finished without the maps that are wanted now.
-                shutil.rmtree(place, ignore_errors=True)
+                kept.seal(folder / details["id"])
+                # There is one already if it was finished without the maps that are wanted now, or is damaged.
+                kept.discard(place)
                 # One step: a folder with this name is complete, whenever the power fails.
                 (folder / details["id"]).replace(place)
                 with self._lock:
@@ -290,33 +319,18 @@ def cell_name(arm: Arm, run: RunSpec) -> str:
 
 def _digest(arm: Arm, checkpoint: Path | None, pixels: Path, threads: int, versions: Mapping[str, str]) -> str:
     """Of everything that the numbers of an arm's cells depend on."""
-    recipe, switches = arm.configuration.recipe, arm.configuration.switches
-    key: dict[str, Any] = {
-        "code": code.of_wing(wing(arm.key.framework).package),
-        "packages": versions,
-        "recipe": recipe.model_dump(mode="json", exclude=set(OPTIONS.not_in_results)),
-        "threads": threads,
-        "pixels": prepare.data_digest(pixels, switches),
-        "weights": _sha256(checkpoint) if checkpoint else None,
-    }
-    if switches:
-        key["switches"] = sorted(switches)
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    configuration = arm.configuration
+    return digests.of_runs(
+        *(arm.key.framework, configuration.recipe, configuration.switches, checkpoint, pixels, threads, versions)
+    )
 
 
 def _is_finished(place: Path, run: RunSpec) -> bool:
-    """Whether a folder holds all that is asked of a cell."""
-    return place.is_dir() and (not run.explain or (place / artifacts.MAPS).is_file())
+    """Whether a folder holds all that is asked of a cell, as it was written."""
+    return kept.condition(place) == "intact" and (not run.explain or (place / artifacts.MAPS).is_file())
 
 
 def spread(indices: NDArray[np.int64], most: int) -> tuple[int, ...]:
     """At most so many of the indices, evenly spread."""
     places = np.unique(np.linspace(0, len(indices) - 1, most).astype(np.int64))
     return tuple(int(index) for index in indices[places])
-
-
-@functools.cache
-def _sha256(path: Path) -> str:
-    """Of a file that most strategies share."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

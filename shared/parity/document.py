@@ -41,8 +41,9 @@ class RungResult(Document):
             compared.
         tolerance: absolute, of the same array.
         max_rel_difference: largest over all arrays, each relative to the largest value of its module; None likewise.
-        passed: whether every array is within its tolerance.
-        first_divergence: None if it passed.
+        passed: whether every array is within its tolerance, and the rung informative.
+        first_divergence: None if every array is within its tolerance.
+        informative: whether every array's tolerance is smaller than the array itself, so that something can be told.
     """
 
     name: Rung
@@ -52,6 +53,7 @@ class RungResult(Document):
     max_rel_difference: float | None
     passed: bool
     first_divergence: Divergence | None = None
+    informative: bool = True
 
 
 class PairResult(Document):
@@ -83,8 +85,13 @@ class PairResult(Document):
 
     @property
     def first_failure(self) -> RungResult | None:
-        """The lowest rung that failed."""
-        return next((rung for rung in self.rungs if not rung.passed), None)
+        """The lowest rung in which something differs."""
+        return next((rung for rung in self.rungs if rung.first_divergence is not None), None)
+
+    @property
+    def uninformative(self) -> list[RungResult]:
+        """Those that nothing can be told from, although nothing differs by more than their tolerances."""
+        return [rung for rung in self.rungs if rung.first_divergence is None and not rung.informative]
 
     def rung(self, name: Rung) -> RungResult:
         """The rung of a name."""

@@ -74,7 +74,9 @@ class Comparison:
         change = self.rounding.get(rung, {}).get(label.group)
         return tolerance.tolerance(rung, label, change, self.given.recipe)
 
-    def _result(self, rung: Rung, found: list[Difference]) -> RungResult:
+    def _result(self, rung: Rung, found: list[Difference], tells: bool = True) -> RungResult:
+        """What came of the arrays of a rung. ``tells``: whether anything could be told from them at all."""
+        informative = tells and all(each.tells for each in found)
         worst = max(found, key=lambda each: (each.excess, each.relative))
         diverged = next((each for each in found if each.excess > 1), None)
         return RungResult(
@@ -83,7 +85,8 @@ class Comparison:
             max_abs_difference=finite(worst.absolute),
             tolerance=worst.tolerance,
             max_rel_difference=finite(max(each.relative for each in found)),
-            passed=diverged is None,
+            passed=diverged is None and informative,
+            informative=informative,
             first_divergence=self._named(diverged) if diverged else None,
         )
 
@@ -113,7 +116,8 @@ class Comparison:
         clear = best[:, 1] - best[:, 0] > 2 * allowed
         differ = (metrics.predictions(ours) != metrics.predictions(theirs)) & clear
         found = Difference(Label("predictions"), float(differ.sum()), float(differ.mean()), 0.0)
-        return self._result("predictions", [found])
+        # Where every image is a tie, any classes would do.
+        return self._result("predictions", [found], tells=bool(clear.any()))
 
     def _metrics(self) -> RungResult:
         """Metrics of the same logits. The log loss moves by at most twice what the logits move by."""
@@ -121,12 +125,15 @@ class Comparison:
         labels = np.load(self.given.labels, allow_pickle=False)[Plan.load(self.given.plan).test]
         differ = metrics.predictions(ours) != metrics.predictions(theirs)
         # Each prediction that flips at a tie moves an average over images or classes by at most its share.
-        ties = float(differ.sum()) / min(len(labels), LABELS) if self._predictions().passed else 0.0
+        ties = float(differ.sum()) / min(len(labels), LABELS) if self._predictions().first_divergence is None else 0.0
+        # Log loss of a classifier that knows nothing: to move by so much is to know all or nothing.
+        nothing = math.log(ours.shape[1])
         evaluated = [metrics.evaluate(logits, labels) for logits in (ours, theirs)]
         found = []
         kinds: tuple[Metric, ...] = get_args(Metric)
         for kind in kinds:
             values = [getattr(each, kind) for each in evaluated]
             absolute = math.inf if None in values else abs(values[0] - values[1])
-            found.append(Difference(Label(kind), absolute, absolute, 2 * allowed if kind == "log_loss" else ties))
+            allows, scale = (2 * allowed, nothing) if kind == "log_loss" else (ties, 1.0)
+            found.append(Difference(Label(kind), absolute, absolute, allows, scale))
         return self._result("metrics", found)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,30 @@ from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.climbs import ClimbSpec, WingClimb
 from transfer_parity.shared.contract.jobs import Execution, TraceJob
 from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.contract.rungs import Rung
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, Framework
-from transfer_parity.shared.core import machine
-from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.core.progress import Part, Progress, forecast_of
 from transfer_parity.shared.parity.climb import WingClimbs, merged, prepare, recipe_for
 from transfer_parity.shared.parity.document import PairResult, Parity
 from transfer_parity.shared.parity.judging import Comparison
-from transfer_parity.shared.runtime import installed, launch
+from transfer_parity.shared.runtime import expected, installed, launch
 from transfer_parity.shared.runtime.pool import Task, WorkerPool
+from transfer_parity.shared.zoo.pair import Pair
 
 #: Parameters above which a process in float64 takes more than 10 GB: gradients, moments and copies of them all.
 LARGE = 80_000_000
+#: Of what a worker says when it begins, the part of a climb that it takes; and seconds of a climb with two million
+#: parameters, and of judging it, before anything was measured.
+COSTS: dict[Rung, float] = {
+    "bytes": 0.01,
+    "preprocessing": 0.01,
+    "activations": 0.2,
+    "loss": 0.3,
+    "optimizer": 0.2,
+    "trajectory": 0.28,
+}
+RUNG_SECONDS, JUDGING, JUDGING_SECONDS = 8.0, "judging", 1.0
 
 
 class Ladder:
@@ -43,6 +54,26 @@ class Ladder:
         self.results: list[PairResult] = []
         self.versions: dict[str, str] = {}
 
+    def foresee(self, pairs: Sequence[Pair], climbs: int, precision: str, size: int | None) -> None:
+        """Tell the forecast what there is to do.
+
+        Args:
+            pairs: to climb with, in order.
+            climbs: of each.
+            precision: of all of them.
+            size: side of the images in pixels, where it is chosen.
+        """
+        at_once = 1 if any(pair.parameters > LARGE for pair in pairs) else len(IDENTIFIERS)
+        lanes = {}
+        for pair in pairs:
+            per_climb = RUNG_SECONDS * (pair.parameters / 2e6) ** 0.5 * (2 if precision == "float64" else 1)
+            per_climb *= 1 if size is None else max(1.0, (size / 64) ** 2)
+            for framework in IDENTIFIERS:
+                parts = [Part(rung, per_climb * cost, framework) for rung, cost in COSTS.items()]
+                lanes[f"{pair.name} {framework}"] = [*expected.start(framework)[:1], *parts * climbs]
+            lanes[pair.name] = [Part(JUDGING, JUDGING_SECONDS * climbs)]
+        forecast_of(self.progress).plan(lanes, at_once)
+
     def climb(self, specs: Sequence[ClimbSpec]) -> list[PairResult]:
         """Carry out climbs in one process for each framework, compare, and write ``parity.json``.
 
@@ -54,20 +85,20 @@ class Ladder:
             WorkerFailed: a process ended early; earlier results have been written.
         """
         installed.make_sure_of(IDENTIFIERS)
-        work = Path(tempfile.mkdtemp(prefix=artifacts.PARITY_WORK, dir=self.folder.absolute()))
-        try:
+        with run_folder.work_folder(self.folder) as work:
             climbs = [prepare(spec, recipe_for(spec, self.device, self.threads), work) for spec in specs]
             of_wings = {wing: merged([climb[wing] for climb in climbs]) for wing in IDENTIFIERS}
             for result in self._run(of_wings, work):
                 self.versions |= result.versions
+            forecast = forecast_of(self.progress)
+            forecast.begin(specs[0].pair.name)
             found = [
                 self._judge(spec, climb, other, work)
                 for spec, climb in zip(specs, climbs, strict=True)
                 for other in IDENTIFIERS
                 if other != REFERENCE.identifier
             ]
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            forecast.end(specs[0].pair.name)
         self.results += found
         self.document().save(self.folder / artifacts.PARITY)
         return found
@@ -92,14 +123,19 @@ class Ladder:
 
     def _listener(self, framework: Framework, climbs: Sequence[WingClimb]) -> launch.Listener:
         """Turns a worker's events into progress."""
-        done = 0
+        done, name = 0, climbs[0].recipe.backbone
+        forecast, lane = forecast_of(self.progress), f"{name} {framework}"
+        follow = expected.following(forecast, lane)
 
         def listen(event: str, details: dict[str, Any]) -> None:
             nonlocal done
+            follow(event, details)
             if event == "rung":
-                name = climbs[min(done, len(climbs) - 1)].recipe.backbone
+                forecast.advance(lane, details["name"], 0)
                 self.progress(f"{name}: {framework} {details['name']}", done, len(climbs))
             done += event == "climb"
+            if done == len(climbs):
+                forecast.end(lane)
 
         return listen
 

@@ -82,12 +82,19 @@ class Difference:
         absolute: largest absolute difference; infinite if only one wing has the array, or its shape differs.
         relative: to the scale of the array's module.
         tolerance: absolute.
+        scale: the largest value of the array's module, or what a value of that kind is when it says nothing.
     """
 
     label: Label
     absolute: float
     relative: float
     tolerance: float
+    scale: float = math.inf
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can tell a right result from any other: not if zeros in its place would be let pass."""
+        return self.tolerance < self.scale
 
     @property
     def excess(self) -> float:
@@ -113,7 +120,7 @@ def differences(
         absolute = math.inf
         if label in theirs and theirs[label].shape == array.shape:
             absolute = largest_difference(array, theirs[label])
-        yield Difference(label, absolute, absolute / size, relative(label) * size)
+        yield Difference(label, absolute, absolute / size, relative(label) * size, size)
     for label in theirs:
         if label not in ours:
             yield Difference(label, math.inf, math.inf, 0.0)

@@ -6,26 +6,21 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import IDENTIFIERS, compared, wing
 from transfer_parity.shared.experiments.attribution_document import Attributed, AttributionDocument
-from transfer_parity.shared.report.console import WIDTH, amount
+from transfer_parity.shared.report import looks
+from transfer_parity.shared.report.console import WIDTH, Console, amount, marked
 from transfer_parity.shared.report.markdown import table
-from transfer_parity.shared.report.plots import COLOURS
 from transfer_parity.shared.report.study import percent
-
-#: Colour and shape of a framework's marks in the plot, in the order of the wings.
-MARKS = ((COLOURS[1], "s"), (COLOURS[0], "o"), (COLOURS[2], "D"), (COLOURS[3], "^"))
 
 
 def show(document: AttributionDocument, console: Console) -> None:
     """Print a table for each strategy, and what the defaults add up to."""
     for each in document.strategies:
-        console.print(f"[bold]{escape(each.strategy)}[/]: {escape(_setting(document, each))}", highlight=False)
+        console.print(marked("[bold]{}[/]: {}", each.strategy, _setting(document, each)), highlight=False)
         console.print(_table(each))
         for line in summary(each):
             console.print(line, highlight=False)
@@ -66,6 +61,12 @@ def summary(each: Attributed) -> Iterator[str]:
         shipped = each.accuracy_shipped.get(name)
         then = f", as shipped {percent(shipped)}" if shipped else ""
         yield f"{wing(name).short}: accuracy {percent(estimate)} % matched{then}."
+    unclear = [effect for effect in each.effects if not effect.told_from_zero]
+    if len(unclear) == len(each.effects) > 0:
+        yield "No effect can be told from zero (paired tests over seeds and images, Holm); more seeds would tell more."
+    elif unclear:
+        names = ", ".join(f"{wing(effect.framework).short} {effect.name}" for effect in unclear)
+        yield f"Cannot be told from zero (paired tests over seeds and images, Holm): {names}."
     gap, two = each.gap, compared(each.recipe.frameworks)
     if gap is not None and two is not None:
         yield (
@@ -96,7 +97,10 @@ def markdown(document: AttributionDocument) -> str:
         parts.append(f"{_setting(document, each)}; {document.images} images of {len(document.classes)} classes.\n")
         parts.append(
             table(
-                ["framework", "switch", "what it does", "by itself", "accuracy, points", "predictions changed"],
+                [
+                    *("framework", "switch", "what it does", "by itself", "accuracy, points"),
+                    *("told from zero", "predictions changed"),
+                ],
                 [
                     [
                         wing(effect.framework).short,
@@ -104,6 +108,7 @@ def markdown(document: AttributionDocument) -> str:
                         effect.summary,
                         "yes" if effect.native else "no",
                         percent(effect.accuracy, sign=True, digits=2),
+                        "yes" if effect.told_from_zero else "no",
                         f"{effect.predictions_changed:.1%}",
                     ]
                     for effect in each.effects
@@ -129,14 +134,14 @@ def plot(document: AttributionDocument) -> Figure:
         for row, effect in enumerate(each.effects):
             mean = effect.accuracy.mean
             low, high = effect.accuracy.interval or (mean, mean)
-            colour, marker = MARKS[IDENTIFIERS.index(effect.framework) % len(MARKS)]
+            look = looks.FRAMEWORKS[IDENTIFIERS.index(effect.framework) % len(looks.FRAMEWORKS)]
             ax.errorbar(
                 [100 * mean],
                 [row],
                 xerr=[[100 * (mean - low)], [100 * (high - mean)]],
-                color=colour,
-                marker=marker,
-                markerfacecolor=colour if effect.native else "none",
+                color=look.colour,
+                marker=look.marker,
+                markerfacecolor=look.colour if effect.native else "none",
                 capsize=2,
             )
         ax.set_yticks(range(len(each.effects)), [effect.label for effect in each.effects])

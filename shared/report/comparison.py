@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.results import PHASES, WorkerResult
 from transfer_parity.shared.contract.wings import Framework, compared, wing
 from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run
-from transfer_parity.shared.report.console import WIDTH, amount, show_verdict
+from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -24,13 +22,16 @@ def show(comparison: Comparison, console: Console) -> None:
     weights = f"{recipe.weights} weights" if comparison.checkpoint else "random weights"
     seeds = f"{recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
     console.print(
-        f"[bold]{recipe.backbone}[/], {escape(weights)}, {recipe.strategy}, {recipe.head} head, {recipe.size} px\n"
-        f"{comparison.images} images of {len(comparison.classes)} classes ({escape(recipe.data)}), "
-        f"shots {shots}, {seeds}",
+        marked("[bold]{}[/], {}", recipe.backbone, weights)
+        + f", {recipe.strategy}, {recipe.head} head, {recipe.size} px\n"
+        + f"{comparison.images} images of {len(comparison.classes)} classes "
+        + marked("({}), ", recipe.data)
+        + f"shots {shots}, {seeds}",
         highlight=False,
     )
     if comparison.skipped_files:
-        console.print(f"[yellow]{len(comparison.skipped_files)} unreadable files were left out[/]", highlight=False)
+        skipped = len(comparison.skipped_files)
+        console.print(f"{skipped} unreadable files were left out", style="yellow", highlight=False)
     console.print(_table(comparison))
     for label, agreement in (("Test predictions", comparison.agreement), ("Control's", comparison.control_agreement)):
         if agreement is not None and agreement.predictions_compared:
@@ -41,7 +42,7 @@ def show(comparison: Comparison, console: Console) -> None:
                 highlight=False,
             )
     if comparison.agreement.predictions_compared and not comparison.agreement.initial_weights_identical:
-        console.print("[bold red]The two processes did not start from the same weights.[/]")
+        console.print("The two processes did not start from the same weights.", style="bold red")
     for alternative in comparison.alternatives:
         console.print(_alternative(comparison, alternative))
         for sentence in _beside(comparison, alternative):
@@ -51,7 +52,7 @@ def show(comparison: Comparison, console: Console) -> None:
             title = wing(name).title
             console.print(f"{title} ran its passes {worker.engine}: {worker.engine_reason}.", highlight=False)
     for note in _disturbances(comparison):
-        console.print(f"[yellow]{note}[/]", highlight=False)
+        console.print(note, style="yellow", highlight=False)
     two = compared(recipe.frameworks)
     if recipe.repeats > 1 and two:
         first, second = two
@@ -61,7 +62,10 @@ def show(comparison: Comparison, console: Console) -> None:
                 f"({ratio.interval[0]:.2f} to {ratio.interval[1]:.2f})",
                 highlight=False,
             )
-        console.print(f"[bold]{comparison.speed.sentence}[/]", highlight=False)
+        console.print(comparison.speed.sentence, style="bold", highlight=False)
+    for each in comparison.at_chance:
+        where = f"{wing(each.framework).title}, {amount(each.shots)}"
+        console.print(f"{where}: {each.strategy} {each.sentence}", style="yellow", highlight=False)
     show_verdict(comparison.verdict, comparison.verdict_sentence, console)
 
 
@@ -181,6 +185,9 @@ def _disturbances(comparison: Comparison) -> Iterator[str]:
     devices = set(environment.devices.values())
     if len(devices) > 1:
         yield f"The frameworks ran on different devices ({', '.join(sorted(devices))}): do not compare the seconds."
+    for repeat in comparison.repeats:
+        if repeat.taken_up:
+            yield f"{repeat.framework} went on after an interruption: its seconds are those of the remaining runs."
     disturbed = [repeat for repeat in comparison.repeats if repeat.disturbed]
     if disturbed:
         worst = max(disturbed, key=lambda repeat: repeat.worker.others_share)

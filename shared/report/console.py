@@ -1,66 +1,71 @@
-"""What all commands show on the terminal: progress while they work, and a verdict at the end. It fits 80 columns."""
+"""What all commands show on the terminal; it fits 80 columns.
+
+The one place that escapes: nothing that is printed through it is taken for markup, and nothing reaches the terminal on
+which it would act. The program's own styles are written with ``marked``, or given as ``style``.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from transfer_parity.shared.contract.recipe import Shots
-from transfer_parity.shared.core.progress import Progress as Tell
+from transfer_parity.shared.core.text import printable
 from transfer_parity.shared.evaluation.agreement import AGREEING, Verdict
 
 #: Of tables, in columns.
 WIDTH = 80
 
 
-@contextmanager
-def progress(console: Console) -> Iterator[Tell]:
-    """A function that shows how far the work is: a bar on a terminal, else a line whenever something new begins."""
-    if not console.is_terminal:
-        yield _lines(console)
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("starting", total=None)
-        current = ""
+class Console(rich.console.Console):
+    """A console whose strings are text and nothing else: no markup, no control characters, no lone surrogates.
 
-        def tell(what: str, done: int, total: int) -> None:
-            nonlocal current
-            if what != current:
-                current = what
-                bars.reset(task, description=what, total=total or None)
-            bars.update(task, completed=done, total=total or None)
+    Args:
+        settings: as for rich's own.
+    """
 
-        yield tell
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **settings})
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """A string as text. Here, since what is replaced changes the width."""
+        return super().render_str(printable(text, lines=True), **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is shown, piece by piece; rich's own commands to the terminal stay."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and not segment.text.isprintable():
+                segment = Segment(printable(segment.text, lines=True), segment.style)
+            yield segment
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has gone. That is no reason to end, nor to end with 1, which means "different"."""
 
 
-def _lines(console: Console) -> Tell:
-    """One line for each new thing, at most one a second, since a log keeps them all."""
-    current, told = "", 0.0
+def marked(template: str, *values: object) -> Text:
+    """The program's own text with rich's markup, and values that are text: ``marked("[bold]{}[/]: {}", name, 3)``."""
+    # Values never pass through rich's parser, whose own escaping loses backslashes in front of brackets.
+    parsed = Text.from_markup(template, emoji=False)
+    places = [offset for found in re.finditer("{}", parsed.plain) for offset in found.span()]
+    pieces = list(parsed.divide(places))
+    for number, value in enumerate(values):
+        held = Text(printable(str(value), lines=True))
+        for span in pieces[2 * number + 1].spans:
+            held.stylize(span.style)
+        pieces[2 * number + 1] = held
+    return Text("").join(pieces)
 
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal current, told
-        if what != current and time.monotonic() - told > 1:
-            current, told = what, time.monotonic()
-            console.print(what, highlight=False)
 
-    return tell
-
-
-def show_verdict(verdict: Verdict, sentence: str, console: Console) -> None:
+def show_verdict(verdict: Verdict, sentence: str, console: rich.console.Console) -> None:
     """Print the verdict's sentence in the verdict's colour."""
     colour = "green" if verdict in AGREEING else "red" if verdict == "different" else "yellow"
-    console.print(f"[bold {colour}]{sentence}[/]", highlight=False)
+    console.print(Text(sentence), style=f"bold {colour}", highlight=False)
 
 
 def amount(shots: Shots) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract import switches
@@ -14,31 +12,43 @@ from transfer_parity.shared.contract.rungs import RUNGS
 from transfer_parity.shared.contract.wings import IDENTIFIERS, TENSORFLOW, TORCH
 from transfer_parity.shared.parity.document import PairResult, Parity, RungResult
 from transfer_parity.shared.report import markdown as tables
-from transfer_parity.shared.report.console import WIDTH
+from transfer_parity.shared.report.console import WIDTH, Console, marked
 
 
 def show(result: PairResult, console: Console) -> None:
     """One climb: a line if it passed, and what diverged first if it did not."""
     title = f"{result.backbone:16} {result.semantics:11} seed {result.seed}"
-    title += "".join(f" {escape(each)}" for each in result.switches)
+    title += "".join(f" {each}" for each in result.switches)
     if result.passed:
         layers = result.rung("activations").max_rel_difference
         losses = _number(result.max_loss_difference)
-        console.print(f"[green]passed[/] {title}, layers {_number(layers)}, losses {losses}", highlight=False)
+        described = f"{title}, layers {_number(layers)}, losses {losses}"
+        console.print(marked("[green]passed[/] {}", described), highlight=False)
         return
-    console.print(f"[bold red]failed[/] {title}", highlight=False)
+    console.print(
+        marked("[bold red]failed[/] {}" if result.first_failure else "[bold yellow]not told[/] {}", title),
+        highlight=False,
+    )
     table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
     table.add_column("Rung")
     for column in ("Arrays", "Largest difference", "Tolerance", ""):
         table.add_column(column, justify="right")
     for rung in result.rungs:
-        verdict = "passed" if rung.passed else "[red]FAILED[/]"
+        verdict = "passed" if rung.passed else marked("[red]FAILED[/]")
+        if rung in result.uninformative:
+            verdict = marked("[yellow]not informative[/]")
         table.add_row(rung.name, str(rung.arrays), _number(rung.max_abs_difference), _number(rung.tolerance), verdict)
     console.print(table)
     failed = result.first_failure
-    assert failed is not None
-    for line in _divergence(failed):
-        console.print(line, highlight=False, markup=False)
+    for line in _divergence(failed) if failed else ():
+        console.print(line, highlight=False)
+    if result.uninformative:
+        names = " and ".join(rung.name for rung in result.uninformative)
+        console.print(
+            f"Not informative: {names}. What rounding explains in {result.precision} is as large as what is compared; "
+            "--precision float64 tells more.",
+            highlight=False,
+        )
     console.print()
 
 
@@ -62,9 +72,8 @@ def summarise(document: Parity, console: Console) -> None:
     colour = "green" if document.passed else "red"
     total = len(document.pairs)
     console.print(
-        f"[bold {colour}]{passed} of {total} climbs passed all {len(RUNGS)} rungs.[/]"
-        if total
-        else "[yellow]Nothing was climbed.[/]",
+        f"{passed} of {total} climbs passed all {len(RUNGS)} rungs." if total else "Nothing was climbed.",
+        style=f"bold {colour}" if total else "yellow",
         highlight=False,
     )
 
@@ -82,7 +91,9 @@ def markdown(document: Parity) -> str:
             found = [rung for rung in result.rungs if rung.name == name]
             cells.append(_number(found[0].max_rel_difference) if found else "")
         cells.append(_number(result.max_loss_difference))
-        cells.append("yes" if result.passed else f"no: {result.first_failure.name if result.first_failure else ''}")
+        named = [result.first_failure] if result.first_failure else result.uninformative
+        why = ", ".join(f"{rung.name}{'' if rung.informative else ' (not informative)'}" for rung in named)
+        cells.append("yes" if result.passed else f"no: {why}")
         rows.append(cells)
     return f"{document.created[:10]}, {versions}; {platform.machine()}, CPU.\n\n{tables.table(head, rows)}"
 

@@ -1,4 +1,4 @@
-"""Plots of a study, for light and for dark pages. Colours are told apart without seeing red and green."""
+"""Plots of a study, for light and for dark pages."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.recipe import Shots
-from transfer_parity.shared.contract.wings import WINGS, compared
+from transfer_parity.shared.contract.wings import WINGS, Framework, compared
 from transfer_parity.shared.evaluation.agreement import AGREEING
-from transfer_parity.shared.experiments.study_document import Point, StudyDocument
-from transfer_parity.shared.report.study import view, where
+from transfer_parity.shared.experiments.study_document import Judgement, Point, StudyDocument
+from transfer_parity.shared.report import looks
+from transfer_parity.shared.report.console import amount
+from transfer_parity.shared.report.looks import Look
+from transfer_parity.shared.report.study import percent, view, where
 
-#: Okabe and Ito (2008), without black and yellow, which one of the two backgrounds would swallow.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-MARKERS = "osD^vP"
 LIGHT = {"text": "#1a1a1a", "grid": "#d0d0d0"}
 DARK = {"text": "#e6e6e6", "grid": "#4a4a4a"}
+#: Of one panel, in inches. At the width of a phone its letters are still as large as those of a footnote.
+PANEL = (4.6, 3.5)
+#: Of the plot of differences, likewise.
+NARROW = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,13 @@ class Plot:
     """A figure in both schemes.
 
     Attributes:
-        alt: what it shows, for those who do not see it.
+        alt: what it shows, with numbers, for those who do not see it.
+        caption: how to read it.
         light: SVG for light pages; dark: for dark ones.
     """
 
     alt: str
+    caption: str
     light: str
     dark: str
 
@@ -46,83 +54,194 @@ class Plot:
         }
 
 
+@dataclass(frozen=True)
+class PagePlots:
+    """What a page shows.
+
+    Attributes:
+        curves: a panel for each framework and mode, to be placed side by side or below one another.
+        differences: between two frameworks, or None where nothing is compared.
+    """
+
+    curves: list[Plot]
+    differences: Plot | None
+
+
 def data_uri(media_type: str, content: bytes) -> str:
     """A file as part of a page."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def of_page(document: StudyDocument) -> PagePlots:
+    """The plots of ``report.html``."""
+    curves = []
+    for mode, framework in _views(document):
+        caption = f"{view(document, mode, framework)}. Bars are 95 % intervals."
+        draw = partial(panel, document, mode, framework)
+        curves.append(_rendered(describe_curve(document, mode, framework), caption, draw))
+    if not _compared(document):
+        return PagePlots(curves, None)
+    caption = (
+        "Bars are 95 % intervals. Inside of the band a difference does not matter. Filled circles: the frameworks "
+    )
+    caption += "agree; hollow squares: they differ, or it is open."
+    return PagePlots(curves, _rendered(describe_differences(document), caption, partial(differences, document)))
+
+
+def _views(document: StudyDocument) -> list[tuple[Mode, Framework]]:
+    return [(mode, framework) for mode in document.modes for framework in document.common.frameworks]
+
+
 def learning_curves(document: StudyDocument) -> Figure:
     """Accuracy by number of shots, a panel for each framework and mode, with 95 % intervals."""
-    first, modes = document.common, document.modes
-    figure = Figure(figsize=(4.6 * len(first.frameworks), 0.7 + 3.5 * len(modes)), layout="constrained")
-    grid = figure.subplots(len(modes), len(first.frameworks), sharey=True, squeeze=False)
-    axes = grid.ravel()
-    panels = [(mode, framework) for mode in modes for framework in first.frameworks]
-    for ax, (mode, framework) in zip(axes, panels, strict=True):
-        for number, strategy in enumerate(document.recipes):
-            found = [point for point in document.points if (point.mode, point.framework) == (mode, framework)]
-            _curve(ax, [point for point in found if point.strategy == strategy], first.shots, number, strategy)
-        ax.set_title(view(document, mode, framework), fontsize="medium")
-        ax.set_xticks(range(len(first.shots)), [str(shots) for shots in first.shots])
-        ax.set_xlabel("labelled images a class")
-        ax.grid(axis="y", linewidth=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+    columns, rows = len(document.common.frameworks), len(document.modes)
+    figure = Figure(figsize=(PANEL[0] * columns, 0.7 + PANEL[1] * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for ax, (mode, framework) in zip(grid.ravel(), _views(document), strict=True):
+        _draw_curves(ax, document, mode, framework)
     for ax in grid[:, 0]:
         ax.set_ylabel("test accuracy, %")
-    axes[0].set_ylim(bottom=0)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    _legend(figure, grid[0, 0], PANEL[0] * columns)
     return figure
 
 
-def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], number: int, label: str) -> None:
-    at = [list(shots).index(point.shots) + 0.06 * (number - 2) for point in points]
+def panel(document: StudyDocument, mode: Mode, framework: Framework) -> Figure:
+    """The curves of one framework and mode."""
+    figure = Figure(figsize=(PANEL[0], PANEL[1] + 0.6), layout="constrained")
+    ax = figure.subplots()
+    _draw_curves(ax, document, mode, framework)
+    ax.set_ylabel("test accuracy, %")
+    _legend(figure, ax, PANEL[0])
+    return figure
+
+
+def _legend(figure: Figure, ax: Any, width: float) -> None:
+    """Below the figure, in as many columns as the longest name leaves room for."""
+    handles, labels = ax.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = max(1, min(len(labels), int(72 * width / (6 * longest + 58))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2)
+
+
+def _draw_curves(ax: Any, document: StudyDocument, mode: Mode, framework: Framework) -> None:
+    shots = document.common.shots
+    for strategy, look in looks.of_all(document.recipes).items():
+        _curve(ax, [each for each in _points(document, mode, framework) if each.strategy == strategy], shots, look)
+    ax.set_title(view(document, mode, framework), fontsize="medium")
+    ax.set_xticks(range(len(shots)), [str(each) for each in shots])
+    # Also around a single number of shots.
+    ax.set_xlim(-0.4, len(shots) - 0.6)
+    ax.set_ylim(0, _highest(document))
+    ax.set_xlabel("labelled images a class")
+    ax.grid(axis="y", linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _points(document: StudyDocument, mode: Mode, framework: Framework) -> list[Point]:
+    return [point for point in document.points if (point.mode, point.framework) == (mode, framework)]
+
+
+def _bounds(point: Point) -> tuple[float, float]:
+    """The interval of an accuracy. None lies outside of 0 and 1, whatever the interval says."""
+    low, high = point.accuracy.interval or (point.accuracy.mean, point.accuracy.mean)
+    return max(0.0, low), min(1.0, high)
+
+
+def _highest(document: StudyDocument) -> float:
+    """Of the scale in per cent; the same in all panels, so that they can be compared."""
+    return 105 * max((_bounds(point)[1] for point in document.points), default=1.0) or 105.0
+
+
+def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], look: Look) -> None:
+    """A point stands at its tick. Curves that coincide are told apart by markers, of which some are hollow."""
+    if not points:
+        return
+    at = [list(shots).index(point.shots) for point in points]
     means = [100 * point.accuracy.mean for point in points]
-    below, above = [], []
-    for point in points:
-        low, high = point.accuracy.interval or (point.accuracy.mean, point.accuracy.mean)
-        # No accuracy lies outside of 0 and 100, whatever the interval says.
-        below.append(100 * (point.accuracy.mean - max(0.0, low)))
-        above.append(100 * (min(1.0, high) - point.accuracy.mean))
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    ax.errorbar(at, means, (below, above), color=colour, marker=marker, markersize=5, capsize=2, label=label)
+    reach = [[100 * abs(point.accuracy.mean - _bounds(point)[end]) for point in points] for end in (0, 1)]
+    ax.errorbar(at, means, reach, linestyle=look.line, elinewidth=1, label=points[0].strategy, **_marks(look))
+
+
+def _marks(look: Look) -> dict[str, Any]:
+    return {
+        **{"color": look.colour, "marker": look.marker, "capsize": 3},
+        **({"markerfacecolor": "none", "markersize": 8} if look.hollow else {"markersize": 5.5}),
+    }
+
+
+def _compared(document: StudyDocument) -> list[Judgement]:
+    return [each for each in document.judgements if each.agreement.accuracy_difference is not None]
 
 
 def differences(document: StudyDocument) -> Figure:
     """Paired differences of accuracy between two frameworks with their 95 % intervals, and the equivalence band."""
-    shown = [each for each in document.judgements if each.agreement.accuracy_difference is not None]
-    figure = Figure(figsize=(7.5, 1.4 + 0.24 * max(1, len(shown))), layout="constrained")
+    shown = _compared(document)
+    figure = Figure(figsize=(NARROW, 1.6 + 0.24 * max(1, len(shown))), layout="constrained")
     ax = figure.subplots()
     margin = 100 * document.common.margin
-    ax.axvspan(
-        -margin,
-        margin,
-        color=COLOURS[2],
-        alpha=0.18,
-        label=f"equivalent: within {margin:g} point{'' if margin == 1 else 's'}",
-    )
+    label = f"equivalent: within {margin:g} point{'' if margin == 1 else 's'}"
+    ax.axvspan(-margin, margin, color=looks.BAND, alpha=0.18, label=label)
+    for edge in (-margin, margin):
+        ax.axvline(edge, color=looks.BAND, linewidth=1, linestyle="--")
     ax.axvline(0, color=ax.xaxis.label.get_color(), linewidth=0.8)
     for row, each in enumerate(shown):
         mean = each.agreement.accuracy_difference or 0.0
         low, high = each.agreement.accuracy_difference_interval or (mean, mean)
-        colour, marker = (COLOURS[0], "o") if each.verdict in AGREEING else (COLOURS[5], "s")
-        reach = [[100 * (mean - low)], [100 * (high - mean)]]
-        ax.errorbar([100 * mean], [row], xerr=reach, color=colour, marker=marker, capsize=2)
+        reach = [[100 * (mean - max(-1.0, low))], [100 * (min(1.0, high) - mean)]]
+        look = looks.AGREES if each.verdict in AGREEING else looks.AGREES_NOT
+        ax.errorbar([100 * mean], [row], xerr=reach, **_marks(look))
     ax.set_yticks(range(len(shown)), [f"{where(each.strategy, each.mode)}, {each.shots}" for each in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     first, second = compared(document.common.frameworks) or WINGS[:2]
     ax.set_xlabel(f"accuracy of {first.short} minus that of {second.short}, points")
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.legend(loc="best", frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", frameon=False)
     return figure
 
 
-def render(alt: str, draw: Callable[[], Figure]) -> Plot:
+def describe_curve(document: StudyDocument, mode: Mode, framework: Framework) -> str:
+    """In words: from where to where each curve goes, and which is highest in the end."""
+    shots, points = document.common.shots, _points(document, mode, framework)
+    ends, last = [], []
+    for strategy in document.recipes:
+        found = [point for point in points if point.strategy == strategy]
+        if found:
+            first, end = found[0], found[-1]
+            there = f" with {amount(first.shots)}, {percent(end.accuracy)} with {amount(end.shots)}"
+            ends.append(f"{strategy} {percent(first.accuracy)}{there if first.shots != end.shots else ''}")
+            last += [end] if end.shots == shots[-1] else []
+    span = amount(shots[0]) + (f" to {amount(shots[-1])}" if len(shots) > 1 else "")
+    text = f"Test accuracy in per cent of {view(document, mode, framework)}, {span}: {'; '.join(ends)}."
+    if len(last) > 1:
+        best = max(last, key=lambda point: point.accuracy.mean)
+        text += f" Highest with {amount(best.shots)}: {best.strategy}."
+    return text if ends else f"{view(document, mode, framework)}: nothing is finished yet."
+
+
+def describe_differences(document: StudyDocument) -> str:
+    """In words: how many combinations agree, how large the largest difference is, and the verdict."""
+    shown, margin = _compared(document), document.common.margin
+    first, second = compared(document.common.frameworks) or WINGS[:2]
+    largest = max(shown, key=lambda each: abs(each.agreement.accuracy_difference or 0.0))
+    size = largest.agreement.accuracy_difference or 0.0
+    inside = sum(abs(each.agreement.accuracy_difference or 0.0) <= margin for each in shown)
+    agree = sum(each.verdict in AGREEING for each in shown)
+    place = f"{where(largest.strategy, largest.mode)}, {amount(largest.shots)}"
+    largest_words = f"the largest is {100 * size:+.2f} points ({place})" if size else "all are zero"
+    return (
+        f"Accuracy of {first.short} minus that of {second.short} for {len(shown)} combinations of strategy and shots: "
+        f"{largest_words}; {inside} of {len(shown)} within the band of ±{100 * margin:g} points; the frameworks agree "
+        f"on {agree}. {document.verdict_sentence}"
+    )
+
+
+def _rendered(alt: str, caption: str, draw: Callable[[], Figure]) -> Plot:
     """A figure in both schemes. ``draw`` makes a figure anew each time, since colours are chosen as it is made."""
-    return Plot(alt, _svg(draw, LIGHT), _svg(draw, DARK))
+    return Plot(alt, caption, svg(draw, LIGHT), svg(draw, DARK))
 
 
-def _svg(draw: Callable[[], Figure], colours: dict[str, str]) -> str:
+def svg(draw: Callable[[], Figure], colours: dict[str, str] = LIGHT) -> str:
+    """A figure with nothing behind it; by default for light pages."""
     text, grid = colours["text"], colours["grid"]
     style: dict[Any, Any] = {
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), text),

@@ -5,25 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract.recipe import WEIGHT_ORIGINS
 from transfer_parity.shared.experiments.ranking_document import Prediction, Ranking
-from transfer_parity.shared.report.console import WIDTH
+from transfer_parity.shared.report.console import WIDTH, Console, marked
 
 
 def show(document: Ranking, console: Console) -> None:
     """Print what was skipped, the table, and how well the scores predicted the trained accuracy."""
     console.print(
         f"{document.training_images} training and {document.test_images} test images of {len(document.classes)} "
-        f"classes ({escape(document.data)}), {document.framework}",
+        f"classes ({document.data}), {document.framework}",
         highlight=False,
     )
     # There may be many, with long reasons: the table is what one wants to see last.
     for skipped in document.skipped:
-        console.print(f"[yellow]Skipped {skipped.backbone}:[/] {escape(skipped.reason)}", highlight=False)
+        console.print(marked("[yellow]Skipped {}:[/] {}", skipped.backbone, skipped.reason), highlight=False)
     console.print(_table(document))
     for sentence in sentences(document.predictions):
         console.print(sentence, highlight=False)
@@ -42,7 +40,7 @@ def _table(document: Ranking) -> Table:
         table.add_row(
             str(row.rank),
             row.backbone,
-            escape(row.weights if row.weights in WEIGHT_ORIGINS else Path(row.weights).name),
+            row.weights if row.weights in WEIGHT_ORIGINS else Path(row.weights).name,
             f"{row.parameters / 1e6:.1f} M",
             str(row.features),
             f"{row.logme:.3f}",

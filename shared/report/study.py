@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from transfer_parity.shared.contract.framework_defaults import Mode
+from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import Framework, wing
-from transfer_parity.shared.experiments.study_document import Estimate, Point, StudyDocument
-from transfer_parity.shared.report.console import WIDTH, amount, show_verdict
+from transfer_parity.shared.evaluation.chance import Cause, in_words
+from transfer_parity.shared.evaluation.ordering import MOST_SEEDS
+from transfer_parity.shared.experiments.comparison_document import AtChance
+from transfer_parity.shared.experiments.study_document import Cheapest, Estimate, Point, RoundingCheck, StudyDocument
+from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict
 from transfer_parity.shared.report.markdown import table
 
 Shown = Callable[[Point], str]
@@ -22,8 +24,10 @@ def show(document: StudyDocument, console: Console) -> None:
     """Print the curves, what to use, and the verdict."""
     first = document.common
     console.print(
-        f"[bold]{first.backbone}[/], {escape(first.weights)} weights; {document.images} images of "
-        f"{len(document.classes)} classes ({escape(first.data)}), {first.seeds} seed{'s' if first.seeds > 1 else ''}",
+        marked("[bold]{}[/], {} weights; ", first.backbone, first.weights)
+        + f"{document.images} images of {len(document.classes)} classes "
+        + marked("({}), ", first.data)
+        + f"{first.seeds} seed{'s' if first.seeds > 1 else ''}",
         highlight=False,
     )
     for mode in document.modes:
@@ -62,11 +66,25 @@ def _table(document: StudyDocument, mode: Mode, framework: Framework) -> Table:
 
 
 def percent(estimate: Estimate, sign: bool = False, digits: int = 1) -> str:
-    """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``."""
+    """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``.
+
+    Where that would reach beyond what an accuracy can be (0 to 100; a difference: -100 to 100), the interval itself
+    stands in brackets: ``97.1 (89 to 99)``.
+
+    Args:
+        estimate: of accuracies, or of their differences.
+        sign: whether it is of differences.
+        digits: behind the point.
+    """
     mean = f"{100 * estimate.mean:{'+' if sign else ''}.{digits}f}"
     if estimate.interval is None:
         return mean
-    return f"{mean} ±{50 * (estimate.interval[1] - estimate.interval[0]):.{digits}f}"
+    low, high = estimate.interval
+    half = (high - low) / 2
+    if estimate.mean - half < (-1 if sign else 0) - 1e-9 or estimate.mean + half > 1 + 1e-9:
+        form = "+.0f" if sign else ".0f"
+        return f"{mean} ({100 * low:{form}} to {100 * high:{form}})"
+    return f"{mean} ±{100 * half:.{digits}f}"
 
 
 def notes(document: StudyDocument) -> list[str]:
@@ -75,13 +93,95 @@ def notes(document: StudyDocument) -> list[str]:
     if len(document.results) < document.cells:
         lines.append(f"{len(document.results)} of {document.cells} cells are finished; the same command goes on.")
     if any(point.accuracy.interval for point in document.points):
-        lines.append("Mean over seeds ± half of the 95 % confidence interval.")
-    for each in document.cheapest:
-        tail = "" if each.best == each.cheapest else f"; {each.cheapest} comes within a point of it in the least time"
-        lines.append(f"With {amount(each.shots)}, {each.best} is best{tail}.")
+        brackets = any("(" in percent(point.accuracy) for point in document.points)
+        also = " In brackets the interval, where it is lopsided." if brackets else ""
+        lines.append(f"Mean over seeds ± half of the 95 % confidence interval.{also}")
+    lines += [advice(each) for each in document.cheapest]
+    lines += at_chance(document.at_chance)
+    if document.rounding:
+        lines.append(_rounding(document.rounding))
     if document.shipped_sentence:
         lines.append(document.shipped_sentence)
     return lines
+
+
+def at_chance(found: Sequence[AtChance]) -> list[str]:
+    """Which strategies are no better than a guess, where, and why: one sentence for what has the same cause."""
+    together: dict[tuple[str, Cause, Framework], list[AtChance]] = {}
+    for each in found:
+        together.setdefault((each.strategy, each.cause, each.framework), []).append(each)
+    # Where both frameworks say the same of the same numbers of shots, it is said once.
+    sentences: dict[tuple[str, Cause, tuple[Shots, ...]], list[AtChance]] = {}
+    for (strategy, cause, _), group in together.items():
+        sentences.setdefault((strategy, cause, tuple(each.shots for each in group)), []).extend(group)
+    lines = []
+    for (strategy, cause, shots), group in sentences.items():
+        frameworks = dict.fromkeys(each.framework for each in group)
+        where = " and ".join(wing(each).short for each in frameworks)
+        amounts = [str(each) for each in shots[:-1]]
+        with_shots = (f"{', '.join(amounts)} and " if amounts else "") + amount(shots[-1])
+        lines.append(
+            f"{where}, {with_shots}: {strategy} is no better than chance "
+            f"({_range([each.accuracy for each in group])} %; always the same class: "
+            f"{_range([each.chance for each in group])} %): {in_words(cause)}."
+        )
+    return lines
+
+
+def _range(parts: Sequence[float]) -> str:
+    """Percentages from the smallest to the largest, without a sign."""
+    low, high = (f"{100 * part:.0f}" for part in (min(parts), max(parts)))
+    return low if low == high else f"{low} to {high}"
+
+
+def advice(found: Cheapest) -> str:
+    """Which strategy to use with so many labels, as far as can be told, and how many seeds would tell more."""
+    head = f"With {amount(found.shots)}, "
+    if found.tied:
+        names = [found.best, *(each.strategy for each in found.tied)]
+        head += f"{', '.join(names[:-1])} and {names[-1]} are tied for best ({found.best} has the highest mean)"
+        head += f"; {_seeds_to_tell(found)}"
+    else:
+        head += f"{found.best} is best"
+    if found.cheapest == found.best:
+        return f"{head}."
+    return f"{head}; {found.cheapest} comes within a point of {found.best if found.tied else 'it'} in the least time."
+
+
+def _seeds_to_tell(found: Cheapest) -> str:
+    """How many seeds would tell the best from those that are tied with it."""
+    if found.seeds < 2:
+        return "one seed cannot tell how many seeds would tell them apart, give 3 or more (--seeds)"
+    by_number: dict[int, list[str]] = {}
+    many = [each.strategy for each in found.tied if each.seeds_to_tell_apart is None]
+    for each in found.tied:
+        if each.seeds_to_tell_apart is not None:
+            by_number.setdefault(each.seeds_to_tell_apart, []).append(each.strategy)
+    parts = [
+        f"about {number} seeds would tell it from {' and '.join(names)}" for number, names in sorted(by_number.items())
+    ]
+    if many:
+        parts.append(f"more than {MOST_SEEDS} seeds would be needed to tell it from {' and '.join(many)}")
+    return ", ".join(parts)
+
+
+def _rounding(found: RoundingCheck) -> str:
+    """What became of a cell that was trained again in float64."""
+    cell = f"{found.strategy}, {amount(found.shots)}, seed {found.seed}"
+    logits = (
+        f"largest logit difference {found.max_abs_logit_difference:.1e}, in float32 "
+        f"{found.max_abs_logit_difference_before:.1e}"
+    )
+    if found.settled:
+        return (
+            f"Rounding grew: one cell ({cell}) trained again in float64 gives the same {found.predictions_compared} "
+            f"predictions in both frameworks ({logits}). --precision float64 settles it."
+        )
+    parted = found.predictions_compared - found.predictions_identical
+    return (
+        f"It is not rounding alone: one cell ({cell}) trained again in float64 still parts in {parted} of "
+        f"{found.predictions_compared} predictions ({logits}). compare.py parity names what differs first."
+    )
 
 
 def markdown(document: StudyDocument) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from transfer_parity.shared.checkpoints import bias_folding, flattening, neutral
+from transfer_parity.shared.checkpoints import bias_folding, flattening, kept_model, neutral
+from transfer_parity.shared.checkpoints.kept_model import KeptModel
 from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.jobs import CheckpointJob, DownloadJob, ExportJob, ImportJob, ProbeJob
 from transfer_parity.shared.contract.metadata import Metadata
@@ -29,8 +30,8 @@ def carry_out(wing: Wing, job: CheckpointJob, folder: Path) -> None:
     """Do a job, and write what comes of it into the folder.
 
     A neutral checkpoint of what was fetched or read, and what there is to say about a file that was read. If images
-    were put through it, their logits, float32 (2, classes), or pooled features (2, C) without the architecture's own
-    classifier.
+    were put through it, their logits (2, classes), float32 or float64 as the weights are, or pooled features (2, C)
+    where there is neither the architecture's own classifier nor this project's trained head.
 
     Raises:
         BadInput: weights cannot be fetched, or a file cannot be read or does not fit the architecture.
@@ -40,11 +41,7 @@ def carry_out(wing: Wing, job: CheckpointJob, folder: Path) -> None:
     elif isinstance(job, ImportJob):
         _import(wing, job, folder)
     elif isinstance(job, ExportJob):
-        arrays, metadata = neutral.load(job.checkpoint)
-        path = folder / f"{artifacts.EXPORTED}{job.suffix}"
-        wing.files.write_checkpoint(path, arrays, metadata, _fitting(job.recipe, arrays, metadata))
-        again = ImportJob(execution=job.execution, recipe=job.recipe, checkpoint=path, probe=job.probe)
-        _import(wing, again, folder)
+        _export(wing, job, folder)
     else:
         _probe(wing, job, folder)
 
@@ -60,12 +57,42 @@ def _download(wing: Wing, job: DownloadJob, folder: Path) -> None:
     neutral.save(folder / artifacts.WEIGHTS, arrays, metadata)
 
 
+def _export(wing: Wing, job: ExportJob, folder: Path) -> None:
+    """A neutral checkpoint in the framework's own format, read again."""
+    arrays, metadata = neutral.load(job.checkpoint)
+    path = folder / f"{artifacts.EXPORTED}{job.suffix}"
+    kept = kept_model.of_file(job.checkpoint)
+    if kept is None:
+        wing.files.write_checkpoint(path, arrays, metadata, _fitting(job.recipe, arrays, metadata))
+    else:
+        network = wing.network.build(kept.spec)
+        wing.weights.load(network, arrays)
+        wing.weights.save(network, path.with_suffix(""), kept.record)
+    again = ImportJob(
+        execution=job.execution, recipe=job.recipe, checkpoint=path, trained_head=kept is not None, probe=job.probe
+    )
+    _import(wing, again, folder)
+
+
 def _import(wing: Wing, job: ImportJob, folder: Path) -> None:
     """A file in the framework's own format as a neutral checkpoint."""
-    found = wing.files.read_checkpoint(job.checkpoint, job.recipe.pair)
+    try:
+        found = wing.files.read_checkpoint(job.checkpoint, job.recipe.pair)
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        # A malformed file can lead any library into anything.
+        reason = next(iter(str(error).splitlines()), "")
+        raise BadInput(
+            f"{job.checkpoint} cannot be read as weights ({type(error).__name__}: {reason}); use another file."
+        ) from error
     metadata = _metadata(found, job, wing.info.library)
-    arrays, imported, network = _accounted(wing, found, job, metadata)
-    neutral.save(folder / artifacts.WEIGHTS, arrays, metadata)
+    kept = kept_model.of_file(job.checkpoint) if job.trained_head else None
+    if kept is not None:
+        arrays, imported, network = _whole(wing, found, job, kept)
+    else:
+        arrays, imported, network = _accounted(wing, found, job, metadata)
+    neutral.save(folder / artifacts.WEIGHTS, arrays, metadata, kept.record if kept else None)
     (folder / artifacts.IMPORTED).write_text(imported.model_dump_json(indent=1), encoding="utf-8")
     if job.probe:
         _infer(wing, network, arrays, imported.image_size, imported.classes is not None, folder)
@@ -91,6 +118,31 @@ def _metadata(found: ForeignCheckpoint, job: ImportJob, library: Semantics) -> M
     return recorded
 
 
+def _whole(
+    wing: Wing, found: ForeignCheckpoint, job: ImportJob, kept: KeptModel
+) -> tuple[dict[str, Array], Imported, Any]:
+    """Every array of a kept model in its place, those of its head among them. It was written by one of the wings, so
+    nothing is conformed to anything: bits stay as they are.
+
+    Returns:
+        As ``_accounted``.
+    """
+    path, spec = job.checkpoint, kept.spec
+    neutral.check_values(found.arrays, path)
+    neutral.check_epsilon(kept.metadata, path)
+    if found.batch_norm_epsilon not in (None, spec.batch_norm.epsilon):
+        raise BadInput(
+            f"{path}: its normalisations have an epsilon of {found.batch_norm_epsilon:g}, and its description says "
+            f"{spec.batch_norm.epsilon:g}; use the file as it was kept."
+        )
+    network = wing.network.build(spec)
+    neutral.account_for(wing.weights.shapes(network), found.arrays, f"{path}, going by its own description,")
+    imported = Imported(
+        left_over=found.left_over, folded=(), classes=spec.classes, image_size=spec.image_size, trained_head=True
+    )
+    return found.arrays, imported, network
+
+
 def _accounted(
     wing: Wing, found: ForeignCheckpoint, job: ImportJob, metadata: Metadata
 ) -> tuple[dict[str, Array], Imported, Any]:
@@ -100,7 +152,13 @@ def _accounted(
         The arrays that fit, what there is to say about the others, and a network for them.
     """
     pair, path = job.recipe.pair, job.checkpoint
-    neutral.check_finite(found.arrays, path)
+    neutral.check_values(found.arrays, path)
+    neutral.check_epsilon(metadata, path)
+    if job.trained_head and kept_model.HEAD_WEIGHT in found.arrays:
+        raise BadInput(
+            f"{path} has a trained head ({kept_model.HEAD_WEIGHT}) and no description of the model; use the file as it "
+            "was kept, or give --classifier none for the backbone alone."
+        )
     arrays, folded = bias_folding.conform(found.arrays, pair, metadata.semantics, str(path))
     rest = dict(found.left_over)
 
@@ -170,10 +228,16 @@ def _fitting(recipe: Recipe, arrays: Mapping[str, Array], metadata: Metadata) ->
 def _probe(wing: Wing, job: ProbeJob, folder: Path) -> None:
     """Put images through a neutral checkpoint."""
     arrays, metadata = neutral.load(job.checkpoint)
-    spec = _fitting(job.recipe, arrays, metadata)
-    network, expected = _built(wing, job.recipe, arrays, metadata)
+    kept = kept_model.of_file(job.checkpoint)
+    if kept is not None:
+        network, spec, whole = wing.network.build(kept.spec), kept.spec, True
+        expected = wing.weights.shapes(network)
+    else:
+        network, expected = _built(wing, job.recipe, arrays, metadata)
+        spec = _fitting(job.recipe, arrays, metadata)
+        whole = spec.head == "imagenet"
     neutral.account_for(expected, arrays, str(job.checkpoint))
-    _infer(wing, network, arrays, spec.image_size, spec.head == "imagenet", folder)
+    _infer(wing, network, arrays, spec.image_size, whole, folder)
 
 
 def _infer(wing: Wing, network: Any, arrays: Mapping[str, Array], image_size: int, whole: bool, folder: Path) -> None:

@@ -6,7 +6,10 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+
+#: Work whose steps take about as long as each other, in any run.
+Kind = Literal["features", "training", "inference", "explaining"]
 
 
 class Events:
@@ -21,8 +24,14 @@ class Events:
         """Write one event."""
         self._stream.write(json.dumps({"event": event, **details}) + "\n")
 
-    def progress(self, phase: str, total: int) -> Callable[[int], None]:
-        """A function that counts steps of a phase and tells the parent at most ten times a second."""
+    def progress(self, phase: str, total: int, kind: Kind | None = None) -> Callable[[int], None]:
+        """A function that counts steps of a phase and tells the parent at most ten times a second.
+
+        Args:
+            phase: for people.
+            total: number of steps.
+            kind: for forecasts; phases of one kind take as long a step.
+        """
         done, told = 0, 0.0
 
         def advance(steps: int = 1) -> None:
@@ -30,6 +39,6 @@ class Events:
             done += steps
             if done >= total or time.monotonic() - told > 0.1:
                 told = time.monotonic()
-                self.tell("progress", phase=phase, done=done, total=total)
+                self.tell("progress", phase=phase, kind=kind, done=done, total=total)
 
         return advance

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ ARITHMETIC = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_M
 COMMIT_EVERY = 2048
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """What the frozen stages put out.
+
+    Attributes:
+        outputs: by image, with those that were asked for.
+        seconds: that computing them took now; next to none of those that were kept.
+        alone: seconds that all of them would have taken, had nothing been kept, at the speed at which those in the
+            store were computed.
+    """
+
+    outputs: Rows
+    seconds: float
+    alone: float
+
+
 class FrozenFeatures:
     """What the frozen stages of a job's network put out for its images.
 
@@ -39,8 +56,8 @@ class FrozenFeatures:
         self.passes, self.phases, self.job, self.spec, self.images = passes, phases, job, spec, images
 
     @contextmanager
-    def of(self, runs: Sequence[RunSpec], folder: Path, weights_digest: str) -> Iterator[tuple[Rows, float]]:
-        """Outputs by image, with those that any of the runs needs, and the seconds that computing them took.
+    def of(self, runs: Sequence[RunSpec], folder: Path, weights_digest: str) -> Iterator[Extracted]:
+        """Outputs by image, with those that any of the runs needs, and the seconds that computing them takes.
 
         Choosing an engine is not among the seconds: it happens once, not for each image.
 
@@ -62,8 +79,14 @@ class FrozenFeatures:
                 with self.phases.measure("features") as extraction:
                     if len(missing):
                         self._compute(store, missing, f"features {runs[0].id}", engine)
-                outputs = store.outputs()
-            yield outputs, extraction.seconds
+                if len(missing):
+                    spent = store.facts.get("seconds", 0.0) + extraction.seconds
+                    store.note({"seconds": spent, "computed": store.facts.get("computed", 0) + len(missing)})
+                outputs, facts = store.outputs(), store.facts
+            alone = extraction.seconds
+            if len(missing) < len(needed) and facts.get("computed"):
+                alone = facts["seconds"] * len(needed) / facts["computed"]
+            yield Extracted(outputs, extraction.seconds, alone)
 
     def _key(self, weights_digest: str) -> dict[str, Any]:
         """Everything that the outputs depend on."""
@@ -100,7 +123,7 @@ class FrozenFeatures:
     def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
         """Put images through the frozen stages and store what comes out."""
         done = kept = 0
-        batches = self.passes.batches(self.images, missing, label)
+        batches = self.passes.batches(self.images, missing, label, "features")
         for output in self.passes.outputs("features", "frozen", batches, engine):
             store.write(missing[done : done + len(output)], output)
             done += len(output)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from transfer_parity.shared.contract import artifacts, jobs, wings
 from transfer_parity.shared.contract.jobs import Job, Runtime
 from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
-from transfer_parity.shared.core import machine
+from transfer_parity.shared.core import lifeline, machine, notices, scratch
 from transfer_parity.shared.core.errors import BAD_INPUT, BadInput, WorkerFailed
 from transfer_parity.shared.runtime import installed, start
 from transfer_parity.shared.runtime.start import SPAWNED_AT
@@ -52,7 +51,7 @@ def environment(threads: int, runtime: Runtime = "tuned") -> dict[str, str]:
         **os.environ,
         **(tuned if runtime == "tuned" else {}),
         "PYTHONUNBUFFERED": "1",
-        SPAWNED_AT: repr(time.time()),
+        SPAWNED_AT: repr(time.monotonic()),
     }
 
 
@@ -93,12 +92,12 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     with (
         log.open("wb") as errors,
         # TensorFlow writes the code that it generates to files, and a worker ends too abruptly to delete them.
-        tempfile.TemporaryDirectory(prefix=artifacts.SCRATCH) as scratch,
+        scratch.folder(artifacts.SCRATCH) as temporary,
         subprocess.Popen(
             command(framework, execution.runtime, folder),
             cwd=folder,
-            env={**environment(execution.threads, execution.runtime), "TMPDIR": scratch},
-            stdin=subprocess.DEVNULL,
+            env=environment(execution.threads, execution.runtime) | lifeline.environment() | {"TMPDIR": str(temporary)},
+            stdin=lifeline.STDIN,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -116,6 +115,8 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
                     complaint = event["message"]
                 elif name == "out_of_memory":
                     out_of_memory = event["reason"]
+                elif name == "notice":
+                    notices.say(event["message"])
                 listen(name, event)
             status = process.wait()
         except BaseException:

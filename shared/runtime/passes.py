@@ -13,7 +13,7 @@ from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core import clocks
 from transfer_parity.shared.core.arrays import Rows
-from transfer_parity.shared.runtime.events import Events
+from transfer_parity.shared.runtime.events import Events, Kind
 
 
 class Passes:
@@ -37,10 +37,10 @@ class Passes:
         """The one of a phase; all passes of the phase share it."""
         return self.steps.setdefault(phase, clocks.Steps(self.wing.device.synchronize))
 
-    def batches(self, inputs: Rows | Array, indices: Array, label: str) -> Iterator[Array]:
+    def batches(self, inputs: Rows | Array, indices: Array, label: str, kind: Kind) -> Iterator[Array]:
         """The chosen inputs in batches; images come out as their centre crop. ``label`` is for people."""
         step = self.recipe.inference_batch_size
-        advance = self.events.progress(label, len(indices))
+        advance = self.events.progress(label, len(indices), kind)
         for start in range(0, len(indices), step):
             chosen = indices[start : start + step]
             batch = inputs[chosen]
@@ -59,7 +59,7 @@ class Passes:
 
     def logits(self, part: Part, inputs: Rows | Array, indices: Array, label: str, engine: str | None = None) -> Array:
         """What a part that ends in the head puts out for the chosen inputs, (n, classes)."""
-        batches = self.batches(inputs, indices, label)
+        batches = self.batches(inputs, indices, label, "inference")
         return np.concatenate(list(self.outputs("inference", part, batches, engine)))
 
     def engine(self, part: Part, images: int, settled: str | None = None) -> str:

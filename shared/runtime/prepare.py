@@ -12,12 +12,16 @@ from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.jobs import DataFiles, Execution, FeaturesJob, RunSpec, TrainJob
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.core import cache_contents, notices
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.core.progress import Progress, forecast_of
 from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.runtime import expected
 from transfer_parity.shared.runtime.native_behaviour import READING
 
+#: So many times as many images as are used by default are worth a word.
+MANY = 4
 #: By number of shots and seed.
 Plans = Mapping[tuple[Shots, int], Plan]
 
@@ -47,17 +51,35 @@ def decoded(recipe: Recipe, loaded: Dataset, cache: Cache, progress: Progress) -
     Raises:
         BadInput: images cannot be read, or there is no room for them.
     """
-    return pixel_cache.pixels(
-        loaded, recipe.resize_to, recipe.stored_size, cache, recipe.skip_unreadable, progress=progress
+    forecast, lane = forecast_of(progress), expected.decoding(recipe)
+
+    def tell(what: str, done: int, total: int) -> None:
+        forecast.advance(lane, expected.DECODING, done / max(total, 1))
+        progress(what, done, total)
+
+    cache_contents.make_room(cache)
+    forecast.begin(lane)
+    found = pixel_cache.pixels(
+        loaded, recipe.resize_to, recipe.stored_size, cache, recipe.skip_unreadable, progress=tell
     )
+    forecast.end(lane)
+    return found
 
 
 def drawn(recipe: Recipe, data: Dataset) -> dict[tuple[Shots, int], Plan]:
-    """The plans of all runs.
+    """The plans of all runs. Where most of a user's own images are left aside by default, that is told.
 
     Raises:
         BadInput: there are too few images of a class.
     """
+    chosen, own = recipe.model_fields_set, data.labels if data.is_test is None else data.labels[~data.is_test]
+    most = int(np.bincount(own).max()) if len(own) else 0
+    used = max((shots for shots in recipe.shots if shots != "all"), default=most)
+    if "data" in chosen and "shots" not in chosen and most >= MANY * used:
+        notices.say(
+            f"{used} labelled images a class are used, which is the default, of up to {most} that are there; more are "
+            f"used with --shots {used} {MANY * used} all."
+        )
     return plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
 
 

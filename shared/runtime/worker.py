@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+import tempfile
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from transfer_parity.shared.contract import artifacts, jobs
-from transfer_parity.shared.contract.jobs import DataSetJob, FeaturesJob, Job, TraceJob, TrainJob
+from transfer_parity.shared.contract.jobs import DataSetJob, FeaturesJob, Job, PredictJob, TraceJob, TrainJob
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.contract.wing import Wing
-from transfer_parity.shared.core import clocks, machine
+from transfer_parity.shared.core import clocks, disk, machine, notices
 from transfer_parity.shared.core.errors import BAD_INPUT, WORKER_FAILED, BadInput
-from transfer_parity.shared.runtime import checkpoint_io, export_dataset, start, trace
+from transfer_parity.shared.runtime import checkpoint_io, export_dataset, predict, start, trace
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.passes import Passes
-from transfer_parity.shared.runtime.start import SPAWNED_AT
 from transfer_parity.shared.runtime.train import RunLoop
 
 
@@ -47,14 +46,18 @@ def _work(wing: Wing) -> int:
         phases = clocks.Phases(wing.device.synchronize)
         # The first call waits until a device is ready for use.
         wing.device.synchronize()
-        phases.add("start", time.time() - float(os.environ.get(SPAWNED_AT, time.time())))
+        phases.add("start", start.seconds_since())
         events.tell("ready")
-        passes = _carry_out(wing, job, folder, events, phases)
+        with notices.heard(lambda sentence: events.tell("notice", message=sentence)):
+            passes = _carry_out(wing, job, folder, events, phases)
         _write_result(wing, folder, phases, passes)
     except BadInput as error:
         events.tell("bad_input", message=str(error))
         return BAD_INPUT
     except Exception as error:
+        if isinstance(error, OSError) and (told := disk.complaint(error, [folder, Path(tempfile.gettempdir())])):
+            events.tell("bad_input", message=told)
+            return BAD_INPUT
         if isinstance(error, MemoryError) or any(word in repr(error) for word in wing.info.out_of_memory):
             events.tell("out_of_memory", reason=next(iter(str(error).splitlines()), type(error).__name__))
         traceback.print_exc()
@@ -68,6 +71,8 @@ def _carry_out(wing: Wing, job: Job, folder: Path, events: Events, phases: clock
         loop = RunLoop(wing, job, folder, events, phases)
         loop.run()
         return loop.passes
+    if isinstance(job, PredictJob):
+        return predict.carry_out(wing, job, folder, events)
     if isinstance(job, TraceJob):
         for climb in job.climbs:
             trace.trace(wing, climb, folder / climb.id, lambda rung: events.tell("rung", name=rung))
@@ -93,7 +98,7 @@ def _write_result(wing: Wing, folder: Path, phases: clocks.Phases, passes: Passe
         multiply_adds=passes.multiply_adds if passes else None,
         ceiling=passes.ceiling if passes else None,
         cpu_seconds=machine.cpu_seconds(),
-        wall_seconds=time.time() - float(os.environ.get(SPAWNED_AT, time.time())),
+        wall_seconds=start.seconds_since(),
         involuntary_context_switches=machine.involuntary_context_switches(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )

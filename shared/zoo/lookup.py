@@ -26,8 +26,10 @@ def select_pairs(names: Sequence[str]) -> tuple[Pair, ...]:
     """The pairs of some names, each once, in the order of the names; all pairs if the only name is "all".
 
     Raises:
-        BadInput: no pair has one of the names.
+        BadInput: no pair has one of the names, or there are others beside "all".
     """
-    if [name.lower() for name in names] == ["all"]:
+    if "all" in [name.lower() for name in names]:
+        if len(set(map(str.lower, names))) > 1:
+            raise BadInput("--backbone all is every backbone already; leave the other names out.")
         return PAIRS
     return tuple(dict.fromkeys(find_pair(name) for name in names))

@@ -1,0 +1,195 @@
+"""A model to be used: trained on every image, and kept with a card that says how good it can be expected to be."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.contract import artifacts, plan, results
+from transfer_parity.shared.contract.jobs import Execution, RunSpec
+from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
+from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.manifest import facts_of
+from transfer_parity.shared.core.progress import Progress, labelled
+from transfer_parity.shared.core.run_folder import RunFolder
+from transfer_parity.shared.data import pixel_cache
+from transfer_parity.shared.evaluation import metrics, significance
+from transfer_parity.shared.experiments import comparison
+from transfer_parity.shared.experiments.comparison_document import Comparison
+from transfer_parity.shared.experiments.model_card import Estimate, ModelCard, ModelFile
+from transfer_parity.shared.runtime import installed, launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime.prepare import RunInputs
+
+#: What a recipe says about what is compared with what leaves no choice here: one run, on all images.
+FIXED: Mapping[str, Any] = {"shots": ("all",), "control": False, "repeats": 1, "runtime": "tuned"}
+#: Keys that say how a comparison is judged, or how fast it goes, and nothing about the model that comes of it.
+NOT_OF_THE_MODEL = frozenset({"name", "shots", "seeds", "first_seed", "test_fraction", "frameworks", "margin"})
+RUN = "model"
+
+
+def writes(recipe: Recipe, estimate: bool) -> list[str]:
+    """Names of all files that a fit may leave in its folder, as ``run_folder.claimed`` takes them."""
+    models = [f"{artifacts.MODELS}/{each}.*" for each in recipe.frameworks]
+    logs = [artifacts.kept_log(each) for each in recipe.frameworks]
+    below = [f"{artifacts.ESTIMATE}/{name}" for name in comparison.writes(recipe)] if estimate else []
+    return [artifacts.RECIPE, artifacts.CARD, artifacts.CARD_TEXT, *models, *logs, *below]
+
+
+def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFolder, progress: Progress) -> ModelCard:
+    """Train on every image and keep the models; the caller commits them, with the card.
+
+    Args:
+        recipe: with the keys of ``FIXED`` as they are there. Its first seed is that of the model.
+        estimate: what is known from an earlier run; or whether to find out by a comparison on held-out images.
+        cache: of images, weights and features.
+        folder: receives the models, and the comparison.
+        progress: hears how far it is.
+
+    Raises:
+        BadInput: the recipe cannot be carried out with what was given.
+        WorkerFailed: a framework's process ended early.
+    """
+    if estimate is True:
+        estimate = _measured(recipe, cache, folder.below(artifacts.ESTIMATE), labelled(progress, "estimate"))
+    installed.make_sure_of(recipe.frameworks)
+    threads = recipe.threads or machine.available_cores()
+    loaded = resolve_dataset.load(recipe.data, cache, progress)
+    data, pixels = prepare.decoded(recipe, loaded, cache, progress)
+    seed = recipe.first_seed
+    plans: dict[tuple[Shots, int], plan.Plan] = {("all", seed): plan.draw_on_all(recipe, len(data), seed)}
+    checkpoint = resolve_weights.resolve(recipe, cache, threads, progress)
+    inputs = RunInputs(recipe, data, pixels, checkpoint, plans)
+    (folder.stage / artifacts.RECIPE).write_text(recipe.as_toml(), encoding="utf-8")
+    models, predictions = {}, []
+    for framework in recipe.frameworks:
+        models[framework], predicted = _trained(inputs, framework, threads, cache, folder, progress)
+        predictions.append(predicted)
+    counts = np.bincount(data.labels, minlength=len(data.classes))
+    card = ModelCard(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        recipe=recipe,
+        checkpoint=neutral.read_metadata(checkpoint).model_dump() if checkpoint else None,
+        checkpoint_sha256=facts_of(checkpoint)[1] if checkpoint else None,
+        # A folder's name says what is in it, its place nothing that concerns anybody else.
+        data=Path(recipe.data).name or recipe.data,
+        data_sha256=pixel_cache.digest(pixels),
+        images={name: int(count) for name, count in zip(data.classes, counts, strict=True)},
+        skipped_files=list(data.skipped),
+        models=models,
+        same_predictions=_same(predictions),
+        estimate=estimate or None,
+    )
+    card.save(folder.stage / artifacts.CARD)
+    return card
+
+
+def _trained(
+    inputs: RunInputs, framework: Framework, threads: int, cache: Cache, folder: RunFolder, progress: Progress
+) -> tuple[ModelFile, Any]:
+    """One framework's model, and what it says of the images that it was trained on, (N,)."""
+    recipe = inputs.recipe
+    run = RunSpec(
+        id=RUN,
+        pretrained=inputs.checkpoint is not None,
+        shots="all",
+        seed=recipe.first_seed,
+        plan=artifacts.PLAN,
+        save_model=True,
+    )
+    with folder.work(f"{framework}-") as work:
+        store = cache.folder(artifacts.FEATURES) if recipe.cache else None
+        job = prepare.train_job(work, inputs, [run], Execution.of(recipe, threads), store)
+
+        def listen(event: str, details: dict[str, Any]) -> None:
+            if event == "started":
+                progress(f"{framework}: starting", 0, 0)
+            elif event == "progress":
+                progress(f"{framework}: {details['phase']}", details["done"], details["total"])
+
+        worker = launch.run(framework, job, work, listen)
+        result = results.run_result(work / run.id)
+        assert result.model is not None
+        name = f"{artifacts.MODELS}/{framework}{Path(result.model).suffix}"
+        run_folder.place(work / run.id / result.model, folder.stage / name)
+        logits = np.load(work / run.id / artifacts.LOGITS, allow_pickle=False)
+    if not np.isfinite(logits).all():
+        raise BadInput(f"{framework}: training diverged, and such a model is of no use; lower --learning-rate.")
+    file = ModelFile(
+        file=name,
+        sha256=facts_of(folder.stage / name)[1],
+        initial_weights_digest=result.weights_digest,
+        versions=worker.versions,
+    )
+    return file, metrics.predictions(logits)
+
+
+def _same(predictions: Sequence[Any]) -> int | None:
+    """Of how many images all frameworks say the same; None if there is but one."""
+    if len(predictions) < 2:
+        return None
+    return int(np.logical_and.reduce([each == predictions[0] for each in predictions[1:]]).sum())
+
+
+def _measured(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progress) -> Estimate:
+    """By a comparison of the same recipe, in which images are held out."""
+    found = comparison.prepared(recipe, cache, folder, progress).compare()
+    return estimated(found, artifacts.ESTIMATE)
+
+
+def estimated(found: Comparison, source: str) -> Estimate:
+    """What a comparison says about its recipe, at its largest number of training images."""
+    shots = found.recipe.shots[-1]
+    runs = [run for run in found.runs if run.shots == shots and run.pretrained == (found.checkpoint is not None)]
+    accuracies = {
+        framework: np.array([run.accuracy for run in runs if run.framework == framework])
+        for framework in found.recipe.frameworks
+    }
+    images = runs[0].test_images
+    return Estimate(
+        source=source,
+        shots=shots,
+        seeds=len({run.seed for run in runs}),
+        training_images=runs[0].training_images,
+        test_images=images,
+        accuracy={framework: float(each.mean()) for framework, each in accuracies.items()},
+        interval={
+            framework: significance.accuracy_interval(each, images) if len(each) > 1 else None
+            for framework, each in accuracies.items()
+        },
+    )
+
+
+def earlier(recipe: Recipe, folder: Path) -> Estimate:
+    """What an earlier comparison of the same recipe says about it.
+
+    Raises:
+        BadInput: there is none, it is of another recipe, or not finished.
+    """
+    path = folder / artifacts.COMPARISON
+    try:
+        found = Comparison.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        raise BadInput(
+            f"--from {folder}: there is no {artifacts.COMPARISON} of this version; name the folder of an earlier "
+            "comparison, or leave it out."
+        ) from None
+    ours, theirs = recipe.model_dump(), found.recipe.model_dump()
+    for key in ours.keys() - NOT_OF_THE_MODEL - FIXED.keys():
+        if ours[key] != theirs[key]:
+            raise BadInput(
+                f"--from {folder}: its {key} is {theirs[key]!r}, and that of this recipe {ours[key]!r}; give the same "
+                "options, or leave --from out."
+            )
+    wanted = len(found.recipe.frameworks) * len(found.recipe.seed_list)
+    shots = found.recipe.shots[-1]
+    runs = [run for run in found.runs if run.shots == shots and run.pretrained == (found.checkpoint is not None)]
+    if len(runs) != wanted:
+        raise BadInput(f"--from {folder}: that comparison is not finished; carry it on, or leave --from out.")
+    return estimated(found, folder.name)

@@ -1,0 +1,84 @@
+"""Colours, markers and lines of plots: whoever is plotted looks the same in every figure, whatever stands beside it.
+
+All colours have a contrast of at least 3:1 with light and with dark pages (WCAG 2.2, criterion 1.4.11), so each of them
+serves both. Where colours are hard to tell apart, markers and lines are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: Pages' backgrounds, and that of what stands out on them: light, then dark.
+BACKGROUNDS = ("#ffffff", "#f5f5f5", "#161616", "#212121")
+
+# Blue, green and vermilion are Okabe and Ito's (2008). Their orange, sky blue and yellow are too pale for white paper.
+GREY, BLUE, GREEN, VERMILION, VIOLET = "#717171", "#0072B2", "#009E73", "#D55E00", "#A834E8"
+OCHRE, ROSE, TEAL, BROWN = "#A6761D", "#C2477F", "#2A8FB8", "#8C6A4F"
+
+SOLID, DASHED, DOTTED, MIXED, LONG = "-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2))
+Line = str | tuple[float, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve or a point is drawn, in matplotlib's terms.
+
+    Attributes:
+        colour: ``#rrggbb``.
+        marker: its shape.
+        line: a style, or an offset with the lengths of dashes and gaps.
+        hollow: whether the marker's inside is left open, so that a marker beneath it shows.
+    """
+
+    colour: str
+    marker: str
+    line: Line = SOLID
+    hollow: bool = False
+
+
+#: By the name of a strategy that every study knows. Neighbours in the table, which often coincide, differ most.
+STRATEGIES: dict[str, Look] = {
+    "scratch": Look(GREY, "o", DOTTED),
+    "linear_probe": Look(BLUE, "s", SOLID, hollow=True),
+    "ridge": Look(GREEN, "D", DASHED),
+    "finetune": Look(VERMILION, "^", MIXED, hollow=True),
+    "finetune_all": Look(VIOLET, "v", LONG),
+}
+#: What the looks of other names are made of; nobody in ``STRATEGIES`` has such a colour or marker.
+OTHER_COLOURS = (OCHRE, ROSE, TEAL, BROWN)
+OTHER_MARKERS = ("P", "X", "p", "h", "<", ">", "*", "8")
+LINES: tuple[Line, ...] = (SOLID, DASHED, DOTTED, MIXED, LONG)
+
+#: Of frameworks, in the order of the wings.
+FRAMEWORKS = (Look(VERMILION, "s"), Look(BLUE, "o"), Look(GREEN, "D"), Look(VIOLET, "^"))
+#: Of judgements that find agreement, and of all others.
+AGREES, AGREES_NOT = Look(BLUE, "o"), Look(VERMILION, "s", hollow=True)
+#: Edges of the band in which a difference does not matter.
+BAND = GREEN
+
+
+def of(strategy: str) -> Look:
+    """The look of a strategy. That of a name which only one study knows follows from the name alone."""
+    if strategy in STRATEGIES:
+        return STRATEGIES[strategy]
+    number = int.from_bytes(hashlib.sha256(strategy.encode()).digest()[:8], "big")
+    number, colour = divmod(number, len(OTHER_COLOURS))
+    number, marker = divmod(number, len(OTHER_MARKERS))
+    return Look(OTHER_COLOURS[colour], OTHER_MARKERS[marker], LINES[number % len(LINES)])
+
+
+def of_all(strategies: Iterable[str]) -> dict[str, Look]:
+    """Their looks, no two alike.
+
+    Of two names with the same look by chance, the later one gets another marker, and keeps its colour and line.
+    """
+    found: dict[str, Look] = {}
+    for name in strategies:
+        look = of(name)
+        start = OTHER_MARKERS.index(look.marker) if look.marker in OTHER_MARKERS else 0
+        turned = (*OTHER_MARKERS[start:], *OTHER_MARKERS[:start])
+        free = (Look(look.colour, marker, look.line) for marker in turned)
+        found[name] = look if look not in found.values() else next((x for x in free if x not in found.values()), look)
+    return found
