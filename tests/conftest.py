@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,20 @@ def converting(tmp_path: Path, cache_dir: Path) -> Command:
         return Outcome(finished.returncode, finished.stdout, finished.stderr, tmp_path)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium: Playwright's own, or the one that the environment variable CHROMIUM names."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
+    with playwright.sync_playwright() as engine:
+        options = os.environ.get("CHROMIUM_ARGUMENTS", "").split()
+        try:
+            found = engine.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=options)
+        except playwright.Error:
+            pytest.skip("there is no Chromium; playwright install chromium, or set CHROMIUM")
+        yield found
+        found.close()
 
 
 @pytest.fixture

@@ -22,6 +22,13 @@ def run_result(run: str, weights: str = "") -> RunResult:
     return RunResult(id=run, phases=phases, peak_memory_bytes=2**30, weights_digest=weights)
 
 
+def worker_result() -> WorkerResult:
+    return WorkerResult(
+        **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
+        **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
+    )
+
+
 def logits_for(job: TrainJob, framework: str, run: str, labels: Array) -> Array:
     """Logits that depend on the run alone, nearly the same in both frameworks."""
     noise = generator(0, job.recipe.strategy, job.recipe.solver, run)
@@ -56,7 +63,4 @@ class FakeWorkers:
                 np.save(folder / run.id / artifacts.MAPS, np.eye(4)[None].repeat(len(run.explain), 0))
             (folder / run.id / artifacts.RUN_RESULT).write_text(run_result(run.id).model_dump_json())
             listen("run", {"id": run.id})
-        return WorkerResult(
-            **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
-            **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
-        )
+        return worker_result()

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.conftest import CLASSES, SMALL, Command
-from tests.fakes import FakeWorkers
+from tests.fakes import FakeWorkers, worker_result
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import kept_model
 from transfer_parity.shared.contract import artifacts, plan
@@ -54,7 +54,7 @@ class Trainers(FakeWorkers):
             folder.mkdir(parents=True, exist_ok=True)
             pixels = np.load(job.images)
             np.save(folder / artifacts.LOGITS, LOGITS[(pixels.mean(axis=(1, 2, 3)) > 128).astype(int)])
-            return self.result()
+            return worker_result()
         assert isinstance(job, TrainJob)
         self.plans += [Plan.load(folder / run.plan) for run in job.runs]
         by_id = {run.id: run for run in job.runs}
@@ -69,13 +69,6 @@ class Trainers(FakeWorkers):
             listen(event, details)
 
         return super().run(framework, job, folder, keep_model)
-
-    @staticmethod
-    def result() -> WorkerResult:
-        return WorkerResult(
-            **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
-            **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
-        )
 
 
 def write_model(path: Path, recipe: Recipe, classes: tuple[str, ...]) -> None:

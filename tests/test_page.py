@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -505,20 +504,6 @@ def test_the_sample_report() -> None:
 
 
 # In a browser.
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium: Playwright's own, or the one that the environment variable CHROMIUM names."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
-    with playwright.sync_playwright() as engine:
-        options = os.environ.get("CHROMIUM_ARGUMENTS", "").split()
-        try:
-            found = engine.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=options)
-        except playwright.Error:
-            pytest.skip("there is no Chromium; playwright install chromium, or set CHROMIUM")
-        yield found
-        found.close()
 
 
 SCROLLS = "each => each.scrollWidth > each.clientWidth + 1"

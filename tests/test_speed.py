@@ -116,7 +116,7 @@ def test_so_many_repeats_find_a_difference() -> None:
 
     def power(n: int) -> float:
         logs = np.log(1.1) + random.normal(0, np.std([0.1, -0.1] * 3, ddof=1), (1000, n))
-        intervals = np.array([significance.mean_interval(each) for each in logs])
+        intervals = np.array([significance.difference_interval(each) for each in logs])
         return float(np.mean(intervals[:, 0] > 0))
 
     # Two standard errors of 1,000 simulations are 1.9 %.

@@ -99,7 +99,7 @@ def test_intervals_of_means_cover_them(seeds: int) -> None:
     hits = 0
     for _ in range(STUDIES):
         # Accuracies on 100 images each.
-        low, high = significance.mean_interval(random.binomial(100, 0.8, seeds) / 100)
+        low, high = significance.accuracy_interval(random.binomial(100, 0.8, seeds) / 100, 100)
         hits += low <= 0.8 <= high
     assert 0.93 <= hits / STUDIES <= 0.97
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -245,26 +244,18 @@ def test_the_recipe_of_a_report_repeats_it(page: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_in_a_browser(page: Path, width: int) -> None:
-    """In headless Chromium: Playwright's own, or the one that the environment variable CHROMIUM names."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
-    with playwright.sync_playwright() as engine:
-        options = os.environ.get("CHROMIUM_ARGUMENTS", "").split()
-        try:
-            browser = engine.chromium.launch(executable_path=os.environ.get("CHROMIUM"), args=options)
-        except playwright.Error:
-            pytest.skip("there is no Chromium; playwright install chromium, or set CHROMIUM")
-        view = browser.new_page(viewport={"width": width, "height": 800})
-        complaints, requests = [], []
-        view.on("console", lambda message: complaints.append(message.text))
-        view.on("pageerror", lambda error: complaints.append(str(error)))
-        view.on("dialog", lambda dialog: complaints.append(dialog.message))
-        view.on("request", lambda request: requests.append(request.url))
-        view.goto(page.as_uri())
-        loaded = view.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
-        overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        text = view.inner_text("body")
-        browser.close()
+def test_the_page_in_a_browser(browser: Any, page: Path, width: int) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 800})
+    complaints, requests = [], []
+    view.on("console", lambda message: complaints.append(message.text))
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("dialog", lambda dialog: complaints.append(dialog.message))
+    view.on("request", lambda request: requests.append(request.url))
+    view.goto(page.as_uri())
+    loaded = view.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 0)")
+    overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    text = view.inner_text("body")
+    view.close()
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
     assert len(loaded) > 10 and all(loaded)

@@ -8,12 +8,11 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.commands.table import COMMANDS, DEFAULT
 from transfer_parity.shared.contract import recipe_files
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.report.console import Console
 from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: What is completed: the installed program, and the file of a checkout where it is run as a program.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
-from transfer_parity.shared.commands.parser import Parser
+from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract.wings import IDENTIFIERS
 from transfer_parity.shared.core import paths
 from transfer_parity.shared.core.errors import BAD_INPUT, IDENTICAL_OR_EQUIVALENT, BadInput
@@ -45,8 +45,7 @@ def build_parser() -> Parser:
 def run(arguments: list[str], errors: Console) -> int:
     """Predict, and print or write the classes."""
     options = build_parser().read(arguments)
-    if options.top < 1:
-        raise BadInput(f"--top {options.top} is too small; give 1 or more.")
+    at_least(options, top=1)
     if options.output is not None:
         _check(options.output, options.format)
     photos = predicting.find_photos(options.photos)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfer_parity.shared.core import notices
+from transfer_parity.shared.core import kept, notices
 from transfer_parity.shared.core.cache import Cache, in_use
 
 #: Folders of the cache, and what they hold.
@@ -136,7 +136,7 @@ def shown(size: float) -> str:
 def _owner(path: Path) -> Path | None:
     """The file whose checksums these are, if there is one."""
     name = path.name.removesuffix(".part")
-    for suffix in (".checksums.json", ".lock"):
+    for suffix in (f".{kept.SEAL}", ".lock"):
         if name.endswith(suffix) and (owner := path.with_name(name.removesuffix(suffix))).exists():
             return owner
     return None
@@ -144,9 +144,8 @@ def _owner(path: Path) -> Path | None:
 
 def _with_companions(path: Path) -> Iterator[Path]:
     yield path
-    companion = path.with_name(f"{path.name}.checksums.json")
-    if companion.exists():
-        yield companion
+    if not path.is_dir() and (seal := kept.seal_of(path)).exists():
+        yield seal
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from transfer_parity.shared.core import files
+
 
 class Document(BaseModel):
     """A result, or part of one; never changed, and nothing in it that is not declared."""
@@ -14,6 +16,4 @@ class Document(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write the document. It appears whole or not at all."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        files.write_whole(path, self.model_dump_json(indent=1) + "\n")

@@ -17,7 +17,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
-from transfer_parity.shared.core import machine, notices
+from transfer_parity.shared.core import files, machine, notices
 
 #: Name of the seal in a folder; that of a single file lies beside it, with the file's name before it.
 SEAL = "checksums.json"
@@ -40,14 +40,12 @@ def seal(path: Path, names: Iterable[str] | None = None) -> None:
         path: of the file or folder.
         names: of the files below a folder; by default all but those of folders in it that have a seal of their own.
     """
-    target = _seal_of(path)
+    target = seal_of(path)
     if names is None:
         names = sorted(_names(path)) if path.is_dir() else [path.name]
     # Names of files need not be UTF-8; JSON holds them with its escapes.
-    files = {name: _checksums(target.parent / name) for name in names}
-    unfinished = target.with_name(f"{target.name}.part")
-    unfinished.write_text(json.dumps({"files": files}, indent=0), encoding="utf-8")
-    unfinished.replace(target)
+    sums = {name: _checksums(target.parent / name) for name in names}
+    files.write_whole(target, json.dumps({"files": sums}, indent=0))
 
 
 def condition(path: Path) -> Condition:
@@ -56,7 +54,7 @@ def condition(path: Path) -> Condition:
     Raises:
         PermissionError: it must not be read.
     """
-    target = _seal_of(path)
+    target = seal_of(path)
     try:
         status = target.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -90,7 +88,7 @@ def intact(path: Path, remedy: str) -> bool:
 
 def discard(path: Path) -> None:
     """Remove what was kept, and its seal first, so that nothing half removed passes for whole."""
-    _seal_of(path).unlink(missing_ok=True)
+    seal_of(path).unlink(missing_ok=True)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -102,16 +100,17 @@ def forget() -> None:
     _held.clear()
 
 
-def _seal_of(path: Path) -> Path:
+def seal_of(path: Path) -> Path:
+    """Where the seal of a folder or of a file lies."""
     return path / SEAL if path.is_dir() else path.with_name(f"{path.name}.{SEAL}")
 
 
 def _names(folder: Path) -> Iterator[str]:
     """All files below a folder but seals, and but what lies in a folder with a seal of its own."""
-    for root, folders, files in os.walk(folder):
+    for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not os.path.lexists(os.path.join(root, name, SEAL))]  # noqa: PTH118
         place = os.path.relpath(root, folder)
-        for name in files:
+        for name in names:
             if name != SEAL:
                 yield name if place == os.curdir else f"{place}/{name}".replace(os.sep, "/")
 
@@ -119,10 +118,10 @@ def _names(folder: Path) -> Iterator[str]:
 def _holds(target: Path) -> bool:
     """Whether every file is as its seal says."""
     try:
-        files: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))["files"]
+        sums: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))["files"]
         # Sizes first, since that takes no reading.
-        sizes = all((target.parent / name).stat().st_size == size for name, (size, _) in files.items())
-        return sizes and all(_checksums(target.parent / name) == found for name, found in files.items())
+        sizes = all((target.parent / name).stat().st_size == size for name, (size, _) in sums.items())
+        return sizes and all(_checksums(target.parent / name) == found for name, found in sums.items())
     except PermissionError:
         raise
     except Exception:

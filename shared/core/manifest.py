@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from transfer_parity.shared.core import files
 
 #: Size in bytes and SHA-256 of a file.
 Facts = tuple[int, str]
@@ -29,26 +29,22 @@ class Manifest:
         """None where there is none, or a damaged one: then nothing counts as ours."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            files = {str(name): (int(size), str(digest)) for name, (size, digest) in found["files"].items()}
+            listed = {str(name): (int(size), str(digest)) for name, (size, digest) in found["files"].items()}
             complete = bool(found["complete"])
         except PermissionError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return cls(complete, {name: facts for name, facts in files.items() if _stays_inside(name)})
+        return cls(complete, {name: facts for name, facts in listed.items() if _stays_inside(name)})
 
     def write(self, path: Path) -> None:
         """As a whole or not at all."""
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps({"complete": self.complete, "files": self.files}, indent=1), encoding="utf-8")
-        part.replace(path)
+        files.write_whole(path, json.dumps({"complete": self.complete, "files": self.files}, indent=1))
 
 
 def facts_of(path: Path) -> Facts:
     """Of a file that is there."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return os.fstat(file.fileno()).st_size, digest
+    return path.stat().st_size, files.sha256(path)
 
 
 def facts_found(path: Path) -> Facts | None:

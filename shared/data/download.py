@@ -6,7 +6,6 @@ members are taken out.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from transfer_parity.shared.core import kept, lifeline, scratch
+from transfer_parity.shared.core import files, kept, lifeline, scratch
 from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress
@@ -84,8 +83,7 @@ def check_sha256(path: Path, expected: str) -> None:
     Raises:
         BadInput: they differ.
     """
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = files.sha256(path)
     if found != expected:
         raise _damaged(path, found, expected)
 

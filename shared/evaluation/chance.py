@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -53,8 +54,28 @@ def likely_cause(losses: NDArray[Any], diverged: bool) -> Cause:
     return "loss stayed" if last > STAYED * losses[0] else "not general"
 
 
+def verdict(accuracies: Sequence[float], by_chance: Sequence[float], cause: Cause) -> str:
+    """What is said of runs that are no better than a guess, as the end of a sentence.
+
+    Args:
+        accuracies: means of one or several combinations, 0 to 1.
+        by_chance: see ``level``; of each of them.
+        cause: that all of them share.
+    """
+    return (
+        f"is no better than chance ({_range(accuracies)} %; always the same class: {_range(by_chance)} %): "
+        f"{in_words(cause)}."
+    )
+
+
+def _range(parts: Sequence[float]) -> str:
+    """Percentages from the smallest to the largest, without a sign."""
+    low, high = (f"{100 * part:.0f}" for part in (min(parts), max(parts)))
+    return low if low == high else f"{low} to {high}"
+
+
 def in_words(cause: Cause) -> str:
-    """The likely cause and what to do, as the end of a sentence."""
+    """The likely cause and what to do."""
     words: dict[Cause, str] = {
         "diverged": "training diverged; lower --learning-rate",
         "loss rose": "its training loss rose, so the rate is probably too high; lower --learning-rate",

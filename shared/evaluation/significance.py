@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,26 +150,27 @@ def seeds_to_tell_apart(differences: NDArray[Any], level: float, most: int = 100
     """
     if len(differences) < 2:
         return None
-    special = _special()
     mean, deviation = abs(float(np.mean(differences))), float(np.std(differences, ddof=1))
+    return _fewest(lambda n: _t_test_power(n, mean, deviation, level) >= POWER, most)
 
-    def found(n: int) -> bool:
-        # Without any scatter two pairs do.
-        away = mean * math.sqrt(n) / max(deviation, 1e-9)
-        return away > 30 or 1 - special.nctdtr(n - 1, away, special.stdtrit(n - 1, 1 - level / 2)) >= POWER
 
-    if not found(most):
+def _t_test_power(n: int, mean: float, deviation: float, level: float) -> float:
+    """Chance that Student's two-sided t test of n values finds their mean, by the noncentral t distribution."""
+    special = _special()
+    # Without any scatter two values do; and so far away the distribution cannot be computed.
+    away = mean * math.sqrt(n) / max(deviation, 1e-9)
+    return 1.0 if away > 30 else float(1 - special.nctdtr(n - 1, away, special.stdtrit(n - 1, 1 - level / 2)))
+
+
+def _fewest(enough: Callable[[int], bool], most: int) -> int | None:
+    """The smallest number from 2 on that is enough, as are all above it; None if ``most`` is not."""
+    if not enough(most):
         return None
     low, high = 2, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if found(middle) else (middle + 1, high)
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return low
-
-
-def mean_interval(values: NDArray[Any], level: float = 1 - ALPHA) -> tuple[float, float]:
-    """Student's t interval for the mean of independent values (n,); infinite for a single one."""
-    return _interval(np.asarray(values, dtype=np.float64), level)
 
 
 def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
@@ -235,13 +236,7 @@ def seeds_to_settle(differences: NDArray[Any], margin: float, most: int = 100_00
 
         return max(0.0, inside(within)) + 1 - inside(beyond) >= POWER
 
-    if not settled(most):
-        return None
-    low, high = 2, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settled(middle) else (middle + 1, high)
-    return low
+    return _fewest(settled, most)
 
 
 def repeats_to_find(ratios: NDArray[Any], difference: float, power: float = 0.9, most: int = 1000) -> int | None:
@@ -260,15 +255,8 @@ def repeats_to_find(ratios: NDArray[Any], difference: float, power: float = 0.9,
     """
     if len(ratios) < 2:
         return None
-    special = _special()
     deviation = float(np.std(np.log(ratios), ddof=1))
-    for n in range(2, most + 1):
-        least = special.stdtrit(n - 1, 1 - ALPHA / 2)
-        # Without any scatter two repeats do.
-        away = math.log(difference) * math.sqrt(n) / max(deviation, 1e-9)
-        if away > 30 or 1 - special.nctdtr(n - 1, away, least) >= power:
-            return n
-    return None
+    return _fewest(lambda n: _t_test_power(n, math.log(difference), deviation, ALPHA) >= power, most)
 
 
 def ratio_interval(ratios: NDArray[Any], level: float = 1 - ALPHA, resamples: int = 9999) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.evaluation import chance, divergence, metrics
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
-from transfer_parity.shared.evaluation.chance import Cause, in_words
+from transfer_parity.shared.evaluation.chance import Cause
 from transfer_parity.shared.evaluation.divergence import Divergence
 from transfer_parity.shared.evaluation.speed import Ratio, Repeat, Speed
 from transfer_parity.shared.runtime import launch
@@ -80,10 +80,7 @@ class AtChance(Document):
     @property
     def sentence(self) -> str:
         """All of it in words, but for the framework and the number of shots."""
-        return (
-            f"is no better than chance ({100 * self.accuracy:.0f} %; always the same class: "
-            f"{100 * self.chance:.0f} %): {in_words(self.cause)}."
-        )
+        return chance.verdict([self.accuracy], [self.chance], self.cause)
 
 
 class Alternative(Document):

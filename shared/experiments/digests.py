@@ -11,7 +11,7 @@ from typing import Any
 
 from transfer_parity.shared.contract.recipe import OPTIONS, Framework, Recipe
 from transfer_parity.shared.contract.wings import WINGS, wing
-from transfer_parity.shared.core import code
+from transfer_parity.shared.core import code, files
 from transfer_parity.shared.runtime import prepare
 
 #: Distributions whose versions finished runs depend on.
@@ -56,8 +56,5 @@ def of_runs(
     return hashlib.sha256(json.dumps({**key, **(more or {})}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@functools.cache
-def _sha256(path: Path) -> str:
-    """Of a file that most strategies share."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+#: Most strategies share their weights.
+_sha256 = functools.cache(files.sha256)

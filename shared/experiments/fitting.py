@@ -12,25 +12,24 @@ import numpy as np
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract import artifacts, plan, results
 from transfer_parity.shared.contract.jobs import Execution, RunSpec
-from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
-from transfer_parity.shared.core import machine, run_folder
+from transfer_parity.shared.contract.recipe import OPTIONS, Framework, Recipe, Shots
+from transfer_parity.shared.core import files, machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.shared.core.manifest import facts_of
 from transfer_parity.shared.core.progress import Progress, labelled
 from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.evaluation import metrics, significance
 from transfer_parity.shared.experiments import comparison
-from transfer_parity.shared.experiments.comparison_document import Comparison
+from transfer_parity.shared.experiments.comparison_document import Comparison, Run
 from transfer_parity.shared.experiments.model_card import Estimate, ModelCard, ModelFile
 from transfer_parity.shared.runtime import installed, launch, prepare, resolve_dataset, resolve_weights
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 #: What a recipe says about what is compared with what leaves no choice here: one run, on all images.
 FIXED: Mapping[str, Any] = {"shots": ("all",), "control": False, "repeats": 1, "runtime": "tuned"}
-#: Keys that say how a comparison is judged, or how fast it goes, and nothing about the model that comes of it.
-NOT_OF_THE_MODEL = frozenset({"name", "shots", "seeds", "first_seed", "test_fraction", "frameworks", "margin"})
+#: Keys that say which runs a comparison has and how it is judged, and nothing about the model that comes of it.
+NOT_OF_THE_MODEL = (OPTIONS.not_in_results - {"data", "skip_unreadable"}) | FIXED.keys() | {"test_fraction"}
 RUN = "model"
 
 
@@ -76,7 +75,7 @@ def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFold
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipe=recipe,
         checkpoint=neutral.read_metadata(checkpoint).model_dump() if checkpoint else None,
-        checkpoint_sha256=facts_of(checkpoint)[1] if checkpoint else None,
+        checkpoint_sha256=files.sha256(checkpoint) if checkpoint else None,
         # A folder's name says what is in it, its place nothing that concerns anybody else.
         data=Path(recipe.data).name or recipe.data,
         data_sha256=pixel_cache.digest(pixels),
@@ -106,14 +105,7 @@ def _trained(
     with folder.work(f"{framework}-") as work:
         store = cache.folder(artifacts.FEATURES) if recipe.cache else None
         job = prepare.train_job(work, inputs, [run], Execution.of(recipe, threads), store)
-
-        def listen(event: str, details: dict[str, Any]) -> None:
-            if event == "started":
-                progress(f"{framework}: starting", 0, 0)
-            elif event == "progress":
-                progress(f"{framework}: {details['phase']}", details["done"], details["total"])
-
-        worker = launch.run(framework, job, work, listen)
+        worker = launch.run(framework, job, work, launch.shown(progress, framework))
         result = results.run_result(work / run.id)
         assert result.model is not None
         name = f"{artifacts.MODELS}/{framework}{Path(result.model).suffix}"
@@ -123,7 +115,7 @@ def _trained(
         raise BadInput(f"{framework}: training diverged, and such a model is of no use; lower --learning-rate.")
     file = ModelFile(
         file=name,
-        sha256=facts_of(folder.stage / name)[1],
+        sha256=files.sha256(folder.stage / name),
         initial_weights_digest=result.weights_digest,
         versions=worker.versions,
     )
@@ -145,8 +137,7 @@ def _measured(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progres
 
 def estimated(found: Comparison, source: str) -> Estimate:
     """What a comparison says about its recipe, at its largest number of training images."""
-    shots = found.recipe.shots[-1]
-    runs = [run for run in found.runs if run.shots == shots and run.pretrained == (found.checkpoint is not None)]
+    runs = _largest(found)
     accuracies = {
         framework: np.array([run.accuracy for run in runs if run.framework == framework])
         for framework in found.recipe.frameworks
@@ -154,7 +145,7 @@ def estimated(found: Comparison, source: str) -> Estimate:
     images = runs[0].test_images
     return Estimate(
         source=source,
-        shots=shots,
+        shots=runs[0].shots,
         seeds=len({run.seed for run in runs}),
         training_images=runs[0].training_images,
         test_images=images,
@@ -164,6 +155,12 @@ def estimated(found: Comparison, source: str) -> Estimate:
             for framework, each in accuracies.items()
         },
     )
+
+
+def _largest(found: Comparison) -> list[Run]:
+    """The recipe's own runs, without its control, on the largest number of training images."""
+    shots, pretrained = found.recipe.shots[-1], found.checkpoint is not None
+    return [run for run in found.runs if run.shots == shots and run.pretrained == pretrained]
 
 
 def earlier(recipe: Recipe, folder: Path) -> Estimate:
@@ -181,15 +178,13 @@ def earlier(recipe: Recipe, folder: Path) -> Estimate:
             "comparison, or leave it out."
         ) from None
     ours, theirs = recipe.model_dump(), found.recipe.model_dump()
-    for key in ours.keys() - NOT_OF_THE_MODEL - FIXED.keys():
+    for key in ours.keys() - NOT_OF_THE_MODEL:
         if ours[key] != theirs[key]:
             raise BadInput(
                 f"--from {folder}: its {key} is {theirs[key]!r}, and that of this recipe {ours[key]!r}; give the same "
                 "options, or leave --from out."
             )
     wanted = len(found.recipe.frameworks) * len(found.recipe.seed_list)
-    shots = found.recipe.shots[-1]
-    runs = [run for run in found.runs if run.shots == shots and run.pretrained == (found.checkpoint is not None)]
-    if len(runs) != wanted:
+    if len(_largest(found)) != wanted:
         raise BadInput(f"--from {folder}: that comparison is not finished; carry it on, or leave --from out.")
     return estimated(found, folder.name)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +14,8 @@ from transfer_parity.shared.contract.jobs import Execution, PredictJob
 from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
-from transfer_parity.shared.core import machine, scratch
+from transfer_parity.shared.core import files, machine, scratch
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.shared.core.manifest import facts_of
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.data import images
 from transfer_parity.shared.evaluation import metrics
@@ -67,7 +64,7 @@ def find_model(given: Path, framework: Framework | None) -> tuple[WingInfo, Path
         path = given
         if not path.is_file():
             raise BadInput(f"{path} does not exist; name a folder that compare.py fit has written, or a model's file.")
-        found = next((each for each in wings.WINGS if each.keeps == path.suffix.lower()), None)
+        found = wings.keeper(path.suffix.lower())
         if found is None:
             raise BadInput(
                 f"{path} is no kept model; these end in {' or '.join(wings.keeping())}, and compare.py convert makes "
@@ -87,7 +84,7 @@ def _check_card(path: Path) -> None:
         return
     card = model_card.read(place)
     for each in card.models.values():
-        if Path(each.file).name == path.name and facts_of(path)[1] != each.sha256:
+        if Path(each.file).name == path.name and files.sha256(path) != each.sha256:
             raise BadInput(f"{path} is not the file that {place.name} describes; fit it again, or move the card away.")
 
 
@@ -137,21 +134,14 @@ def predict(wing: WingInfo, model: Path, photos: Sequence[Path], progress: Progr
     if not pixels:
         name, reason = unreadable[0]
         raise BadInput(f"none of {len(photos)} image files can be read; {name}: {reason}")
-    with scratch.folder(artifacts.SCRATCH, Path(tempfile.gettempdir())) as folder:
+    with scratch.folder(artifacts.SCRATCH) as folder:
         np.save(folder / artifacts.IMAGES, np.stack(pixels))
         job = PredictJob(
             execution=Execution.of(recipe, recipe.threads or machine.available_cores()),
             model=model.absolute(),
             images=folder / artifacts.IMAGES,
         )
-
-        def listen(event: str, details: dict[str, Any]) -> None:
-            if event == "started":
-                progress(f"{wing.identifier}: starting", 0, 0)
-            elif event == "progress":
-                progress(f"{wing.identifier}: {details['phase']}", details["done"], details["total"])
-
-        launch.run(wing.identifier, job, folder / "work", listen)
+        launch.run(wing.identifier, job, folder / "work", launch.shown(progress, wing.identifier))
         logits = np.load(folder / "work" / artifacts.LOGITS, allow_pickle=False)
     return Predictions(
         wing.identifier, model, kept.classes, tuple(names), metrics.probabilities(logits), tuple(unreadable)

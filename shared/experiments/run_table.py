@@ -117,11 +117,6 @@ def find(root: Path) -> list[Found]:
     return sorted(found, key=lambda each: each.created)
 
 
-def of_document(folder: Path, command: str, document: Mapping[str, Any]) -> Found:
-    """The results of a command that has just ended."""
-    return Found(folder, command, document)
-
-
 def _read(path: Path, command: str) -> Found:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

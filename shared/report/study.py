@@ -10,7 +10,8 @@ from rich.table import Table
 from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import Framework, wing
-from transfer_parity.shared.evaluation.chance import Cause, in_words
+from transfer_parity.shared.evaluation import chance
+from transfer_parity.shared.evaluation.chance import Cause
 from transfer_parity.shared.evaluation.ordering import MOST_SEEDS
 from transfer_parity.shared.experiments.comparison_document import AtChance
 from transfer_parity.shared.experiments.study_document import Cheapest, Estimate, Point, RoundingCheck, StudyDocument
@@ -120,18 +121,9 @@ def at_chance(found: Sequence[AtChance]) -> list[str]:
         where = " and ".join(wing(each).short for each in frameworks)
         amounts = [str(each) for each in shots[:-1]]
         with_shots = (f"{', '.join(amounts)} and " if amounts else "") + amount(shots[-1])
-        lines.append(
-            f"{where}, {with_shots}: {strategy} is no better than chance "
-            f"({_range([each.accuracy for each in group])} %; always the same class: "
-            f"{_range([each.chance for each in group])} %): {in_words(cause)}."
-        )
+        said = chance.verdict([each.accuracy for each in group], [each.chance for each in group], cause)
+        lines.append(f"{where}, {with_shots}: {strategy} {said}")
     return lines
-
-
-def _range(parts: Sequence[float]) -> str:
-    """Percentages from the smallest to the largest, without a sign."""
-    low, high = (f"{100 * part:.0f}" for part in (min(parts), max(parts)))
-    return low if low == high else f"{low} to {high}"
 
 
 def advice(found: Cheapest) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from transfer_parity.shared.core import notices
+from transfer_parity.shared.core import files, notices
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import used
 
@@ -127,9 +127,7 @@ class Store:
         rows = self.outputs() if self._outputs.is_file() else None
         array = None if rows is None else [list(rows.shape), rows.dtype.str]
         index = {"array": array, "facts": self.facts, "checksums": self._checksums.tolist()}
-        temporary = self._index.with_suffix(".part")
-        temporary.write_text(json.dumps({"checksum": _checksum_of(index), "index": index}), encoding="utf-8")
-        temporary.replace(self._index)
+        files.write_whole(self._index, json.dumps({"checksum": _checksum_of(index), "index": index}))
 
     def _check(self, indices: NDArray[np.int64]) -> None:
         """Compare outputs with their checksums, a few at a time."""

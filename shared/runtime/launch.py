@@ -18,6 +18,7 @@ from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.core import lifeline, machine, notices, scratch
 from transfer_parity.shared.core.errors import BAD_INPUT, BadInput, WorkerFailed
+from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.runtime import installed, start
 from transfer_parity.shared.runtime.start import SPAWNED_AT
 
@@ -68,6 +69,18 @@ def command(framework: Framework, runtime: Runtime, folder: Path) -> list[str]:
         str(folder.resolve()),
         *as_installed,
     ]
+
+
+def shown(progress: Progress, label: str) -> Listener:
+    """Turns a process's events into progress: that it starts, and how far each phase is."""
+
+    def listen(event: str, details: dict[str, Any]) -> None:
+        if event == "started":
+            progress(f"{label}: starting", 0, 0)
+        elif event == "progress":
+            progress(f"{label}: {details['phase']}", details["done"], details["total"])
+
+    return listen
 
 
 def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda event, details: None) -> WorkerResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from transfer_parity.shared.checkpoints import neutral, tfjs
 from transfer_parity.shared.contract import artifacts, results, wings
 from transfer_parity.shared.contract.jobs import DownloadJob, Execution, ImportJob
 from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.core import kept, paths, scratch
+from transfer_parity.shared.core import files, kept, paths, scratch
 from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Progress
@@ -95,8 +94,7 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
     reader = wings.reader(suffix)
     if reader is None:
         raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(wings.readable())}.")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = files.sha256(path)[:16]
     target = cache.folder(artifacts.CHECKPOINTS) / f"{recipe.backbone}-{digest}{artifacts.NEUTRAL}"
     with cache.lock(f"weights-{digest}"):
         if kept.intact(target, "made again"):
