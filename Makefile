@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: compare test test-slow wheel study parity benchmark check format schema clean
+.PHONY: compare test test-slow wheel study parity benchmark mutate check format schema clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -28,13 +28,20 @@ study: $(INSTALLED)
 	$(BIN)/python compare.py study study
 
 # The whole ladder: all pairs under both semantics in float64 (an hour or more on two cores). Its table is docs/parity.md.
+# Then what recipes run: all heads and strategies on two families.
 parity: $(INSTALLED)
 	$(BIN)/python compare.py parity --backbone all --precision float64 --output-dir results/parity
+	$(BIN)/python compare.py parity --heads all --strategies all --backbone MobileNetV3Small ResNet50 --output-dir results/parity-recipes
 
 # Ours against the loops that a user would otherwise write (an hour or two on two quiet cores): docs/benchmarks.md.
 # DATA=folder chooses real photographs.
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py $(if $(DATA),--data $(DATA))
+
+# Plants mistakes in copies of the project, one at a time, and writes who notices them (an hour on two cores; goes on where
+# it was interrupted): docs/validity.md. ONLY=id,id plants some.
+mutate: $(INSTALLED)
+	$(BIN)/python -m tests.mutations $(ONLY)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

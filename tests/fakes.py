@@ -24,7 +24,7 @@ def run_result(run: str, weights: str = "") -> RunResult:
 
 def worker_result() -> WorkerResult:
     return WorkerResult(
-        **{"versions": {}, "device": "CPU", "phases": {}, "cpu_seconds": 1, "wall_seconds": 1},
+        **{"versions": {}, "device": "CPU", "phases": {"training": 1.0}, "cpu_seconds": 1, "wall_seconds": 1},
         **{"involuntary_context_switches": 0, "others_share": 0, "peak_memory_bytes": 1},
     )
 

@@ -182,7 +182,7 @@ def test_the_command(command: Command, photos: Path) -> None:
         "--switches",
         *chosen,
     )
-    outcome = command("attribute", "--strategies", "linear_probe", *given)
+    outcome = command("attribute", "--strategies", "linear_probe", "--no-tune", "--no-pairs", *given)
     assert outcome.status == 0, outcome.errors
     document = read(outcome.folder)
     assert document.finished == document.cells == 2 * 8

@@ -435,6 +435,7 @@ model.save(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_the_command_on_a_kept_model(converting: Command, tmp_path: Path) -> None:
     """In float64, whose tolerance would show what float32 hides."""
     run = KEPT.format(wing=wings.TORCHVISION.package.rpartition(".")[2]).replace("float32", "float64")

@@ -41,10 +41,7 @@ CASES = {
     "ResNet50-finetune-adam": ("--backbone", "ResNet50", *FINETUNE, *ADAM),
 }
 #: Those that run at once; the ladder has the optimizers one by one.
-FAST = {
-    "scratch-adam-mse-flips-crops",
-    "finetune-sgd-mlp",
-}
+FAST = {"finetune-sgd-mlp"}
 SLOW_CASES = {
     f"{backbone}-{strategy[1]}-{optimizer[1]}": ("--backbone", backbone, *strategy, *optimizer)
     for backbone in ("MobileNetV2", "ResNet50", "InceptionV3", "VGG16")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import ValidationError
 
-from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract import keys, recipe_files
 from transfer_parity.shared.contract.options import Option, Options
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.contract.recipe_files import RECIPES
@@ -68,11 +68,11 @@ def test_commands_offer_what_fields_say() -> None:
 
 def test_a_study_knows_what_fields_say() -> None:
     assert not OPTIONS.common & OPTIONS.fixed.keys()
-    assert OPTIONS.fixed == {"control": False, "runtime": "tuned", "repeats": 1, "engine": "plain", "cache": True}
+    fixed = {"control": False, "runtime": "tuned", "repeats": 1, "engine": "plain", "cache": True, "check": False}
+    assert OPTIONS.fixed == fixed
     # What is fixed is valid, and it goes together.
     assert Recipe(**OPTIONS.fixed).engine == "plain"
-    assert OPTIONS.not_in_results < OPTIONS.common
-    assert OPTIONS.common - OPTIONS.not_in_results == {
+    assert OPTIONS.common - keys.RUNS.reasons.keys() == {
         *("shots", "test_fraction", "backbone", "weights", "device", "threads")
     }
 
@@ -115,7 +115,7 @@ def test_backbones_are_found_in_both_spellings(spelling: str) -> None:
         ({"backbone": "InceptionV3", "image_size": 64}, ("image_size 64", "75")),
         ({"weights": "random"}, ("random", "--no-control")),
         ({"weights": "torchvison"}, ("'torchvison'", "did you mean 'torchvision'")),
-        ({"crop": True}, ("flip and crop", "finetune or scratch")),
+        ({"crop": True, "solver": "ridge"}, ("flip and crop", "use optimizer")),
         ({"learning_rate": float("inf")}, ("learning_rate", "finite")),
     ],
 )

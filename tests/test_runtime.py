@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SMALL, Command, Outcome, run_compare
+from tests.fakes import FakeWorkers
 from transfer_parity.shared.runtime import launch
 
 
@@ -27,7 +28,11 @@ def test_frozen_layers_run_once(command: Command, photos: Path, tmp_path: Path, 
     warm = run_compare(tmp_path / "warm", *options)
     worker = warm.document["workers"]["torch"]
     assert "features" not in worker["steps"]
-    assert worker["engine"] is None
+    # It says from which engine the kept ones came, and that no pass was made.
+    assert (worker["engine"], worker["multiply_adds"]) == (cold.document["workers"]["torch"]["engine"], None)
+    assert worker["engine_reason"].startswith("kept from an earlier run; ")
+    assert "ran its passes" in cold.output
+    assert "ran its passes" not in warm.output
     second = logits(warm)
     # The very same bits went into training.
     for name, array in first.items():
@@ -51,30 +56,36 @@ def test_other_shots_share_what_is_stored(command: Command, photos: Path, tmp_pa
     command(*options)
     other = command(*options, "--shots", 2, "--head", "mlp")
     assert "features" not in other.document["workers"]["torch"]["steps"]
-    # Two ways beside each other are to be compared, so both do the work.
-    beside = command(*options, "--precision", "bfloat16")
-    for worker in (beside.document["workers"], beside.document["alternatives"][0]["workers"]):
-        assert worker["torch"]["steps"]["features"]["count"] == 1
     # Another precision and another size are other features.
     assert "features" in command(*options, "--precision", "float64").document["workers"]["torch"]["steps"]
     assert "features" in command(*options, "--image-size", 40).document["workers"]["torch"]["steps"]
 
 
 def test_more_images_run_as_those_before(command: Command, photos: Path, tmp_path: Path) -> None:
-    """All that is stored comes from one engine, and the run says so."""
+    """The engine goes by the whole set, so that all that is stored comes from one, whoever asks for what part first."""
     folder = shutil.copytree(photos, tmp_path / "set" / "train")
     shutil.copytree(photos, tmp_path / "set" / "test")
     options = ("--data", folder.parent, *SMALL, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
-    command(*options, "--shots", 1)
+    few = command(*options, "--shots", 1).document["workers"]["torch"]
     more = command(*options, "--shots", 5).document["workers"]["torch"]
-    assert more["engine_reason"] == "as for the images that were stored before"
     assert more["multiply_adds"] > 0
+    assert (more["engine"], more["engine_reason"]) == (few["engine"], few["engine_reason"])
 
 
 def test_augmentation_forbids_storing(command: Command, photos: Path) -> None:
     outcome = command("--data", photos, *SMALL, "--strategy", "finetune", "--flip", "--frameworks", "torch")
     assert outcome.status == 0, outcome.errors
     assert outcome.document["workers"]["torch"]["phases"].get("features", 0) == 0
+
+
+@pytest.mark.slow
+def test_two_precisions_do_the_work_both(command: Command, photos: Path, tmp_path: Path) -> None:
+    """Two ways beside each other are to be compared, whatever is stored."""
+    options = ("--data", photos, *SMALL, "--frameworks", "torch", "--cache-dir", tmp_path / "cache")
+    command(*options)
+    beside = command(*options, "--precision", "bfloat16")
+    for worker in (beside.document["workers"], beside.document["alternatives"][0]["workers"]):
+        assert worker["torch"]["steps"]["features"]["count"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +95,7 @@ def variants(photos: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFac
     return run_compare(tmp_path_factory.mktemp("variants"), *arguments)
 
 
+@pytest.mark.slow
 def test_both_profiles_side_by_side(variants: Outcome) -> None:
     # Whether so small a set is predicted alike in bfloat16 is not the question here.
     assert variants.status in (0, 1), variants.errors
@@ -99,6 +111,7 @@ def test_both_profiles_side_by_side(variants: Outcome) -> None:
     assert max(map(len, variants.output.splitlines()[:-1])) <= 80
 
 
+@pytest.mark.slow
 def test_bfloat16_tells_what_it_costs(variants: Outcome) -> None:
     full = variants.document["alternatives"][1]
     assert set(full["accuracy_change"]) == {"tensorflow", "torch"}
@@ -112,19 +125,30 @@ def test_bfloat16_tells_what_it_costs(variants: Outcome) -> None:
         assert 1e-4 < away < 0.5
 
 
-def test_repeats_take_turns(command: Command, photos: Path) -> None:
-    outcome = command("--data", photos, *SMALL, "--repeats", 2, "--epochs", 1)
+def test_profiles_side_by_side(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--runtime", "both", "--frameworks", "torch", "--epochs", 1)
     assert outcome.status == 0, outcome.errors
-    document = outcome.document
-    order = [(repeat["number"], repeat["framework"]) for repeat in document["repeats"]]
-    # Disturbed pairs come again, up to as many as were asked for.
-    assert order == [(number, name) for number in range(len(order) // 2) for name in ("tensorflow", "torch")]
-    assert 4 <= len(order) <= 8
-    for repeat in document["repeats"]:
-        # Nothing was stored: every repeat does all the work.
-        assert repeat["worker"]["steps"]["features"]["count"] == 1
-    assert len(document["runs"]) == 2
+    assert [repeat["runtime"] for repeat in outcome.document["repeats"]] == ["tuned", "stock"]
+    assert [each["runtime"] for each in outcome.document["alternatives"]] == ["stock"]
+    assert "tuned | as installed" in outcome.output
+
+
+def test_repeats_take_turns(inside: Command, photos: Path, workers: FakeWorkers) -> None:
+    outcome = inside("--data", photos, *SMALL, "--repeats", 2, "--no-check")
+    assert outcome.status in (0, 1), outcome.errors
+    order = [(repeat["number"], repeat["framework"]) for repeat in outcome.document["repeats"]]
+    assert order == [(number, name) for number in (0, 1) for name in ("tensorflow", "torch")]
+    assert len(outcome.document["runs"]) == 2
     assert "Speed:" in outcome.output
+
+
+def test_every_repeat_does_all_the_work(command: Command, photos: Path) -> None:
+    outcome = command("--data", photos, *SMALL, "--repeats", 2, "--epochs", 1, "--frameworks", "torch")
+    assert outcome.status == 0, outcome.errors
+    # Disturbed ones come again, up to as many as were asked for.
+    assert 2 <= len(outcome.document["repeats"]) <= 4
+    for repeat in outcome.document["repeats"]:
+        assert repeat["worker"]["steps"]["features"]["count"] == 1
 
 
 def test_the_profiles_environments(monkeypatch: pytest.MonkeyPatch) -> None:

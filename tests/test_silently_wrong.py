@@ -20,6 +20,7 @@ from tests.fakes import FakeWorkers
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract import plan, recipe_files, strategy_defaults, study_recipe
+from transfer_parity.shared.contract.engines import Choice
 from transfer_parity.shared.contract.jobs import TrainJob
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe, Shots
@@ -40,7 +41,7 @@ from transfer_parity.shared.parity.tolerance import Difference
 from transfer_parity.shared.report import parity as parity_report
 from transfer_parity.shared.report import study as study_report
 from transfer_parity.shared.report.console import Console
-from transfer_parity.shared.runtime import features, prepare
+from transfer_parity.shared.runtime import feature_key, features, prepare
 
 #: Options of a small comparison without network.
 SMALL = ("--weights", "random", "--no-control", "--image-size", "32", "--epochs", "2", "--seeds", "2", "--shots", "2")
@@ -273,8 +274,10 @@ def test_features_are_charged_to_all_who_need_them(tmp_path: Path, monkeypatch: 
     """Whoever comes second finds them in the store, and is charged what they would have cost it."""
 
     class Slow:
-        def engine(self, *given: Any) -> str:
-            return "plain"
+        wing = None
+
+        def engine(self, *given: Any) -> Choice:
+            return Choice("plain", "the only way here")
 
         def batches(self, images: Any, missing: Array, *given: Any) -> Array:
             return missing
@@ -290,7 +293,7 @@ def test_features_are_charged_to_all_who_need_them(tmp_path: Path, monkeypatch: 
         stretch.seconds = clock[0] - start
 
     clock = [0.0]
-    monkeypatch.setattr(features.FrozenFeatures, "_key", lambda self, digest: {"digest": digest})
+    monkeypatch.setattr(feature_key, "of_features", lambda *given: {"digest": given[-1]})
     monkeypatch.setattr(plan, "images", lambda path: (np.arange(4), np.arange(4, 10)))
     job = SimpleNamespace(store=tmp_path / "store")
     run = SimpleNamespace(id="one", plan="plan")

@@ -140,7 +140,8 @@ ENGINES = (Engine("eager"), Engine("fused", 0.3, 1.2), Engine("compiled", 25, 1.
 
 @pytest.mark.parametrize(("seconds", "name"), [(0.1, "eager"), (10, "fused"), (1000, "compiled")])
 def test_set_up_must_pay_for_itself(seconds: float, name: str) -> None:
-    ceiling = 1e11
-    choice = engines.choose(ENGINES, seconds * ceiling * ENGINES[0].efficiency, ceiling)
+    choice = engines.choose(ENGINES, seconds * 2 * engines.RATE * ENGINES[0].efficiency, threads=2)
     assert choice.name == name
     assert f"{seconds:.1f}" in choice.reason
+    # The same work, for twice the threads, is half as long.
+    assert engines.choose(ENGINES, seconds * 4 * engines.RATE * ENGINES[0].efficiency, threads=4) == choice

@@ -112,7 +112,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 #: Those whose gradients need care: hard sigmoid, GELU, layer scale.
-@pytest.mark.parametrize("name", [pytest.param("MobileNetV3Small", marks=pytest.mark.slow), "ConvNeXtTiny"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny"])
 def test_wings_train_alike(name: str, tmp_path: Path) -> None:
     """Every parameter of an untrained network trains; after some steps a wrong gradient shows in the loss."""
     recipe = recipe_for(
@@ -148,7 +149,8 @@ def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
 
 
 #: Those with layers or operations that are no public Keras layers (LayerScale, additions), or with layers left out.
-@pytest.mark.parametrize("name", [pytest.param("EfficientNetB0", marks=pytest.mark.slow), "ConvNeXtTiny"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["EfficientNetB0", "ConvNeXtTiny"])
 def test_saved_keras_model_needs_none_of_our_code(name: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     write_checkpoint(weights, name, "torchvision")

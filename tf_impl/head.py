@@ -22,8 +22,11 @@ def build(
     dtype = keras.config.floatx()
     inputs = x = keras.Input(input_shape, dtype=dtype)
     if kind == "mlp":
-        x = layers.Dense(units, activation="relu", dtype=dtype, name="head.hidden")(x)
+        x = layers.Dense(units, dtype=dtype, name="head.hidden")(x)
+        # A layer of its own, as torch has it: then the dense layer itself can be watched.
+        x = layers.ReLU(dtype=dtype, name="head.relu")(x)
     if kind == "conv":
-        x = layers.Conv2D(units, 3, padding="same", activation="relu", dtype=dtype, name="head.conv")(x)
+        x = layers.Conv2D(units, 3, padding="same", dtype=dtype, name="head.conv")(x)
+        x = layers.ReLU(dtype=dtype, name="head.relu")(x)
         x = layers.GlobalAveragePooling2D(dtype=dtype)(x)
     return keras.Model(inputs, layers.Dense(classes, dtype=dtype, name="head.output")(x), name="head")

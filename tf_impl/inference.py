@@ -19,12 +19,18 @@ from transfer_parity.tf_impl.network import Network
 FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 1.0, 1.35
 
 
-def engines(network: Network, part: Part) -> tuple[Engine, ...]:
-    """The ways to run a part in inference mode here; the first is the network as it is."""
+def engines(network: Network, part: Part, in_float64: bool = False) -> tuple[Engine, ...]:
+    """The ways to run a part in inference mode here; the first is the network as it is.
+
+    Args:
+        network: whose.
+        part: of it.
+        in_float64: whether to name those, too, that are not offered in float64 and yet compute in it.
+    """
     depthwise = has_depthwise(network.models[part])
     graph = Engine("graph", efficiency=efficiency(depthwise))
     exact = keras.config.floatx() == "float64"
-    if network.stock or exact or tf.config.get_visible_devices("GPU"):
+    if network.stock or (exact and not in_float64) or tf.config.get_visible_devices("GPU"):
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (graph,)
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+from keras import layers
 
 from transfer_parity.shared.checkpoints.layout import LAYER_SCALE
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
-from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.tf_impl import internals
 from transfer_parity.tf_impl.network import Network
 from transfer_parity.tf_impl.training import Trainer
@@ -33,28 +34,73 @@ def preprocess(network: Network, images: Array) -> Array:
     return network.prepare("all", tf.convert_to_tensor(images)).numpy()
 
 
+#: What moves values without changing them, or (dropout) is none of the function's.
+_MOVES = (layers.ZeroPadding2D, layers.Reshape, layers.Flatten, layers.Dropout)
+_POOLS = (layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePooling2D)
+
+
+def structure(network: Network) -> list[str]:
+    """Names of all that ``activations`` finds, in the order of the forward pass."""
+    return [name for part in _parts(network) for name in _entries(network, part)]
+
+
+def _parts(network: Network) -> tuple[Part, ...]:
+    return ("all",) if network.spec.head == "imagenet" else ("features", "head")
+
+
+def _layers(network: Network) -> dict[keras.Layer, str]:
+    """Neutral names of what holds parameters."""
+    return {
+        each.layer: each.name if each.kind == LAYER_SCALE else each.name.rpartition(".")[0]
+        for each in parameters(network)
+    }
+
+
+def _entries(network: Network, part: Part) -> dict[str, keras.KerasTensor]:
+    """Every layer and entry of a part by name, in the order of the forward pass; see ``shared/runtime/entries.py``."""
+    model, named, entries = network.models[part], _layers(network), Entries()
+    values: dict[int, Value] = {id(tensor): INPUT for tensor in model.inputs}
+    found: dict[str, keras.KerasTensor] = {}
+    for node in internals.nodes_of(model):
+        inputs = [values[id(tensor)] for tensor in node.input_tensors]
+        operation = node.operation
+        if not inputs:
+            continue
+        if operation in named:
+            value = entries.layer(named[operation], inputs)
+        elif isinstance(operation, _POOLS):
+            value = entries.pooling(*inputs)
+        elif isinstance(operation, layers.Concatenate):
+            value = entries.concatenation(inputs)
+        elif isinstance(operation, _MOVES) or getattr(operation, "activation", None) is keras.activations.linear:
+            values |= {id(tensor): inputs[0] for tensor in node.outputs}
+            continue
+        else:
+            value = entries.function(inputs, multiplies=isinstance(operation, layers.Multiply))
+        (output,) = node.outputs
+        values[id(output)] = value
+        found[value.entry] = output
+    return found
+
+
 def _watched(network: Network, inputs: tf.Tensor, training: bool) -> dict[str, Array]:
-    """What every layer that holds parameters puts out, by neutral name."""
+    """What every layer and entry puts out, by name."""
     seen: dict[str, Array] = {}
-    parts: tuple[Part, ...] = ("all",) if network.spec.head == "imagenet" else ("features", "head")
-    for part in parts:
+    for part in _parts(network):
         model = network.models[part]
-        watched = {
-            each.name.rpartition(".")[0]: each.layer
-            for each in parameters(network)
-            if each.kind != LAYER_SCALE and each.name.startswith(HEAD) == (part == "head")
-        }
-        probe = keras.Model(model.inputs, [[layer.output for layer in watched.values()], model.output])
+        watched = _entries(network, part)
+        probe = keras.Model(model.inputs, [list(watched.values()), model.output])
         outputs, inputs = probe(inputs, training=training)
         for name, output in zip(watched, outputs, strict=True):
             array = output.numpy()
             # What stands behind the pooling is (b, C), also where Keras has 1x1 convolutions.
-            seen[name] = array.reshape(len(array), -1) if network.spec.in_classifier(f"{name}.weight") else array
+            behind = network.spec.in_classifier(f"{name}.") or BEHIND in name
+            seen[name] = flattened(array) if behind else array
     return seen
 
 
 def activations(network: Network, images: Array) -> dict[str, Array]:
-    """Outputs of every layer that holds parameters, in inference mode."""
+    """Outputs of every layer and entry, in inference mode, in the order of the forward pass."""
     return _watched(network, network.prepare("all", tf.convert_to_tensor(images)), training=False)
 
 
@@ -76,16 +122,34 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
     return Differentiated(seen, float(loss), named)
 
 
+def gradients(
+    network: Network,
+    part: Part,
+    trainable: frozenset[str],
+    batch_norm_trains: bool,
+    recipe: Recipe,
+    batch: Batch,
+) -> tuple[float, dict[str, Array]]:
+    """Loss of a batch and its gradients by the named parameters, as a step of training has them."""
+    trainer = Trainer(network, part, trainable, batch_norm_trains, recipe)
+    loss, found = trainer.differentiate(tf.convert_to_tensor(batch.inputs), tf.convert_to_tensor(batch.labels))
+    named = {
+        each.name: each.to_neutral(gradient.numpy()) for each, gradient in zip(trainer.parameters, found, strict=True)
+    }
+    return float(loss), named
+
+
 def optimize(
     network: Network,
     recipe: Recipe,
     gradients: Iterable[Mapping[str, Array]],
     rates: Sequence[float],
     sample: Callable[[Array], Array],
+    trainable: frozenset[str] | None = None,
 ) -> Iterator[list[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     everything = frozenset(each.name for each in parameters(network))
-    trainer = Trainer(network, "all", everything, False, recipe)
+    trainer = Trainer(network, "all", everything if trainable is None else trainable, False, recipe)
     states = {**internals.states(trainer.optimizer), "parameter": trainer.variables}
     for given, rate in zip(gradients, rates, strict=True):
         trainer.update([tf.constant(each.from_neutral(given[each.name])) for each in trainer.parameters], rate)

@@ -39,7 +39,8 @@ def fuse(model: nn.Module) -> nn.Module:
     if isinstance(model, nn.Sequential) and any(isinstance(child, Reduced) for child in model):
         return nn.Sequential(*(fuse(child) if isinstance(child, Reduced) else child for child in model))
     folded = _folded(model)
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or torch.get_default_dtype() == torch.float64:
+        # oneDNN has no float64.
         return folded
     _join_activations(folded)
     return Sections(folded) if has_depthwise(model) else folded

@@ -17,12 +17,18 @@ from transfer_parity.torch_impl.network import Network
 FUSED_SETUP_SECONDS, FUSED_SPEEDUP = 0.3, 1.5
 
 
-def engines(network: Network, part: Part) -> tuple[Engine, ...]:
-    """The ways to run a part in inference mode here; the first is the network as it is."""
+def engines(network: Network, part: Part, in_float64: bool = False) -> tuple[Engine, ...]:
+    """The ways to run a part in inference mode here; the first is the network as it is.
+
+    Args:
+        network: whose.
+        part: of it.
+        in_float64: whether to name those, too, that are not offered in float64 and yet compute in it.
+    """
     depthwise = has_depthwise(network.models[part])
     eager = Engine("eager", efficiency=efficiency(depthwise))
     exact = torch.get_default_dtype() == torch.float64
-    if network.stock or exact or network.device.type != "cpu":
+    if network.stock or (exact and not in_float64) or network.device.type != "cpu":
         # float64 is for finding differences, and on a GPU none of this has been measured.
         return (eager,)
     # Without depthwise convolutions nearly all of the time is spent in products of matrices whatever is done.

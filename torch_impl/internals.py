@@ -5,6 +5,7 @@ The one file whose names differ from the other wing's. Everywhere else torch is 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -75,6 +76,12 @@ def fold(model: nn.Module) -> fx.GraphModule:
 
     torch has it under ``experimental`` only, and in ``torch.ao`` together with quantisation.
     """
+    if any(isinstance(module, DepthwiseConv2d) for module in model.modules()):
+        # torch folds and traces no class but its own.
+        model = copy.deepcopy(model)
+        for module in model.modules():
+            if isinstance(module, DepthwiseConv2d):
+                object.__setattr__(module, "__class__", nn.Conv2d)
     fused = optimization.fuse(model)
     assert isinstance(fused, fx.GraphModule)
     return fused

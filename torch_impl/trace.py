@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import StateKind
-from transfer_parity.shared.contract.wing import Array, Differentiated, State
+from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
+from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.shared.zoo.pair import HEAD
 from transfer_parity.torch_impl.network import Network
 from transfer_parity.torch_impl.training import Trainer
@@ -29,6 +35,24 @@ def preprocess(network: Network, images: Array) -> Array:
     return network.prepare("all", torch.from_numpy(images)).movedim(1, -1).cpu().numpy()
 
 
+#: What moves values without changing them, or (dropout) is none of the function's.
+_MOVES = {F.pad, F.dropout, torch.flatten, Tensor.flatten, Tensor.reshape, Tensor.view, Tensor.contiguous, Tensor.to}
+_MOVES |= {torch.permute, Tensor.permute, Tensor.__getitem__, Tensor.detach}
+#: What depends on the shape of a tensor alone.
+_CONSTANTS = {torch.ones_like, torch.zeros_like}
+_PERMUTES = {torch.permute, Tensor.permute}
+_POOLS = {F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.adaptive_avg_pool1d}
+_JOINS = {torch.cat, torch.concat}
+_MULTIPLIES = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__}
+_SCALES = _MULTIPLIES | {torch.div, Tensor.div, Tensor.div_, Tensor.__truediv__}
+
+
+def structure(network: Network) -> list[str]:
+    """Names of all that ``activations`` finds, in the order of the forward pass."""
+    side = network.spec.image_size
+    return list(activations(network, np.zeros((1, side, side, 3), np.uint8)))
+
+
 def _layers(network: Network) -> dict[str, nn.Module]:
     """Every module that holds parameters of its own, by neutral name, in the order in which it was made."""
     found: dict[str, nn.Module] = {}
@@ -39,54 +63,147 @@ def _layers(network: Network) -> dict[str, nn.Module]:
     return found
 
 
-def _watch(network: Network, seen: dict[str, Array]) -> list[Any]:
-    """Hooks that write down what every layer puts out. Returns them for removal."""
+@dataclass
+class _Tensor:
+    """What a tensor holds, and whether its channels come first in it."""
 
-    def hook(name: str, behind_pooling: bool, channels_first: bool) -> Any:
-        def write_down(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            # A copy: the activation behind it may work in place.
-            value = output.detach().movedim(1, -1) if channels_first and output.ndim == 4 else output.detach()
-            array = value.cpu().numpy().copy()
-            seen[name] = array.reshape(len(array), -1) if behind_pooling else array
+    value: Value
+    channels_first: bool
 
-        return write_down
 
-    return [
-        # ConvNeXt's blocks work on (b, H, W, C) between two permutations: there nn.Linear and nn.LayerNorm do.
-        module.register_forward_hook(
-            hook(name, network.spec.in_classifier(name), type(module) not in (nn.Linear, nn.LayerNorm))
-        )
-        for name, module in _layers(network).items()
-    ]
+class _Watch(TorchFunctionMode):
+    """Writes down what every layer and entry puts out while a network computes; see ``shared/runtime/entries.py``.
+
+    Layers are modules, and everything between them is seen as the calls of torch's functions that it is.
+
+    Attributes:
+        seen: arrays by name, in the order of the forward pass.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.seen: dict[str, Array] = {}
+        self._network, self._entries = network, Entries()
+        # As long as they live: an id may be given to another tensor afterwards. What works in place keeps its tensor.
+        self._known: Any = WeakIdKeyDictionary()
+        #: Above 0 within a layer, or outside of the network.
+        self._silent = 1
+        layers = _layers(network)
+        self._hooks: list[Any] = [
+            network.features.register_forward_pre_hook(self._begin),
+            network.head.register_forward_hook(self._end),
+        ]
+        for name, module in layers.items():
+            # Behind the hook that pads, which is none of the layer's own.
+            self._hooks.append(module.register_forward_pre_hook(self._enter))
+            self._hooks.append(module.register_forward_hook(self._leave(name)))
+        inside = {id(parameter) for module in layers.values() for parameter in module.parameters()}
+        self._scales = {id(each.variable): each.name for each in parameters(network) if id(each.variable) not in inside}
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry out a call of torch's, and write down what it puts out."""
+        output = func(*args, **kwargs or {})
+        if not self._silent and isinstance(output, Tensor) and func not in _CONSTANTS:
+            # A concatenation gets its tensors in a list.
+            given = [
+                each for argument in args for each in (argument if isinstance(argument, list | tuple) else [argument])
+            ]
+            inputs = [self._known[each] for each in given if isinstance(each, Tensor) and each in self._known]
+            if inputs:
+                self._follow(func, given, inputs, output)
+        return output
+
+    def _follow(self, func: Any, given: list[Any], inputs: list[_Tensor], output: Tensor) -> None:
+        values, first = [each.value for each in inputs], inputs[0].channels_first
+        scale = next((self._scales[id(each)] for each in given if id(each) in self._scales), None)
+        foreign = any(isinstance(each, Tensor) and each not in self._known for each in given)
+        if func in _MOVES or (foreign and scale is None and func in _MULTIPLIES):
+            # The last: stochastic depth, which draws what it multiplies with.
+            self._known[output] = _Tensor(values[0], first != (func in _PERMUTES))
+            return
+        if scale is not None:
+            value = self._entries.layer(scale, values)
+        elif func in _POOLS:
+            value = self._entries.pooling(values[0])
+        elif func in _JOINS:
+            value = self._entries.concatenation(values)
+        else:
+            value = self._entries.function(values, func in _MULTIPLIES, func in _SCALES)
+        self._write_down(output, value, first)
+
+    def _write_down(self, output: Tensor, value: Value, channels_first: bool) -> None:
+        self._known[output] = _Tensor(value, channels_first)
+        self._silent += 1
+        # A copy: what comes behind it may work in place.
+        tensor = output.detach().movedim(1, -1) if channels_first and output.ndim == 4 else output.detach()
+        array = tensor.cpu().numpy().copy()
+        self._silent -= 1
+        behind = self._network.spec.in_classifier(f"{value.entry}.") or BEHIND in value.entry
+        self.seen[value.entry] = flattened(array) if behind else array
+
+    def _begin(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        self._known[inputs[0]] = _Tensor(INPUT, channels_first=True)
+        self._silent = 0
+
+    def _end(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        self._silent = 1
+
+    def _enter(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        self._silent += 1
+
+    def _leave(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            self._silent -= 1
+            # What no operation that is known has made counts as an input of the network.
+            given = self._known.get(inputs[0], _Tensor(INPUT, channels_first=True))
+            self._write_down(output, self._entries.layer(name, [given.value]), given.channels_first)
+
+        return hook
 
 
 def activations(network: Network, images: Array) -> dict[str, Array]:
-    """Outputs of every layer that holds parameters, in inference mode, in the order of the forward pass."""
-    seen: dict[str, Array] = {}
+    """Outputs of every layer and entry, in inference mode, in the order of the forward pass."""
     network.eval()
-    hooks = _watch(network, seen)
-    with torch.inference_mode():
+    with torch.inference_mode(), _Watch(network) as watch:
         network.models["all"](network.prepare("all", torch.from_numpy(images)))
-    for hook in hooks:
-        hook.remove()
-    return seen
+    return watch.seen
 
 
 def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
     """One forward and backward pass with all parameters trainable."""
     everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
-    seen: dict[str, Array] = {}
-    hooks = _watch(network, seen)
-    loss, gradients = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
-    for hook in hooks:
-        hook.remove()
+    with _Watch(network) as watch:
+        loss, gradients = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
     named = {
         each.name: each.to_neutral(gradient.cpu().numpy().copy())
         for each, gradient in zip(trainer.parameters, gradients, strict=True)
     }
     trainer.optimizer.zero_grad()
-    return Differentiated(seen, float(loss), named)
+    return Differentiated(watch.seen, float(loss), named)
+
+
+def gradients(
+    network: Network,
+    part: Part,
+    trainable: frozenset[str],
+    batch_norm_trains: bool,
+    recipe: Recipe,
+    batch: Batch,
+) -> tuple[float, dict[str, Array]]:
+    """Loss of a batch and its gradients by the named parameters, as a step of training has them."""
+    trainer = Trainer(network, part, trainable, batch_norm_trains, recipe)
+    loss, found = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
+    named = {
+        each.name: each.to_neutral(gradient.cpu().numpy().copy())
+        for each, gradient in zip(trainer.parameters, found, strict=True)
+    }
+    return float(loss), named
 
 
 #: torch's name of an optimizer's state to the contract's.
@@ -103,10 +220,11 @@ def optimize(
     gradients: Iterable[Mapping[str, Array]],
     rates: Sequence[float],
     sample: Callable[[Array], Array],
+    trainable: frozenset[str] | None = None,
 ) -> Iterator[list[State]]:
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     everything = frozenset(each.name for each in parameters(network))
-    trainer = Trainer(network, "all", everything, False, recipe)
+    trainer = Trainer(network, "all", everything if trainable is None else trainable, False, recipe)
     for given, rate in zip(gradients, rates, strict=True):
         trainer.update([torch.from_numpy(given[each.name]).to(each.variable) for each in trainer.parameters], rate)
         yield _states(trainer, sample)

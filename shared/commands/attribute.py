@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import artifacts, framework_defaults, study_recipe
-from transfer_parity.shared.contract.recipe import OPTIONS
+from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, BadInput
+from transfer_parity.shared.experiments import guides, tuning
 from transfer_parity.shared.experiments.attribution import Attribution
 from transfer_parity.shared.experiments.attribution_document import AttributionDocument
-from transfer_parity.shared.experiments.sweep import Sweep, prepared
+from transfer_parity.shared.experiments.sweep import prepared
 from transfer_parity.shared.report import attribution as report
+from transfer_parity.shared.report import guides as guides_report
 from transfer_parity.shared.report import plots
 from transfer_parity.shared.report.console import WIDTH, Console
 from transfer_parity.shared.report.progress import progress
@@ -57,6 +62,34 @@ def build_parser() -> Parser:
         metavar="WING:NAME",
         help="defaults to try, such as torch:initialisation or tensorflow:weights (default: all that matter)",
     )
+    parser.add_argument(
+        "--mode",
+        choices=("defaults", "guides"),
+        default="defaults",
+        help="defaults: one default at a time, from matched runs; guides: from one library's official guide to the "
+        "other's, one step at a time, on these images and this backbone (default: defaults)",
+    )
+    parser.add_argument(
+        "--tune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also measure each effect at a rate that is chosen for each side on training images held out "
+        "(default: yes; for each run, five shorter ones choose the rate)",
+    )
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        metavar="X",
+        help="rates to choose from, as multiples of the recipe's (default: "
+        f"{' '.join(f'{each:g}' for each in tuning.FACTORS)})",
+    )
+    parser.add_argument(
+        "--pairs",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also try the five largest effects in pairs (default: yes)",
+    )
     for key in OPTIONS.of("attribute"):
         parser.add_recipe_option(key)
     parser.add_jobs()
@@ -70,36 +103,89 @@ def run(arguments: list[str], errors: Console) -> int:
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
     framework_defaults.check(options.switches or ())
+    factors = _factors(options)
     overrides = {key: getattr(options, key) for key in OPTIONS.of("attribute")}
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
+    if options.mode == "guides":
+        return _guides(options, recipes, errors)
     folder = options.output_dir or Path("results") / f"attribute-{common.name}"
     cache, output = Cache(options.cache_dir), Console(width=WIDTH)
     with progress(errors) as tell, run_folder.claimed(folder, WRITES, common.data) as output_folder:
-        attribution = Attribution(cache, machine.available_cores(), tell, options.switches)
+        attribution = Attribution(
+            *(cache, machine.available_cores(), tell, options.switches), factors=factors, paired=options.pairs
+        )
         sweep = prepared(
             recipes, cache, folder, tell, processes=options.jobs, make_arms=attribution.arms, explains=False
         )
         complete = False
         try:
-            sweep.run()
+            attribution.carry_out(sweep)
             complete = True
         finally:
             # Also after an interruption or a failure: what is finished is worth a table.
             found = attribution.document(sweep)
-            write(sweep, found, output_folder.stage)
+            write(study_recipe.as_toml(sweep.recipes), found, output_folder.stage)
             output_folder.commit(complete)
     report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT
 
 
-def write(sweep: Sweep, document: AttributionDocument, folder: Path) -> None:
-    """Everything that an attribution leaves behind, in a folder."""
+def _guides(options: argparse.Namespace, recipes: Mapping[str, Recipe], errors: Console) -> int:
+    """The way from one official guide to the other: as ``run``, with steps in place of defaults.
+
+    Raises:
+        BadInput: an option says what the guides say.
+    """
+    for key in (*sorted(guides.DECIDED & set(OPTIONS.of("attribute"))), "strategies", "switches", "rates"):
+        if getattr(options, key) is not None:
+            option = key.replace("_", "-")
+            raise BadInput(f"--{option} goes with --mode defaults; in --mode guides the guides decide. Leave it out.")
+    given = next(iter(recipes.values()))
+    folder = options.output_dir or Path("results") / f"attribute-{given.name}-guides"
+    cache, output = Cache(options.cache_dir), Console(width=WIDTH)
+    with progress(errors) as tell, run_folder.claimed(folder, WRITES, given.data) as output_folder:
+        chain = guides.GuideChain(given, cache, machine.available_cores(), tell)
+        sweep = prepared(
+            chain.recipes, cache, folder, tell, processes=options.jobs, make_arms=chain.arms, explains=False
+        )
+        complete = False
+        try:
+            sweep.run()
+            complete = True
+        finally:
+            found = chain.document(sweep)
+            write(study_recipe.as_toml(recipes), found, output_folder.stage)
+            output_folder.commit(complete)
+    guides_report.show(found, output)
+    output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
+    return IDENTICAL_OR_EQUIVALENT
+
+
+def _factors(options: argparse.Namespace) -> tuple[float, ...]:
+    """The grid of rates, as multiples of the recipe's; none if no rate is to be chosen.
+
+    Raises:
+        BadInput: there is nothing to choose from, or it is not to be done.
+    """
+    if options.rates is None:
+        return tuning.FACTORS if options.tune else ()
+    given = " ".join(f"{each:g}" for each in options.rates)
+    if not options.tune:
+        raise BadInput(f"--rates {given}: with --no-tune no rate is chosen; leave out one of the two.")
+    if any(not (math.isfinite(each) and each > 0) for each in options.rates) or len(set(options.rates)) < 2:
+        raise BadInput(f"--rates {given}: give at least two different multiples of the recipe's rate, all above 0.")
+    return tuple(options.rates)
+
+
+def write(recipe: str, document: AttributionDocument, folder: Path) -> None:
+    """Everything that an attribution leaves behind, in a folder; ``recipe`` is a file that the command reads again."""
     document.save(folder / artifacts.ATTRIBUTION)
-    (folder / artifacts.RECIPE).write_text(study_recipe.as_toml(sweep.recipes), encoding="utf-8")
-    (folder / artifacts.ATTRIBUTION_TABLES).write_text(report.markdown(document), encoding="utf-8")
-    if any(each.effects for each in document.strategies):
-        draw = partial(report.plot, document)
+    (folder / artifacts.RECIPE).write_text(recipe, encoding="utf-8")
+    about = guides_report if document.mode == "guides" else report
+    (folder / artifacts.ATTRIBUTION_TABLES).write_text(about.markdown(document), encoding="utf-8")
+    if document.guides is not None or any(each.effects for each in document.strategies):
+        draw = partial(about.plot, document)
         (folder / f"{artifacts.ATTRIBUTION_PLOT}.png").write_bytes(plots.png(draw))
         (folder / f"{artifacts.ATTRIBUTION_PLOT}.svg").write_text(plots.svg(draw), encoding="utf-8")

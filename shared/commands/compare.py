@@ -25,7 +25,8 @@ def build_parser() -> Parser:
         usage="compare.py [COMMAND | RECIPE] [options]",
         description="Carry out one transfer-learning recipe with Keras on TensorFlow and with torchvision on PyTorch, "
         "and say whether the results agree and how long each took.",
-        epilog="Exit status: 0 identical or equivalent, 1 different or inconclusive, 2 bad input, 3 a worker failed.",
+        epilog="Exit status: 0 identical or equivalent, 1 different (also the computation alone) or inconclusive, 2 "
+        "bad input, 3 a worker failed.",
         commands=COMMANDS,
         allow_abbrev=False,
     )

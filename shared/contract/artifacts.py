@@ -29,6 +29,9 @@ DATA_SET = "images"
 RUN_RESULT = "cell.json"
 LOGITS = "logits.npy"
 LOSSES = "losses.npy"
+#: In the folder of a job: what its short check wrote, in files as those of a climb, and how far rounding moved a run.
+CHECK = "check"
+SHADOW = "shadow.json"
 #: Class-activation maps.
 MAPS = "explained.npy"
 #: What the frozen backbone puts out for the training and the test images.

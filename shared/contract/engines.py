@@ -1,10 +1,17 @@
-"""Engines: how a network can be run in inference mode, and which of them pays for its set-up."""
+"""Engines: how a network can be run in inference mode, and which of them pays for its set-up.
+
+What is chosen follows from the work alone, never from how fast a machine is at the moment: two engines round in other
+ways, and a recipe that is carried out again must give the same bits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Multiply-adds a second and thread of a large float32 matrix product. Measured like the numbers below. A machine that
+#: is twice as fast needs twice the work before set-up pays, so a wrong choice costs it less than that set-up.
+RATE = 48e9
 #: Part of the machine's rate of matrix products that a network reaches as it is, about: one that waits for memory, and
 #: one that does little else than products of matrices. Measured on two cores; docs/speed.md says on which.
 DEPTHWISE_EFFICIENCY, DENSE_EFFICIENCY = 0.35, 0.85
@@ -45,16 +52,16 @@ def efficiency(depthwise: bool) -> float:
     return DEPTHWISE_EFFICIENCY if depthwise else DENSE_EFFICIENCY
 
 
-def choose(engines: Sequence[Engine], multiply_adds: float, ceiling: float) -> Choice:
-    """The engine with which a pass ends first.
+def choose(engines: Sequence[Engine], multiply_adds: float, threads: int) -> Choice:
+    """The engine with which a pass should end first, by constants: the same work always gets the same one.
 
     Args:
         engines: at least one; the first is the network as it is.
         multiply_adds: of the whole pass.
-        ceiling: multiply-adds a second of a large matrix product on this machine.
+        threads: of the framework.
     """
     plain = engines[0]
-    seconds = multiply_adds / (plain.efficiency * ceiling)
+    seconds = multiply_adds / (plain.efficiency * RATE * threads)
     best = min(engines, key=lambda engine: engine.setup_seconds + seconds / engine.speedup)
     if len(engines) == 1:
         return Choice(best.name, "the only way here")

@@ -16,7 +16,7 @@ from transfer_parity.shared.data.images import is_jpeg
 from transfer_parity.shared.data.storage import Files
 from transfer_parity.shared.zoo.pair import Pair
 
-Mode = Literal["matched", "as shipped", "one default"]
+Mode = Literal["matched", "as shipped", "one default", "two defaults"]
 #: Switches that change which parameters a network has.
 _OTHER_PARAMETERS = frozenset({"conv_bias", "bn_scale"})
 

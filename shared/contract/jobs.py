@@ -115,9 +115,14 @@ class _JobOfRuns(_Job):
 
 
 class TrainJob(_JobOfRuns):
-    """Train and predict."""
+    """Train and predict.
+
+    Attributes:
+        check: the run whose first steps are checked beside it (see ``shared/runtime/short_climb.py``); empty for none.
+    """
 
     kind: Literal["train"] = "train"
+    check: str = ""
 
 
 class FeaturesJob(_JobOfRuns):
@@ -208,11 +213,36 @@ class PredictJob(_Job):
     images: Path
 
 
+class RecipeClimb(_Part):
+    """One wing's part of the ladder of a recipe.
+
+    Attributes:
+        id: name of its folder below the job's, in which the plans of the runs lie.
+        job: two runs of the recipe that share a backbone, where it is pretrained: the ladder's seed and another one.
+        semantics: of weights that look trained, drawn by the job's first seed in place of a checkpoint; None where the
+            runs begin as the job says.
+        engines_only: whether to write down nothing but what every engine puts out, for another precision to judge.
+        measures_rounding: whether to repeat everything with moved weights.
+    """
+
+    id: str
+    job: TrainJob
+    semantics: Semantics | None = None
+    engines_only: bool = False
+    measures_rounding: bool = False
+
+
 class TraceJob(_Job):
-    """Carry out climbs of the parity ladder."""
+    """Carry out climbs of the parity ladder.
+
+    Attributes:
+        climbs: of pairs.
+        recipes: of what recipes run.
+    """
 
     kind: Literal["trace"] = "trace"
-    climbs: tuple[WingClimb, ...]
+    climbs: tuple[WingClimb, ...] = ()
+    recipes: tuple[RecipeClimb, ...] = ()
 
 
 class DataSetJob(_Job):

@@ -29,8 +29,6 @@ class Option:
             the recipe.
         common: whether all strategies of a study have the same value.
         fixed: its value in every study, which leaves no choice; None if there is one.
-        in_results: whether the numbers of a single run depend on it. Others say which runs there are, and how they are
-            judged.
     """
 
     group: Group
@@ -38,7 +36,6 @@ class Option:
     behind: Mapping[Command, str] = field(default_factory=dict)
     common: bool = False
     fixed: Any = None
-    in_results: bool = True
 
 
 class Options:
@@ -50,7 +47,6 @@ class Options:
     Attributes:
         common: keys that all strategies of a study share.
         fixed: keys and values that are the same in every study.
-        not_in_results: keys on which the numbers of a single run do not depend.
 
     Raises:
         TypeError: a field has no ``Option``, or follows one that its command does not offer.
@@ -60,7 +56,6 @@ class Options:
         self._options = {key: _option(key, each) for key, each in fields.items()}
         self.common = frozenset(key for key, each in self._options.items() if each.common)
         self.fixed = {key: each.fixed for key, each in self._options.items() if each.fixed is not None}
-        self.not_in_results = frozenset(key for key, each in self._options.items() if not each.in_results)
         self._keys: dict[Command, list[str]] = {command: self._ordered(command) for command in get_args(Command)}
 
     def of(self, command: Command) -> list[str]:

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_parity.shared.contract.recipe import Recipe, Shots
-from transfer_parity.shared.contract.splits import split
+from transfer_parity.shared.contract.splits import hold_out, split
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
+
+#: Of the schedule "step": after so many epochs the rate is this part of what it was.
+STEP_EPOCHS, STEP_FACTOR = 7, 0.1
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,26 @@ def draw(
     return _following(recipe, seed, *split(recipe, labels, is_test, classes, seed, shots))
 
 
+def draw_validation(recipe: Recipe, labels: NDArray[np.int64], drawn: Plan, seed: int) -> Plan | None:
+    """The plan of a run that is judged on some of its own training images, which it then does not train on.
+
+    A rate that is chosen in such runs has seen no test image.
+
+    Args:
+        recipe: as in ``draw``.
+        labels: as in ``draw``.
+        drawn: the plan of the run itself.
+        seed: repetition.
+
+    Returns:
+        None if no class has an image to spare.
+    """
+    # Where normalisation may follow the batches, no batch may have a single image.
+    batch = recipe.batch_size if recipe.pair.batch_norm else 0
+    kept, held_out = hold_out(drawn.train, labels, seed, batch)
+    return _following(recipe, seed, kept, held_out) if len(held_out) and len(kept) > 1 else None
+
+
 def draw_on_all(recipe: Recipe, images: int, seed: int) -> Plan:
     """The plan of a run that trains on every image, for a model to be used: what it tests on says nothing.
 
@@ -145,8 +168,9 @@ def check_batches(recipe: Recipe, n: int) -> None:
 def schedule(recipe: Recipe, steps_per_epoch: int) -> NDArray[np.float64]:
     """Learning rate of every step, float64 (epochs * steps_per_epoch,).
 
-    Linear warm-up over ``warmup_epochs``, then constant or half a cosine to zero (Loshchilov and Hutter, SGDR, 2017,
-    equation 5, without restarts).
+    Linear warm-up over ``warmup_epochs``, then constant, half a cosine to zero (Loshchilov and Hutter, SGDR, 2017,
+    equation 5, without restarts), or a tenth after every seven epochs, counted from the start (torch's ``StepLR`` as
+    PyTorch's tutorial on transfer learning sets it).
     """
     steps = recipe.epochs * steps_per_epoch
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps)
@@ -154,5 +178,7 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> NDArray[np.float64]:
     rates = np.full(steps, recipe.learning_rate)
     if recipe.schedule == "cosine":
         rates *= 0.5 * (1 + np.cos(np.pi * np.clip((step - warmup) / max(steps - warmup, 1), 0, 1)))
+    if recipe.schedule == "step":
+        rates *= STEP_FACTOR ** (step // steps_per_epoch // STEP_EPOCHS)
     rates[:warmup] = recipe.learning_rate * (step[:warmup] + 1) / max(warmup, 1)
     return rates

@@ -37,15 +37,13 @@ class Recipe(BaseModel):
 
     name: Annotated[
         str,
-        Option(
-            "comparison", SWEEPS, behind={"study": "threads", "attribute": "threads"}, common=True, in_results=False
-        ),
+        Option("comparison", SWEEPS, behind={"study": "threads", "attribute": "threads"}, common=True),
     ] = Field(
         "transfer", pattern=r"^[\w.-]+$", max_length=100, description="name of the run; part of the results folder"
     )
 
     # Data
-    data: Annotated[str, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
+    data: Annotated[str, Option("data", EVERYWHERE, common=True)] = Field(
         "flowers",
         min_length=1,
         description="flowers, cifar10, chest_xrays, solar_cells, torchvision:NAME, keras:NAME, or a folder of images "
@@ -54,16 +52,16 @@ class Recipe(BaseModel):
     shots: Annotated[tuple[Shots, ...], Option("data", EVERYWHERE, common=True)] = Field(
         (5,), description="labelled images a class to train on; several numbers, or all"
     )
-    seeds: Annotated[int, Option("data", SWEEPS, common=True, in_results=False)] = Field(
+    seeds: Annotated[int, Option("data", SWEEPS, common=True)] = Field(
         5, ge=1, le=10_000, description="number of repetitions, each with its own subset, order and initial head"
     )
-    first_seed: Annotated[int, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
+    first_seed: Annotated[int, Option("data", EVERYWHERE, common=True)] = Field(
         0, ge=0, lt=2**31, description="the first seed; the others follow it"
     )
     test_fraction: Annotated[float, Option("data", EVERYWHERE, common=True)] = Field(
         0.2, gt=0, lt=1, description="part of each class held out when shots is all and the folder has no test set"
     )
-    skip_unreadable: Annotated[bool, Option("data", EVERYWHERE, common=True, in_results=False)] = Field(
+    skip_unreadable: Annotated[bool, Option("data", EVERYWHERE, common=True)] = Field(
         False, description="go on without the image files that cannot be read"
     )
 
@@ -133,8 +131,8 @@ class Recipe(BaseModel):
     weight_decay: Annotated[float, Option("training", ATTRIBUTE, behind={"attribute": "schedule"})] = Field(
         0.0, ge=0, description="coupled (L2) for sgd and adam, decoupled for adamw"
     )
-    schedule: Annotated[Literal["constant", "cosine"], Option("training", ATTRIBUTE)] = Field(
-        "constant", description="learning rate schedule"
+    schedule: Annotated[Literal["constant", "cosine", "step"], Option("training", ATTRIBUTE)] = Field(
+        "constant", description="learning rate schedule (step: a tenth of it after every 7 epochs)"
     )
     warmup_epochs: Annotated[float, Option("training")] = Field(
         0.0, ge=0, le=10**6, description="epochs of linear warm-up at the beginning"
@@ -151,7 +149,7 @@ class Recipe(BaseModel):
         "float32",
         description="floating-point type of the arithmetic; bfloat16: the backbone's, and float32 runs beside it",
     )
-    frameworks: Annotated[tuple[Framework, ...], Option("comparison", STUDY, common=True, in_results=False)] = Field(
+    frameworks: Annotated[tuple[Framework, ...], Option("comparison", STUDY, common=True)] = Field(
         IDENTIFIERS, description="which wings run"
     )
     control: Annotated[bool, Option("comparison", fixed=False)] = Field(
@@ -164,16 +162,19 @@ class Recipe(BaseModel):
         1, ge=1, le=1000, description="how often each framework does the work, in turns, to compare speed"
     )
     engine: Annotated[Literal["auto", "plain"], Option("speed", behind={"compare": "runtime"}, fixed="plain")] = Field(
-        "auto", description="passes over many images as fast as it goes, or plain: reruns on a CPU give the same bits"
+        "auto", description="passes over many images by what pays for its set-up, or plain: as the network is"
     )
     cache: Annotated[bool, Option("speed", fixed=True)] = Field(
         True, description="use what frozen layers put out in earlier runs; --no-cache starts cold"
     )
-    margin: Annotated[float, Option("comparison", STUDY, common=True, in_results=False)] = Field(
+    margin: Annotated[float, Option("comparison", STUDY, common=True)] = Field(
         0.01, gt=0, lt=1, description="accuracy difference that counts as equivalent"
     )
     inference_batch_size: Annotated[int, Option("comparison")] = Field(
         32, ge=1, le=2**16, description="images a batch when nothing trains"
+    )
+    check: Annotated[bool, Option("comparison", fixed=False)] = Field(
+        True, description="measure on one batch what rounding explains; --no-check leaves it out"
     )
     device: Annotated[Literal["auto", "cpu"], Option("comparison", EVERYWHERE, common=True)] = Field(
         "auto", description="auto uses a GPU where the framework sees one"
@@ -238,10 +239,10 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:
-        if self.strategy == "linear_probe" and (self.flip or self.crop):
-            raise ValueError("flip and crop need images in every step; use strategy finetune or scratch")
         if self.solver == "ridge" and (self.strategy != "linear_probe" or self.head != "linear"):
             raise ValueError("solver ridge is for a linear head on frozen features: strategy linear_probe, head linear")
+        if self.solver == "ridge" and (self.flip or self.crop):
+            raise ValueError("flip and crop need images in every step, and solver ridge has no steps; use optimizer")
         if self.precision != "float64" and self.epsilon < SMALLEST:
             raise ValueError(
                 f"epsilon {self.epsilon:g} is below float32's smallest normal number, 1.2e-38, and may count as 0; "

@@ -73,7 +73,8 @@ class WorkerResult(BaseModel):
         device: what the arithmetic ran on.
         phases: seconds by phase, over all runs, each counted once.
         steps: by phase, how long its batches took.
-        engine: how the passes over many images ran, and why; None if there was none.
+        engine: how the passes over many images ran, or did run where what they put out had been kept; None if there
+            were none.
         engine_reason: why, in a few words.
         multiply_adds: of the layers that the pass led through, for one image.
         ceiling: multiply-adds a second of a large matrix product in this framework, the same number of threads and the
@@ -82,6 +83,7 @@ class WorkerResult(BaseModel):
         wall_seconds: from the process's start to its last result.
         involuntary_context_switches: how often it lost a core to somebody else.
         others_share: part of the time of all cores that other processes took meanwhile, 0 to 1; the launcher's to say.
+        check_seconds: that the short check took, which no phase and not ``wall_seconds`` counts.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -98,6 +100,7 @@ class WorkerResult(BaseModel):
     wall_seconds: float
     involuntary_context_switches: int
     others_share: float = 0.0
+    check_seconds: float = 0.0
     peak_memory_bytes: int
 
     @property

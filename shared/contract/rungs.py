@@ -7,10 +7,23 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from transfer_parity.shared.contract.wings import Framework
+
 Array = NDArray[Any]
 Rung = Literal[
-    "bytes", "preprocessing", "activations", "loss", "gradients", "optimizer", "trajectory", "predictions", "metrics"
+    "bytes",
+    "preprocessing",
+    "activations",
+    "engines",
+    "loss",
+    "gradients",
+    "optimizer",
+    "fit",
+    "trajectory",
+    "predictions",
+    "metrics",
 ]
+#: Of a pair, as both libraries have it.
 RUNGS: tuple[Rung, ...] = (
     "bytes",
     "preprocessing",
@@ -24,6 +37,9 @@ RUNGS: tuple[Rung, ...] = (
 )
 #: Those that a worker writes; the last is made of the one before it.
 DUMPED = RUNGS[:-1]
+#: Of what a recipe runs, and of one whose head is fitted in closed form, which has no steps.
+RECIPE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", *RUNGS[3:])
+RIDGE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", "fit", *RUNGS[-2:])
 
 #: What an optimizer holds for each parameter, and the parameter itself.
 StateKind = Literal["momentum", "first_moment", "second_moment", "parameter"]
@@ -38,15 +54,19 @@ Kind = Literal[
     "loss",
     "gradient",
     "statistic",
+    "batch_sizes",
     "batch_labels",
     "batch_images",
+    "test_images",
+    "frozen_output",
+    "head_input",
     "losses",
     "predictions",
     StateKind,
     Metric,
 ]
 #: Whole numbers, which have no rounding.
-WHOLE: frozenset[Kind] = frozenset({"images", "batch_labels", "batch_images"})
+WHOLE: frozenset[Kind] = frozenset({"images", "batch_sizes", "batch_labels", "batch_images", "test_images"})
 #: Whether normalisations were frozen or in training mode.
 Phase = Literal["frozen", "training"]
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -68,6 +88,12 @@ class Label:
         phase: of the pass that it comes from, where there is one of each.
         optimizer: whose step it comes from, at the optimizer rung.
         step: after how many steps of training.
+        run: of a recipe, which one of its two: the second follows in the same process.
+        batch: of a recipe, which one: the first, or the last of an epoch, which may be small.
+        engine: that a pass ran with.
+        precision: of that engine's arithmetic.
+        wing: whose array it is, where one wing is compared with itself.
+        way: of a recipe's logits: through the whole network, or through what trains, from the frozen stages' output.
     """
 
     kind: Kind
@@ -75,11 +101,17 @@ class Label:
     phase: Phase | None = None
     optimizer: Optimizer | None = None
     step: int | None = None
+    run: int | None = None
+    batch: Literal["first", "last"] | None = None
+    engine: str | None = None
+    precision: str | None = None
+    wing: Framework | None = None
+    way: Literal["whole", "trainable"] | None = None
 
     @property
     def group(self) -> Label:
-        """What shares a measured rounding: the same thing of every layer and parameter."""
-        return replace(self, name="")
+        """What shares a measured rounding: the same thing of every layer and parameter, and of every batch."""
+        return replace(self, name="", batch=None)
 
     @property
     def module(self) -> Label:
@@ -94,10 +126,20 @@ class Label:
 #: Kinds whose words for people are not their name.
 _WORDS: dict[Kind, str] = {
     "statistic": "running statistics",
+    "batch_sizes": "sizes of the batches",
     "batch_labels": "labels of the batches",
     "batch_images": "images of the batches",
+    "test_images": "test images in order",
+    "frozen_output": "output of the frozen stages",
+    "head_input": "input of the head",
     "predictions": "predicted classes",
 }
+
+
+#: Words for fields of a label, which stand behind its kind.
+_RUNS = {1: "first seed", 2: "second seed"}
+_BATCHES = {"first": "first batch", "last": "last batch of an epoch"}
+_WAYS = {"whole": "through the whole network", "trainable": "from the frozen stages' output"}
 
 
 def describe(label: Label) -> str:
@@ -105,6 +147,13 @@ def describe(label: Label) -> str:
     words = _WORDS.get(label.kind, label.kind.replace("_", " "))
     if label.optimizer is not None:
         return f"{label.optimizer}, step {label.step}: {words}"
-    if label.phase is not None:
-        return f"{words}, {label.phase}"
-    return words if label.step is None else f"{words}, step {label.step}"
+    if label.engine is not None:
+        return f"{words} by {label.wing}'s engine {label.engine} in {label.precision}"
+    more = [
+        label.phase,
+        _WAYS.get(label.way or ""),
+        _BATCHES.get(label.batch or ""),
+        _RUNS.get(label.run or 0),
+        f"step {label.step}" if label.step is not None and label.phase is None else None,
+    ]
+    return ", ".join([words, *(each for each in more if each is not None)])

@@ -9,6 +9,9 @@ from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
 
+#: Of the training images of a class, the part on which rates are chosen; one at least.
+HELD_OUT = 0.2
+
 
 def split(
     recipe: Recipe,
@@ -66,3 +69,33 @@ def split(
     if sum(len(part) for part in test) == 0:
         raise BadInput("the test set is empty; add images to the test folder.")
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def hold_out(
+    train: NDArray[np.int64], labels: NDArray[np.int64], seed: int, batch: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide the training images of a run: a part of each class is held out to choose by, and is not trained on.
+
+    Args:
+        train: indices of the training images.
+        labels: class index of every image of the set, (N,).
+        seed: repetition.
+        batch: if not 0, one more image is held out where otherwise the last of so many images a batch were alone.
+
+    Returns:
+        Sorted indices (those that are left to train on, those that are held out). A class with a single image holds
+        none out.
+    """
+    kept: list[int] = []
+    held: list[int] = []
+    largest: list[int] = []
+    for index in np.unique(labels[train]):
+        members = generator(seed, "validation", int(index)).permutation(np.sort(train[labels[train] == index])).tolist()
+        part = min(max(1, round(HELD_OUT * len(members))), len(members) - 1)
+        held += members[:part]
+        kept += members[part:]
+        largest = max(largest, members[part:], key=len)
+    if batch > 1 and len(kept) % batch == 1 and len(largest) > 1:
+        kept.remove(largest[0])
+        held.append(largest[0])
+    return np.array(sorted(kept), dtype=np.int64), np.array(sorted(held), dtype=np.int64)

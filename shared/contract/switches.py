@@ -158,14 +158,14 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "average_pooling",
         "counts padded zeros in means the other way",
-        _everywhere(Caught("activations", "activation", "Mixed_5b.branch_pool.conv")),
+        _everywhere(Caught("activations", "activation", "activation > pooling > pooling")),
         ("InceptionV3", TORCHVISION.library),
         _aspect("average_pooling"),
     ),
     Switch(
         "gelu",
         "uses tf.nn.gelu, whose 1/sqrt(2) is a float32",
-        {TENSORFLOW: Caught("activations", "activation", "features.1.0.block.5")},
+        {TENSORFLOW: Caught("activations", "activation", "features.1.0.block.3 > activation")},
         ("ConvNeXtTiny", TORCHVISION.library),
         _families("ConvNeXt"),
         only_float64=True,

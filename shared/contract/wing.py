@@ -29,8 +29,9 @@ class Differentiated:
     """One forward and backward pass.
 
     Attributes:
-        activations: output of every layer that holds parameters, by neutral name, in the order of the forward pass;
-            feature maps are (b, H, W, C), what stands behind the pooling is (b, C).
+        activations: output of every layer that holds parameters, by neutral name, and of every activation, gate,
+            pooling, sum and concatenation between them, by the name that ``shared/runtime/entries.py`` gives it, in the
+            order of the forward pass; feature maps are (b, H, W, C), what stands behind the pooling is (b, C).
         loss: of the batch.
         gradients: by neutral name, in torch's layout.
     """
@@ -159,8 +160,11 @@ class TrainingModule(Protocol):
 class InferenceModule(Protocol):
     """``inference.py``: forward passes, and the ways to run them."""
 
-    def engines(self, network: Any, part: Part) -> tuple[Engine, ...]:
-        """The ways to run a part in inference mode here; the first is the network as it is."""
+    def engines(self, network: Any, part: Part, in_float64: bool = False) -> tuple[Engine, ...]:
+        """The ways to run a part in inference mode here; the first is the network as it is.
+
+        ``in_float64``: whether to name those, too, that are not offered in float64 and yet compute in it.
+        """
 
     def infer(self, network: Any, part: Part, batches: Iterable[Array], engine: str | None = None) -> Iterator[Array]:
         """Outputs for each batch of inputs, in inference mode, with one of ``engines`` (by default the first)."""
@@ -210,11 +214,28 @@ class TraceModule(Protocol):
     def preprocess(self, network: Any, images: Array) -> Array:
         """uint8 images (b, S, S, 3) as the network gets them, (b, S, S, 3)."""
 
+    def structure(self, network: Any) -> list[str]:
+        """Names of all that ``activations`` finds, in the order of the forward pass."""
+
     def activations(self, network: Any, images: Array) -> dict[str, Array]:
-        """Outputs of layers in inference mode; see ``Differentiated``."""
+        """Outputs of layers and entries in inference mode; see ``Differentiated``."""
 
     def differentiate(self, network: Any, recipe: Recipe, batch: Batch, batch_norm_trains: bool) -> Differentiated:
         """One pass with all parameters trainable. Running statistics learn if normalisation trains."""
+
+    def gradients(
+        self,
+        network: Any,
+        part: Part,
+        trainable: frozenset[str],
+        batch_norm_trains: bool,
+        recipe: Recipe,
+        batch: Batch,
+    ) -> tuple[float, dict[str, Array]]:
+        """Loss of a batch and its gradients by the named parameters, in torch's layout, as ``training.train`` has them.
+
+        Running statistics learn if normalisation trains.
+        """
 
     def optimize(
         self,
@@ -223,6 +244,7 @@ class TraceModule(Protocol):
         gradients: Iterable[Mapping[str, Array]],
         rates: Sequence[float],
         sample: Callable[[Array], Array],
+        trainable: frozenset[str] | None = None,
     ) -> Iterator[list[State]]:
         """Steps of the recipe's optimizer from a fresh state along given gradients.
 
@@ -233,6 +255,7 @@ class TraceModule(Protocol):
             rates: learning rate of every step.
             sample: copies what is wanted of an array. It is called at once for one array after the other, so that
                 memory stays flat: of the largest networks state and parameters take gigabytes.
+            trainable: neutral names of what the optimizer is built for; None for all.
 
         Yields:
             After every step what the optimizer holds, then the parameters.

@@ -59,7 +59,7 @@ def pixels(
     Raises:
         BadInput: files cannot be read (all of them are listed), or the array does not fit on the disk.
     """
-    key = _key(dataset, resize, size)
+    key = _digest(_key(dataset, resize, size))
     folder = cache.folder("pixels", key)
     array = folder / "images.npy"
     notes = _notes(array)
@@ -102,11 +102,22 @@ def _notes(array: Path) -> Path:
     return array.with_suffix(".json")
 
 
-def _key(dataset: Dataset, resize: int, size: int) -> str:
-    state = hashlib.sha256(f"{code.of_pixels()} {resize} {size} {PIL.__version__} {len(dataset)}".encode())
+def _key(dataset: Dataset, resize: int, size: int) -> dict[str, Any]:
+    """Everything on which the pixels depend, JSON values by name. A recipe reaches them through nothing else."""
+    state = hashlib.sha256()
     for part in dataset.pictures.state():
         state.update(part)
-    return state.hexdigest()[:32]
+    return {
+        "code": code.of_pixels(),
+        "pillow": PIL.__version__,
+        "resize": resize,
+        "size": size,
+        "files": state.hexdigest(),
+    }
+
+
+def _digest(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _check_space(dataset: Dataset, size: int, folder: Path) -> None:

@@ -11,17 +11,21 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.arrays import largest_difference
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT
-from transfer_parity.shared.evaluation import divergence, metrics, significance
+from transfer_parity.shared.evaluation import computation, divergence, metrics, significance
+from transfer_parity.shared.evaluation.computation import FirstDifference, Rounding
 from transfer_parity.shared.evaluation.divergence import Divergence
 
-Verdict = Literal["identical", "equivalent", "different", "inconclusive", "not compared"]
+Verdict = Literal["identical", "equivalent", "different computation", "different", "inconclusive", "not compared"]
 #: Those that say that it makes no difference which framework is used.
 AGREEING: tuple[Verdict, ...] = ("identical", "equivalent")
+#: Those that say that the frameworks differ.
+DIFFERING: tuple[Verdict, ...] = ("different computation", "different")
 
 
 class Agreement(Document):
@@ -41,6 +45,12 @@ class Agreement(Document):
         {},
         description="runs of any framework whose training diverged, compared or not, by what shows it (see "
         "shared/evaluation/divergence.py); their agreement says nothing",
+    )
+    first_difference: FirstDifference | None = Field(
+        None, description="matched runs: the first thing that rounding does not explain; null if there is none"
+    )
+    copies: int = Field(
+        0, description="matched pairs of runs whose logits agree to the bit, as two frameworks' do not by themselves"
     )
 
 
@@ -62,16 +72,21 @@ class Paired:
         labels: true classes of the test images, (N,).
         first: of the framework that differences are taken from.
         second: of the one that is subtracted.
+        shots: training images a class, or all.
     """
 
     seed: int
     labels: Array
     first: Side
     second: Side
+    shots: Shots = "all"
 
 
 def agree(
-    pairs: Iterable[Paired], margin: float, diverged: Iterable[Divergence | None] = ()
+    pairs: Iterable[Paired],
+    margin: float,
+    diverged: Iterable[Divergence | None] = (),
+    rounding: Rounding | None = None,
 ) -> tuple[Agreement, Array]:
     """How far the frameworks agree, and the paired accuracy differences that the verdict rests on.
 
@@ -81,8 +96,10 @@ def agree(
         pairs: taken one by one, since their logits may be large.
         margin: accuracy difference that counts as equivalent.
         diverged: for every run of every framework, also those without a partner, how its training diverged, if it did.
+        rounding: how far it may part matched runs; None of runs that need not compute the same.
     """
-    compared = identical = 0
+    compared = identical = copies = numbers = 0
+    found: list[FirstDifference] = []
     logit_difference, loss_difference, same_weights = 0.0, 0.0, True
     by_seed: dict[int, list[float]] = {}
     by_image: dict[int, list[Array]] = {}
@@ -95,14 +112,27 @@ def agree(
         finite = np.isfinite(first.logits).all() and np.isfinite(second.logits).all()
         difference = largest_difference(first.logits, second.logits) if finite else math.inf
         logit_difference = max(logit_difference, difference)
-        loss_difference = max(loss_difference, largest_difference(first.losses, second.losses))
+        steps = len(first.losses), len(second.losses)
+        parted = largest_difference(first.losses, second.losses) if steps[0] == steps[1] else math.inf
+        loss_difference = max(loss_difference, parted)
         same_weights &= first.weights_digest == second.weights_digest
+        if rounding is not None and finite:
+            digests, losses = (first.weights_digest, second.weights_digest), (first.losses, second.losses)
+            each = computation.first_difference(
+                (pair.shots, pair.seed), digests, losses, (first.logits, second.logits), rounding
+            )
+            if each is not None:
+                where = {} if each == rounding.failed else {"shots": pair.shots, "seed": pair.seed}
+                found.append(each.model_copy(update=where))
+            alike = computation.copied(first.logits, second.logits)
+            copies, numbers = copies + bool(alike), numbers + alike
         advantage = (ours == labels).astype(float) - (theirs == labels)
         by_image.setdefault(pair.seed, []).append(advantage)
         by_seed.setdefault(pair.seed, []).append(float(advantage.mean()))
     differences = of_seeds = np.array([np.mean(values) for values in by_seed.values()])
-    # With one seed, or several that happen to differ alike, seeds say nothing about spread; images do.
-    if len(by_seed) == 1 or (compared and np.ptp(differences) == 0 != differences[0]):
+    # With one seed, or several that happen to differ alike (not at all, although predictions do, among them), seeds
+    # say nothing about spread; images do.
+    if len(by_seed) == 1 or (identical < compared and np.ptp(differences) == 0):
         differences = np.concatenate([np.mean(values, axis=0) for values in by_image.values()])
     summary = significance.paired_difference(differences, margin) if compared else None
     bounded = summary is not None and all(math.isfinite(bound) for bound in summary.interval)
@@ -118,6 +148,8 @@ def agree(
         if summary and summary.outcome == "inconclusive"
         else None,
         diverged=dict(Counter(kind for kind in diverged if kind is not None)),
+        first_difference=min(found, key=lambda each: computation.ORDER.index(each.what), default=None),
+        copies=copies if numbers >= computation.BITS else 0,
     )
     return agreement, differences
 
@@ -138,8 +170,17 @@ def _diverged(agreement: Agreement, both: bool) -> str:
     )
 
 
+def _what_differs(found: FirstDifference, ladder: str) -> str:
+    """The first difference, and the command that finds out why, as sentences."""
+    return f"{found.sentence}. `compare.py parity {ladder}` finds out why."
+
+
 def judge(
-    agreement: Agreement, differences: Array, margin: float, two: tuple[WingInfo, WingInfo] | None
+    agreement: Agreement,
+    differences: Array,
+    margin: float,
+    two: tuple[WingInfo, WingInfo] | None,
+    ladder: str = "RECIPE",
 ) -> tuple[Verdict, str]:
     """The verdict and its sentence.
 
@@ -148,6 +189,7 @@ def judge(
         differences: paired accuracy differences, the first wing's minus the second's.
         margin: accuracy difference that counts as equivalent.
         two: the wings, or None if only one ran.
+        ladder: arguments of the ladder that finds out why the frameworks do not compute the same.
     """
     compared, identical = agreement.predictions_compared, agreement.predictions_identical
     both = bool(compared) and two is not None
@@ -163,9 +205,20 @@ def judge(
             "the same. Lower the learning rate."
         )
     how_close = f"largest logit difference {logits:.1e}"
+    if agreement.copies:
+        return "inconclusive", (
+            f"Inconclusive: the logits of {agreement.copies} pair{'s' if agreement.copies > 1 else ''} of runs agree "
+            "to the last bit, which two frameworks that round by themselves do not: one may be a copy of the other."
+        )
+    differs = agreement.first_difference
+    found = significance.paired_difference(differences, margin)
+    if differs is not None and (identical == compared or found.outcome != "different"):
+        return "different computation", (
+            f"Different computation: {identical} of {compared} test predictions are the same ({how_close}), but the "
+            f"frameworks do not compute the same: {_what_differs(differs, ladder)}"
+        )
     if identical == compared:
         return "identical", f"Identical: both frameworks make the same {compared} test predictions ({how_close})."
-    found = significance.paired_difference(differences, margin)
     low, high = (100 * bound for bound in found.equivalence_interval)
     first, second = two
     numbers = (
@@ -175,4 +228,6 @@ def judge(
     )
     if found.outcome == "inconclusive" and agreement.seeds_to_settle is not None:
         numbers += f" About {agreement.seeds_to_settle} seeds would settle it."
+    if differs is not None:
+        numbers += f" The first difference: {_what_differs(differs, ladder)}"
     return found.outcome, f"{found.outcome.capitalize()}: {numbers}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transfer_parity.shared.contract import framework_defaults
 from transfer_parity.shared.contract.framework_defaults import Configuration, Default, Mode
@@ -18,21 +18,32 @@ class ArmKey:
     Attributes:
         framework: which carries it out.
         strategy: its name in the study.
-        mode: "matched", "as shipped", or "one default".
+        mode: "matched", "as shipped", "one default" or "two defaults".
         default: the one that the framework follows while all else is matched; None in the other modes.
+        second: another that it follows besides; None but with two defaults.
+        rate: the learning rate, if it is not the recipe's.
+        held_out: whether it is judged on training images that are held out, so that its rate can be chosen.
     """
 
     framework: Framework
     strategy: str
     mode: Mode = "matched"
     default: Default | None = None
+    second: Default | None = None
+    rate: float | None = None
+    held_out: bool = False
 
     @property
     def label(self) -> str:
         """For people, as a part of a folder's name. No strategy has a "+" in its name."""
-        if self.default is not None:
-            return f"{self.strategy}+{self.default.name}"
-        return self.strategy if self.mode == "matched" else f"{self.strategy}+{self.mode.replace(' ', '-')}"
+        parts = [each.name for each in (self.default, self.second) if each is not None]
+        if not parts and self.mode != "matched":
+            parts = [self.mode.replace(" ", "-")]
+        if self.rate is not None:
+            parts.append(f"rate-{self.rate:g}")
+        if self.held_out:
+            parts.append("held-out")
+        return "+".join([self.strategy, *parts])
 
 
 @dataclass(frozen=True)
@@ -81,3 +92,20 @@ def single_default(strategy: str, recipe: Recipe, default: Default) -> Arm:
     return Arm(
         ArmKey(default.framework, strategy, "one default", default), framework_defaults.with_default(recipe, default)
     )
+
+
+def two_defaults(strategy: str, recipe: Recipe, first: Default, second: Default) -> Arm:
+    """A strategy in the framework of two defaults, which follows both."""
+    one = framework_defaults.with_default(recipe, first)
+    both = framework_defaults.with_default(one.recipe, second)
+    key = ArmKey(first.framework, strategy, "two defaults", first, second)
+    return Arm(key, Configuration(both.recipe, one.switches | both.switches))
+
+
+def at_rate(arm: Arm, rate: float, *, held_out: bool = False) -> Arm:
+    """The arm with another learning rate; itself if it is the one that it has, and its test images judge it."""
+    recipe = arm.configuration.recipe
+    if rate == recipe.learning_rate and not held_out:
+        return arm
+    changed = replace(arm.configuration, recipe=recipe.model_copy(update={"learning_rate": rate}))
+    return Arm(replace(arm.key, rate=rate, held_out=held_out), changed)

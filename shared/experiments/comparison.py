@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.jobs import Execution, RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Forecast, Progress, forecast_of
 from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.experiments import digests
+from transfer_parity.shared.experiments import digests, short_check
 from transfer_parity.shared.experiments.comparison_document import Comparison
 from transfer_parity.shared.experiments.comparison_results import ComparisonResults, Setting, executions
 from transfer_parity.shared.experiments.finished_runs import Ended, FinishedRuns
@@ -114,6 +115,7 @@ class ComparisonRunner:
         self.inputs, self.cache, self.progress = inputs, cache, progress
         self.recipe, self.folder = inputs.recipe, folder
         self._versions = installed.versions(digests.DISTRIBUTIONS)
+        self._checks: dict[Framework, Path] = {}
         self.results = ComparisonResults(inputs, setting)
 
     def compare(self) -> Comparison:
@@ -170,26 +172,56 @@ class ComparisonRunner:
         try:
             missing = kept.missing() if number == 0 else []
             ended = kept.ended()
-            if ended is None or missing:
+            checked = self._checked(runs) if number == 0 and execution == self.results.main else None
+            unchecked = checked is not None and kept.check() is None
+            if ended is None or missing or unchecked:
                 # A process that has finished all runs, and was killed before it said so, does the last one again.
                 todo = (missing or runs[-1:]) if self._goes_on else runs
-                worker = self._work(framework, execution, todo, kept if number == 0 else None, lane)
+                if checked is not None and unchecked and checked not in todo:
+                    todo = [checked, *missing]
+                check = checked.id if checked is not None and unchecked else ""
+                worker = self._work(framework, execution, todo, kept if number == 0 else None, lane, check)
                 ended = Ended(worker=worker, taken_up=len(runs) - len(todo) if number == 0 else 0)
                 kept.end(ended)
             forecast_of(self.progress).end(lane)
             self.results.add_repeat(framework, execution, number, ended.worker, ended.taken_up)
+            place = kept.check()
+            if checked is not None and place is not None:
+                self._checks[framework] = place
+                self._judge_check(checked)
         finally:
             if number == 0:
                 for run, place in kept.finished():
                     self.results.add_run(framework, execution, run, place)
 
+    def _checked(self, runs: Sequence[RunSpec]) -> RunSpec | None:
+        """The run that the short check takes: the first of the recipe's own. None if there is nothing to check."""
+        if compared(self.recipe.frameworks) is None or not short_check.can_be_checked(self.recipe):
+            return None
+        return next(run for run in runs if run.pretrained == self.results.pretrained)
+
+    def _judge_check(self, run: RunSpec) -> None:
+        """Judge the short check, once both frameworks have done it."""
+        two = compared(self.recipe.frameworks)
+        if two is not None and all(wing.identifier in self._checks for wing in two):
+            seconds = sum(repeat.worker.check_seconds for repeat in self.results.repeats)
+            self.results.check = short_check.judged(run.id, self.recipe, two, self._checks, seconds)
+
     def _work(
-        self, framework: Framework, execution: Execution, runs: list[RunSpec], kept: FinishedRuns | None, lane: str
+        self,
+        framework: Framework,
+        execution: Execution,
+        runs: list[RunSpec],
+        kept: FinishedRuns | None,
+        lane: str,
+        check: str = "",
     ) -> WorkerResult:
         """Let a process do some runs, and keep them as they come, if they are to be kept."""
         recipe = self.recipe.model_copy(update={"precision": execution.precision})
         with self.folder.work(f"{framework}-") as work:
-            job = prepare.train_job(work, replace(self.inputs, recipe=recipe), runs, execution, self._store())
+            job = prepare.train_job(
+                work, replace(self.inputs, recipe=recipe), runs, execution, self._store(), check=check
+            )
             take = partial(kept.take, work) if kept is not None else None
             # Keeping them takes time that is not the framework's: where clocks count it waits for the end.
             listen = self._listener(framework, len(runs), lane, take if self._goes_on else None)
@@ -207,6 +239,7 @@ class ComparisonRunner:
                 if kept is not None:
                     for run in runs:
                         kept.take(work, run.id)
+                    kept.take_check(work)
 
     @property
     def _goes_on(self) -> bool:

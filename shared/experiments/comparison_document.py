@@ -25,6 +25,7 @@ from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
 from transfer_parity.shared.evaluation.chance import Cause
 from transfer_parity.shared.evaluation.divergence import Divergence
 from transfer_parity.shared.evaluation.speed import Ratio, Repeat, Speed
+from transfer_parity.shared.experiments.short_check import Check
 from transfer_parity.shared.runtime import launch
 
 SCHEMA_VERSION = 3
@@ -170,6 +171,7 @@ class Comparison(Document):
         description="mean accuracy minus the control's, by framework and number of shots"
     )
     at_chance: list[AtChance] = Field([], description="the recipe's own runs that are no better than a guess")
+    check: Check | None = Field(None, description="the short ladder of the first run; null if it was left out")
     verdict: Verdict
     verdict_sentence: str
 

@@ -20,6 +20,8 @@ from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.evaluation import agreement, metrics, speed
 from transfer_parity.shared.evaluation.agreement import Agreement
+from transfer_parity.shared.evaluation.computation import Rounding
+from transfer_parity.shared.experiments import short_check
 from transfer_parity.shared.experiments.comparison_document import (
     Alternative,
     AtChance,
@@ -30,6 +32,7 @@ from transfer_parity.shared.experiments.comparison_document import (
     at_chance,
     measured,
 )
+from transfer_parity.shared.experiments.short_check import Check
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 
@@ -65,6 +68,7 @@ class ComparisonResults:
     Attributes:
         executions: the recipe's first, then those that it is compared with.
         repeats: every process that ended well, in order.
+        check: the short ladder, once both frameworks have climbed it.
     """
 
     def __init__(self, inputs: RunInputs, setting: Setting) -> None:
@@ -75,6 +79,7 @@ class ComparisonResults:
         self.repeats: list[speed.Repeat] = []
         self._runs: dict[Execution, list[Run]] = {execution: [] for execution in self.executions}
         self._test_labels: dict[tuple[Shots, int], Array] = {}
+        self.check: Check | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -123,9 +128,11 @@ class ComparisonResults:
         runs = self._runs[self.main]
         main = [run for run in runs if run.pretrained == self.pretrained]
         control = [run for run in runs if run.pretrained != self.pretrained]
-        agreed, differences = self._agreement(main)
+        agreed, differences = self._agreement(main, short_check.rounding(self.recipe, self.pretrained, self.check))
         two = compared(self.recipe.frameworks)
-        verdict, sentence = agreement.judge(agreed, differences, self.recipe.margin, two)
+        # The results' folder is the user's to name; its recipe is what has run.
+        ladder = f"RESULTS/{artifacts.RECIPE}"
+        verdict, sentence = agreement.judge(agreed, differences, self.recipe.margin, two, ladder)
         return Comparison(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             recipe=self.recipe,
@@ -143,6 +150,7 @@ class ComparisonResults:
             control_agreement=self._agreement(control)[0] if control else None,
             transfer_gain=_gain(main, control),
             at_chance=list(self._at_chance(main)),
+            check=self.check,
             verdict=verdict,
             verdict_sentence=sentence,
         )
@@ -210,9 +218,9 @@ class ComparisonResults:
         tuned = self.main.runtime == "tuned"
         return Environment.here(versions, self.setting.threads, devices, self.setting.load, tuned=tuned)
 
-    def _agreement(self, runs: list[Run]) -> tuple[Agreement, Array]:
+    def _agreement(self, runs: list[Run], rounding: Rounding | None = None) -> tuple[Agreement, Array]:
         """How far the frameworks agree over some runs, and the paired accuracy differences behind it."""
-        return agreement.agree(self._paired(runs), self.recipe.margin, [run.diverged for run in runs])
+        return agreement.agree(self._paired(runs), self.recipe.margin, [run.diverged for run in runs], rounding)
 
     def _paired(self, runs: list[Run]) -> Iterator[agreement.Paired]:
         """The runs that both of two frameworks have done."""
@@ -223,7 +231,7 @@ class ComparisonResults:
         for (shots, seed), pair in by_key.items():
             if two and all(wing.identifier in pair for wing in two):
                 first, second = (self._side(pair[wing.identifier]) for wing in two)
-                yield agreement.Paired(seed, self._test_labels[shots, seed], first, second)
+                yield agreement.Paired(seed, self._test_labels[shots, seed], first, second, shots)
 
     def _side(self, run: Run) -> agreement.Side:
         logits = np.load(self.folder / run.logits, allow_pickle=False)

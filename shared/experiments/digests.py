@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_parity.shared.contract.recipe import OPTIONS, Framework, Recipe
+from transfer_parity.shared.contract import keys
+from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wings import WINGS, wing
 from transfer_parity.shared.core import code, files
 from transfer_parity.shared.runtime import prepare
@@ -43,18 +44,31 @@ def of_runs(
     Returns:
         16 hexadecimal digits.
     """
+    chosen = {f"recipe.{name}": value for name, value in keys.RUNS.rest(recipe).items()}
     key: dict[str, Any] = {
+        **chosen,
         "code": code.of_wing(wing(framework).package),
-        "packages": versions,
-        "recipe": recipe.model_dump(mode="json", exclude=set(OPTIONS.not_in_results)),
+        "packages": dict(versions),
         "threads": threads,
+        "environment": keys.arithmetic(wing(framework)),
         "pixels": prepare.data_digest(pixels, switches),
         "weights": _sha256(checkpoint) if checkpoint else None,
+        "switches": sorted(switches),
     }
-    if switches:
-        key["switches"] = sorted(switches)
-    return hashlib.sha256(json.dumps({**key, **(more or {})}, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest({**key, **(more or {})})
 
 
-#: Most strategies share their weights.
-_sha256 = functools.cache(files.sha256)
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    """Of a file that most strategies share."""
+    status = path.stat()
+    return _sha256_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.cache
+def _sha256_of(path: Path, *state: int) -> str:
+    """Of a file as long as its size, time and place on the disk are these."""
+    return files.sha256(path)

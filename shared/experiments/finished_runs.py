@@ -52,6 +52,20 @@ class FinishedRuns:
         # One step: a folder with this name is complete, whenever the power fails.
         source.replace(self.folder / run)
 
+    def take_check(self, work: Path) -> None:
+        """Move what the short check of a process has written here, if it is there."""
+        source, place = work / artifacts.CHECK, self.folder / artifacts.CHECK
+        if (source / artifacts.SHADOW).is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept.seal(source)
+            kept.discard(place)
+            source.replace(place)
+
+    def check(self) -> Path | None:
+        """Folder of what the short check has written; None if it is not there or damaged."""
+        place = self.folder / artifacts.CHECK
+        return place if kept.condition(place) == "intact" else None
+
     def end(self, ended: Ended) -> None:
         """Keep what a process says about itself."""
         place = self.folder / _WORKER

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from transfer_parity.shared.checkpoints import neutral
-from transfer_parity.shared.contract import artifacts, plan, results
+from transfer_parity.shared.contract import artifacts, keys, plan, results
 from transfer_parity.shared.contract.jobs import Execution, RunSpec
-from transfer_parity.shared.contract.recipe import OPTIONS, Framework, Recipe, Shots
+from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
 from transfer_parity.shared.core import files, machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
@@ -29,7 +29,7 @@ from transfer_parity.shared.runtime.prepare import RunInputs
 #: What a recipe says about what is compared with what leaves no choice here: one run, on all images.
 FIXED: Mapping[str, Any] = {"shots": ("all",), "control": False, "repeats": 1, "runtime": "tuned"}
 #: Keys that say which runs a comparison has and how it is judged, and nothing about the model that comes of it.
-NOT_OF_THE_MODEL = (OPTIONS.not_in_results - {"data", "skip_unreadable"}) | FIXED.keys() | {"test_fraction"}
+NOT_OF_THE_MODEL = (keys.RUNS.reasons.keys() - {"data", "skip_unreadable"}) | FIXED.keys() | {"test_fraction"}
 RUN = "model"
 
 

@@ -16,7 +16,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.evaluation import agreement, gradcam, metrics, significance
 from transfer_parity.shared.evaluation.agreement import Verdict
-from transfer_parity.shared.experiments import advice
+from transfer_parity.shared.experiments import advice, short_check
 from transfer_parity.shared.experiments.advice import MeasuredCell
 from transfer_parity.shared.experiments.arms import ArmKey
 from transfer_parity.shared.experiments.comparison_document import Environment, measured
@@ -29,11 +29,12 @@ from transfer_parity.shared.experiments.study_document import (
     RoundingCheck,
     StudyDocument,
 )
-from transfer_parity.shared.experiments.sweep import FinishedCell, Sweep
+from transfer_parity.shared.experiments.sweep import Sweep
+from transfer_parity.shared.experiments.sweep_inputs import FinishedCell
 from transfer_parity.shared.experiments.trainings import Training
 
 #: From the best to the worst.
-VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different")
+VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different computation", "different")
 
 
 def document(sweep: Sweep, rounding: RoundingCheck | None = None) -> StudyDocument:
@@ -229,15 +230,18 @@ def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
     judged, tests, owners = [], [], []
     for number, ((mode, strategy, shots), seeds) in enumerate(groups.items()):
         pairs = {seed: pair for seed, pair in seeds.items() if first in pair and second in pair}
+        recipe = sweep.recipes[strategy]
         agreed, differences = agreement.agree(
             (
-                agreement.Paired(seed, pair[first].labels, pair[first].side, pair[second].side)
+                agreement.Paired(seed, pair[first].labels, pair[first].side, pair[second].side, shots)
                 for seed, pair in pairs.items()
             ),
             margin,
             [cell.result.diverged for pair in seeds.values() for cell in pair.values()],
+            short_check.rounding(recipe, False, None) if mode == "matched" else None,
         )
-        verdict, sentence = agreement.judge(agreed, differences, margin, two)
+        ladder = f"--backbone {recipe.backbone} --strategies {strategy} --heads {recipe.head}"
+        verdict, sentence = agreement.judge(agreed, differences, margin, two, ladder)
         judged.append((mode, strategy, shots, verdict, sentence, agreed))
         for pair in pairs.values():
             tests.append(significance.exact_mcnemar(pair[first].correct, pair[second].correct))

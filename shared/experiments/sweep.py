@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from transfer_parity.shared.core.progress import Part, Progress, forecast_of
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.experiments import digests
 from transfer_parity.shared.experiments.arms import Arm, MakeArms, matched
+from transfer_parity.shared.experiments.sweep_inputs import ArmInputs, FinishedCell, StrategyInputs, SweepInputs
 from transfer_parity.shared.runtime import expected, installed, launch, prepare, resolve_dataset, resolve_weights
 from transfer_parity.shared.runtime.pool import Task, WorkerPool
 from transfer_parity.shared.runtime.prepare import Plans, RunInputs
@@ -29,65 +30,6 @@ from transfer_parity.shared.runtime.prepare import Plans, RunInputs
 Precision = Literal["float32", "float64"]
 #: Test images of a strategy for which class-activation maps are made.
 EXPLAINED = 20
-
-
-@dataclass(frozen=True)
-class StrategyInputs:
-    """What all arms of a strategy share.
-
-    Attributes:
-        recipe: matched.
-        pixels: its images in the cache, (N, S, S, 3).
-        plans: by number of shots and seed.
-    """
-
-    recipe: Recipe
-    pixels: Path
-    plans: Plans
-
-
-@dataclass(frozen=True)
-class ArmInputs:
-    """An arm with what it needs.
-
-    Attributes:
-        checkpoint: neutral checkpoint, or None where all weights are drawn.
-        digest: of everything that the numbers of its cells depend on.
-    """
-
-    arm: Arm
-    checkpoint: Path | None
-    digest: str
-
-
-@dataclass(frozen=True)
-class SweepInputs:
-    """What a sweep starts from.
-
-    Attributes:
-        data: the images and their classes.
-        strategies: by name, in order.
-        arms: in order.
-        threads: of each process.
-        versions: of the distributions that are installed.
-        load: processes that wanted a core before the start, or None where the system does not count them.
-    """
-
-    data: Dataset
-    strategies: Mapping[str, StrategyInputs]
-    arms: tuple[ArmInputs, ...]
-    threads: int
-    versions: dict[str, str]
-    load: float | None
-
-
-@dataclass(frozen=True)
-class FinishedCell:
-    """A finished cell and the folder that holds it."""
-
-    arm: Arm
-    run: RunSpec
-    folder: Path
 
 
 def prepared(
@@ -147,10 +89,17 @@ class Sweep:
     """
 
     def __init__(
-        self, inputs: SweepInputs, cache: Cache, folder: Path, progress: Progress, processes: int, explains: bool
+        self,
+        inputs: SweepInputs,
+        cache: Cache,
+        folder: Path,
+        progress: Progress,
+        processes: int,
+        explains: bool,
+        what: str = "cells of the grid",
     ) -> None:
         self.inputs, self.cache, self.folder, self.progress = inputs, cache, folder, progress
-        self._processes, self._explains = processes, explains
+        self._processes, self._explains, self._what = processes, explains, what
         self._lock = threading.Lock()
 
     @property
@@ -191,12 +140,12 @@ class Sweep:
             key=lambda each: frozen_stages(each[0].arm.configuration.recipe, each[0].arm.configuration.switches)
         )
         finished = self.size - sum(len(runs) for _, runs in pending)
-        self.progress("cells of the grid", finished, self.size)
+        self.progress(self._what, finished, self.size)
 
         def count() -> None:
             nonlocal finished
             finished += 1
-            self.progress("cells of the grid", finished, self.size)
+            self.progress(self._what, finished, self.size)
 
         with run_folder.work_folder(self.folder) as work:
             tasks, lanes = [], {}
@@ -227,6 +176,41 @@ class Sweep:
                 arms.append(ArmInputs(arm, each.checkpoint, digest))
         changed = replace(inputs, strategies={strategy: StrategyInputs(recipe, pixels, plans)}, arms=tuple(arms))
         return Sweep(changed, self.cache, self.folder, self.progress, self._processes, explains=False)
+
+    def further(
+        self, arms: Sequence[Arm], plans: Mapping[str, Plans] | None = None, what: str = "cells of the grid"
+    ) -> Sweep:
+        """Other arms on the same images.
+
+        Args:
+            arms: of the sweep's strategies.
+            plans: by strategy, where other images of the training set train and others judge: such cells have a place
+                of their own. Strategies without plans have no arms.
+            what: the cells, for people.
+
+        Returns:
+            A sweep in the same folder.
+
+        Raises:
+            BadInput: an arm's weights cannot be had.
+        """
+        inputs, made = self.inputs, []
+        more = {"plans": "held out"} if plans is not None else None
+        known = {id(each.arm): each.checkpoint for each in inputs.arms}
+        for arm in arms:
+            checkpoint = known.get(id(arm))
+            if id(arm) not in known:
+                recipe = arm.configuration.recipe
+                checkpoint = resolve_weights.resolve(recipe, self.cache, machine.available_cores(), self.progress)
+            pixels = inputs.strategies[arm.key.strategy].pixels
+            made.append(
+                ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, inputs.threads, inputs.versions, more))
+            )
+        strategies = dict(inputs.strategies)
+        for name, found in (plans or {}).items():
+            strategies[name] = replace(strategies[name], plans=found)
+        changed = replace(inputs, strategies=strategies, arms=tuple(made))
+        return Sweep(changed, self.cache, self.folder, self.progress, self._processes, explains=False, what=what)
 
     def finished(self) -> list[FinishedCell]:
         """Finished cells, arm by arm."""
@@ -317,11 +301,19 @@ def cell_name(arm: Arm, run: RunSpec) -> str:
     return artifacts.cell_name(arm.key.framework, arm.key.label, run.shots, run.seed)
 
 
-def _digest(arm: Arm, checkpoint: Path | None, pixels: Path, threads: int, versions: Mapping[str, str]) -> str:
+def _digest(
+    arm: Arm,
+    checkpoint: Path | None,
+    pixels: Path,
+    threads: int,
+    versions: Mapping[str, str],
+    more: Mapping[str, Any] | None = None,
+) -> str:
     """Of everything that the numbers of an arm's cells depend on."""
     configuration = arm.configuration
     return digests.of_runs(
-        *(arm.key.framework, configuration.recipe, configuration.switches, checkpoint, pixels, threads, versions)
+        *(arm.key.framework, configuration.recipe, configuration.switches, checkpoint, pixels, threads, versions),
+        more,
     )
 
 

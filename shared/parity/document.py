@@ -70,6 +70,10 @@ class PairResult(Document):
         rungs: from the lowest to the highest.
         max_loss_difference: largest absolute difference of the losses of the trajectory; None if it was not climbed.
         passed: whether all rungs passed.
+        recipe: name of the recipe that was climbed; None for the pair itself, and for a recipe of defaults.
+        strategy: of a recipe, as a study names it; None for the pair itself.
+        head: of a recipe likewise.
+        steps: of a recipe's first training; None for the pair itself, 0 where a head is fitted in closed form.
     """
 
     backbone: str
@@ -82,6 +86,10 @@ class PairResult(Document):
     rungs: list[RungResult]
     max_loss_difference: float | None
     passed: bool
+    recipe: str | None = None
+    strategy: str | None = None
+    head: str | None = None
+    steps: int | None = None
 
     @property
     def first_failure(self) -> RungResult | None:

@@ -6,13 +6,23 @@ function: a rectifier whose input is next to zero changes its mind, a normalisat
 measured: one wing repeats the rung with every weight moved by sqrt(n) u, up or down as the plan says. What that
 changes, times ``SAFETY``, is what rounding may change; in float64 never more than ``LARGEST``, so that a chaotic
 function does not excuse everything.
+
+That bound is one for all layers, and must suit the last: what is right to allow there hides a mistake in an early one,
+which in float32 is seen only where later layers have made it large. So the cause is looked for with a measure for each
+layer's output by itself, and for each activation, gate, pooling and sum between them: d/c, how far the wings differ
+there, against how far moved weights changed the very same array. Both are made of the same kind of error and grow alike
+on the way through the network (c says how much any error does), so their quotient stays about what it was. A mistake
+adds to d and not to c. **Out of line** is the first array whose quotient is ``SAFETY`` times the usual one, the median
+of those before it, or 1 where that is less: kernels that round more than the model says (Winograd's, approximations of
+the exponential function) raise it everywhere alike. Units of rounding below ``FEW`` say nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import RATES, UNIT, WHOLE, Array, Label, Optimizer, Rung
@@ -52,6 +62,12 @@ def tolerance(rung: Rung, label: Label, change: float | None, recipe: Recipe) ->
     few = FEW * UNIT[recipe.precision]
     if label.kind == "parameter" and label.optimizer is not None:
         few = max(few, _of_adam(recipe, label.optimizer))
+    if rung in ("trajectory", "predictions") and recipe.optimizer != "sgd":
+        # The same correction decides how long every step is; moving weights does not move it.
+        few = max(few, _of_correction(recipe))
+    if label.optimizer is not None and label.step is not None:
+        # A few operations in a few steps; what more steps err adds up.
+        few *= max(1.0, label.step / len(RATES))
     if change is None:
         return few
     return min(max(SAFETY * change, few), LARGEST[recipe.precision].get(rung, math.inf))
@@ -67,10 +83,15 @@ def _of_adam(recipe: Recipe, optimizer: Optimizer) -> float:
     """
     if optimizer == "sgd":
         return 0.0
-    correction = FEW * UNIT["float64"] / (1 - recipe.beta2)
     if optimizer == "adamw":
-        return correction
-    return max(correction, UNIT[recipe.precision] * max(RATES) * recipe.weight_decay / recipe.epsilon)
+        return _of_correction(recipe)
+    rate = max(*RATES, recipe.learning_rate)
+    return max(_of_correction(recipe), UNIT[recipe.precision] * rate * recipe.weight_decay / recipe.epsilon)
+
+
+def _of_correction(recipe: Recipe) -> float:
+    """What Adam's bias correction makes of rounding, relative to a step."""
+    return FEW * UNIT["float64"] / (1 - recipe.beta2)
 
 
 @dataclass(frozen=True)
@@ -124,3 +145,28 @@ def differences(
     for label in theirs:
         if label not in ours:
             yield Difference(label, math.inf, math.inf, 0.0)
+
+
+def out_of_line(found: Iterable[Difference], changes: Mapping[Label, float], unit: float) -> Difference | None:
+    """The first difference that grows beyond what rounding made of those before it; None if none does.
+
+    Its tolerance is what would have been in line.
+
+    Args:
+        found: in the order of the forward pass.
+        changes: what moving the weights changed, by label, relative to the scale of its module. What is not among them
+            is left out.
+        unit: of rounding.
+    """
+    quotients: list[float] = []
+    for each in found:
+        change = changes.get(each.label)
+        if change is None or each.label.kind != "activation":
+            continue
+        change = max(change, unit)
+        usual = max(1.0, statistics.median(quotients)) if quotients else 1.0
+        allowed = max(SAFETY * usual * change, FEW * unit)
+        if each.relative > allowed:
+            return replace(each, tolerance=allowed * each.scale)
+        quotients.append(each.relative / change)
+    return None

@@ -41,6 +41,9 @@ def show(comparison: Comparison, console: Console) -> None:
                 f"largest logit difference {'not finite' if logits is None else f'{logits:.1e}'}",
                 highlight=False,
             )
+    if comparison.check is not None:
+        style = None if comparison.check.passed else "bold red"
+        console.print(comparison.check.sentence, style=style, highlight=False)
     if comparison.agreement.predictions_compared and not comparison.agreement.initial_weights_identical:
         console.print("The two processes did not start from the same weights.", style="bold red")
     for alternative in comparison.alternatives:
@@ -48,7 +51,8 @@ def show(comparison: Comparison, console: Console) -> None:
         for sentence in _beside(comparison, alternative):
             console.print(sentence, highlight=False)
     for name, worker in comparison.workers.items():
-        if worker.engine:
+        # With everything kept no pass was made.
+        if worker.engine and worker.multiply_adds:
             title = wing(name).title
             console.print(f"{title} ran its passes {worker.engine}: {worker.engine_reason}.", highlight=False)
     for note in _disturbances(comparison):

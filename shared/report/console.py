@@ -17,7 +17,7 @@ from rich.text import Text
 
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.core.text import printable
-from transfer_parity.shared.evaluation.agreement import AGREEING, Verdict
+from transfer_parity.shared.evaluation.agreement import AGREEING, DIFFERING, Verdict
 
 #: Of tables, in columns.
 WIDTH = 80
@@ -64,7 +64,7 @@ def marked(template: str, *values: object) -> Text:
 
 def show_verdict(verdict: Verdict, sentence: str, console: rich.console.Console) -> None:
     """Print the verdict's sentence in the verdict's colour."""
-    colour = "green" if verdict in AGREEING else "red" if verdict == "different" else "yellow"
+    colour = "green" if verdict in AGREEING else "red" if verdict in DIFFERING else "yellow"
     console.print(Text(sentence), style=f"bold {colour}", highlight=False)
 
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from transfer_parity.shared.contract import switches
-from transfer_parity.shared.contract.rungs import RUNGS
+from transfer_parity.shared.contract.rungs import RUNGS, Rung
 from transfer_parity.shared.contract.wings import IDENTIFIERS, TENSORFLOW, TORCH
 from transfer_parity.shared.parity.document import PairResult, Parity, RungResult
 from transfer_parity.shared.report import markdown as tables
@@ -18,11 +18,15 @@ from transfer_parity.shared.report.console import WIDTH, Console, marked
 def show(result: PairResult, console: Console) -> None:
     """One climb: a line if it passed, and what diverged first if it did not."""
     title = f"{result.backbone:16} {result.semantics:11} seed {result.seed}"
+    if result.strategy is not None:
+        title += f" {result.recipe or ''} {result.strategy}, {result.head} head".replace("  ", " ")
     title += "".join(f" {each}" for each in result.switches)
     if result.passed:
         layers = result.rung("activations").max_rel_difference
         losses = _number(result.max_loss_difference)
         described = f"{title}, layers {_number(layers)}, losses {losses}"
+        if result.steps == 0:
+            described = f"{title}, layers {_number(layers)}, head {_number(result.rung('fit').max_rel_difference)}"
         console.print(marked("[green]passed[/] {}", described), highlight=False)
         return
     console.print(
@@ -71,8 +75,10 @@ def summarise(document: Parity, console: Console) -> None:
     passed = sum(result.passed for result in document.pairs)
     colour = "green" if document.passed else "red"
     total = len(document.pairs)
+    counts = {len(result.rungs) if result.strategy else len(RUNGS) for result in document.pairs}
+    rungs = f"all {min(counts)} rungs" if len(counts) == 1 else "all of their rungs"
     console.print(
-        f"{passed} of {total} climbs passed all {len(RUNGS)} rungs." if total else "Nothing was climbed.",
+        f"{passed} of {total} climbs passed {rungs}." if total else "Nothing was climbed.",
         style=f"bold {colour}" if total else "yellow",
         highlight=False,
     )
@@ -81,13 +87,20 @@ def summarise(document: Parity, console: Console) -> None:
 def markdown(document: Parity) -> str:
     """The table of all climbs, with the date and the versions."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(document.versions.items()))
-    head = ["backbone", "semantics", "px", "arrays"]
-    head += ["activations", "loss", "gradients", "trajectory", "losses", "passed"]
+    recipes = any(result.strategy for result in document.pairs)
+    compared: list[Rung] = ["activations", "loss", "gradients", "trajectory"]
+    if recipes:
+        compared = ["activations", "engines", "loss", "gradients", "optimizer", "fit", "trajectory"]
+    head = ["backbone", *(["recipe", "strategy", "head", "seed"] if recipes else []), "semantics", "px", "arrays"]
+    head += [*compared, "losses", "passed"]
     rows = []
     for result in document.pairs:
-        cells = [result.backbone, result.semantics, str(result.image_size)]
+        cells = [result.backbone]
+        if recipes:
+            cells += [result.recipe or "", result.strategy or "", result.head or "", str(result.seed)]
+        cells += [result.semantics, str(result.image_size)]
         cells.append(str(sum(rung.arrays for rung in result.rungs)))
-        for name in ("activations", "loss", "gradients", "trajectory"):
+        for name in compared:
             found = [rung for rung in result.rungs if rung.name == name]
             cells.append(_number(found[0].max_rel_difference) if found else "")
         cells.append(_number(result.max_loss_difference))

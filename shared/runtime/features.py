@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from transfer_parity.shared.contract import plan, switches
+from transfer_parity.shared.contract import engines, plan
 from transfer_parity.shared.contract.jobs import JobOfRuns, RunSpec
 from transfer_parity.shared.contract.spec import ModelSpec
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.core import clocks, code, machine
+from transfer_parity.shared.core import clocks
 from transfer_parity.shared.core.arrays import Rows
+from transfer_parity.shared.runtime import feature_key
 from transfer_parity.shared.runtime.feature_store import Store
 from transfer_parity.shared.runtime.passes import Passes
 
-#: Environment variables with which a user may change the arithmetic of libraries that all frameworks use. Those of a
-#: single framework stand in its ``WingInfo``.
-ARITHMETIC = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR")
 #: Images after which what was computed is safe from an interruption.
 COMMIT_EVERY = 2048
 
@@ -69,13 +65,19 @@ class FrozenFeatures:
         needed = np.unique(np.concatenate([part for run in runs for part in plan.images(folder / run.plan)]))
         with tempfile.TemporaryDirectory(dir=folder) as forgotten:
             root = self.job.store if self.job.store is not None else Path(forgotten)
-            with Store(root, self._key(weights_digest), len(self.images)).opened() as store:
+            key = feature_key.of_features(self.passes.wing, self.job, self.spec, weights_digest)
+            with Store(root, key, len(self.images)).opened() as store:
                 missing, engine = store.missing(needed), ""
                 if len(missing):
-                    # All outputs of a store come from one engine, so that they do not depend on who asked for what
-                    # first.
-                    engine = self.passes.engine("frozen", len(missing), store.facts.get("engine"))
-                    store.note({"engine": engine})
+                    # For the whole set, whoever asks for whatever part of it first: all outputs of a store come from
+                    # one engine, and a recipe finds the same one before an interruption and after it.
+                    choice = self.passes.engine("frozen", len(self.images))
+                    engine = choice.name
+                    store.note({"engine": engine, "reason": choice.reason})
+                elif "engine" in store.facts:
+                    # No pass is made, and what the heads train on comes from that one.
+                    reason = f"kept from an earlier run; {store.facts['reason']}"
+                    self.passes.choice = engines.Choice(store.facts["engine"], reason)
                 with self.phases.measure("features") as extraction:
                     if len(missing):
                         self._compute(store, missing, f"features {runs[0].id}", engine)
@@ -87,38 +89,6 @@ class FrozenFeatures:
             if len(missing) < len(needed) and facts.get("computed"):
                 alone = facts["seconds"] * len(needed) / facts["computed"]
             yield Extracted(outputs, extraction.seconds, alone)
-
-    def _key(self, weights_digest: str) -> dict[str, Any]:
-        """Everything that the outputs depend on."""
-        wing, recipe, spec = self.passes.wing, self.job.recipe, self.spec
-        versions, device = wing.device.environment()
-        arithmetic = (*wing.info.arithmetic, *ARITHMETIC)
-        key: dict[str, Any] = {
-            "code": code.of_wing(wing.info.package),
-            "framework": wing.info.identifier,
-            "versions": versions,
-            "device": device,
-            "cpu": machine.cpu_name(),
-            "threads": self.job.execution.threads,
-            "runtime": self.job.execution.runtime,
-            "images": self.job.data.digest,
-            "weights": weights_digest,
-            "backbone": spec.pair.name,
-            "semantics": spec.semantics,
-            "batch_norm": repr(spec.batch_norm),
-            "preprocessing": repr(spec.preprocessing),
-            "size": spec.image_size,
-            "resize": spec.resize,
-            "frozen_stages": spec.frozen_stages,
-            "pooled": spec.pooled,
-            "precision": recipe.precision,
-            "batch_size": recipe.inference_batch_size,
-            "engine": recipe.engine,
-            "environment": {name: os.environ[name] for name in arithmetic if name in os.environ},
-        }
-        if changing := switches.of_passes(spec.switches):
-            key["switches"] = sorted(changing)
-        return key
 
     def _compute(self, store: Store, missing: Array, label: str, engine: str) -> None:
         """Put images through the frozen stages and store what comes out."""

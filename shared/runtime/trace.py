@@ -19,15 +19,13 @@ from transfer_parity.shared.contract.rungs import DUMPED, OPTIMIZERS, RATES, Lab
 from transfer_parity.shared.contract.spec import HeadKind, model_spec
 from transfer_parity.shared.contract.wing import Array, Wing
 from transfer_parity.shared.core.arrays import largest_difference
-from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.runtime import native_behaviour, trace_format
 from transfer_parity.shared.runtime.rounding import perturbed, relative_changes
+from transfer_parity.shared.runtime.sampling import drawn_gradient, fingerprints, sample
 from transfer_parity.shared.zoo.pair import HEAD
 
 #: Images that go through the network layer by layer, and the size of a training batch.
 BATCH = 4
-#: Entries of a parameter whose optimizer state is written down; optimizers treat all entries alike.
-SAMPLE = 4096
 
 
 class Tracer:
@@ -204,19 +202,15 @@ class Tracer:
             recipe = self.recipe.model_copy(update={"optimizer": optimizer})
             # One step's at a time: the largest networks have as many as a gigabyte and more.
             gradients = (
-                {name: self._drawn_gradient(name, step) for name in trained} for step in range(1, len(RATES) + 1)
+                {name: drawn_gradient(self.spec.seed, name, step, self.shapes[name]) for name in trained}
+                for step in range(1, len(RATES) + 1)
             )
-            found = self.wing.trace.optimize(self.network, recipe, gradients, RATES, _sample)
+            found = self.wing.trace.optimize(self.network, recipe, gradients, RATES, sample)
             for step, states in enumerate(found, start=1):
                 for state in states:
                     arrays[Label(state.kind, state.name, optimizer=optimizer, step=step)] = state.array
             self._load(self.arrays)
         self._write("optimizer", arrays)
-
-    def _drawn_gradient(self, name: str, step: int) -> Array:
-        random = generator(self.spec.seed, "gradient", step, name)
-        pattern = random.choice((-1.0, 1.0), SAMPLE) * 10.0 ** random.uniform(-9, 0, SAMPLE)
-        return np.resize(pattern, self.shapes[name])
 
     def _trajectory(self) -> None:
         """Training steps under a changing rate with normalisation in training mode, and logits of unseen images."""
@@ -231,7 +225,7 @@ class Tracer:
         def collect() -> tuple[dict[Label, Array], dict[Label, Array]]:
             arrays: dict[Label, Array] = {
                 Label("batch_labels"): np.stack([batch.labels for batch in batches]),
-                Label("batch_images"): np.stack([_fingerprints(batch.inputs) for batch in batches]),
+                Label("batch_images"): np.stack([fingerprints(batch.inputs) for batch in batches]),
             }
             steps = 0
 
@@ -263,15 +257,3 @@ class Tracer:
 def trace(wing: Wing, climb: WingClimb, folder: Path, tell: Callable[[str], None]) -> None:
     """Carry out a climb in one wing; ``tell`` hears the name of every rung that begins."""
     Tracer(wing, climb, folder).run(tell)
-
-
-def _sample(array: Array) -> Array:
-    """A copy of at most ``SAMPLE`` entries, evenly spread."""
-    flat = array.reshape(-1)
-    return flat[:: max(1, -(-flat.size // SAMPLE))].copy()
-
-
-def _fingerprints(images: Array) -> Array:
-    """A whole number for each image (b, S, S, 3) that changes when pixels move or change, int64 (b,)."""
-    weights = np.arange(1, images[0].size + 1, dtype=np.int64)
-    return images.reshape(len(images), -1).astype(np.int64) @ weights

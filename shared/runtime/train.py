@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +12,22 @@ import numpy as np
 from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.batches import Batch, training_batches
-from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec, by_backbone
-from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec, TrainJob, by_backbone
 from transfer_parity.shared.contract.results import RunResult
-from transfer_parity.shared.contract.spec import ModelSpec, describe, model_spec
+from transfer_parity.shared.contract.spec import describe
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core import clocks, machine
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.evaluation import gradcam
 from transfer_parity.shared.runtime import native_behaviour, ridge
+from transfer_parity.shared.runtime.built_network import BuiltNetwork, built
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.features import FrozenFeatures
 from transfer_parity.shared.runtime.passes import Passes
-from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.shared.runtime.short_climb import CheckedRun, ShortClimb
 
 #: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
 SMALLEST_MAP = 32
-
-
-@dataclass(frozen=True)
-class BuiltNetwork:
-    """The network of a job, which all of its runs share.
-
-    Attributes:
-        spec: what it was built from.
-        network: the wing's own type.
-        shapes: of all parameters and running statistics, by neutral name.
-        pretrained: arrays of the checkpoint's backbone, by neutral name; empty without one.
-        metadata: of the checkpoint.
-    """
-
-    spec: ModelSpec
-    network: Any
-    shapes: dict[str, tuple[int, ...]]
-    pretrained: dict[str, Array]
-    metadata: Metadata | None
-
-    @property
-    def head_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Those of the head."""
-        return {name: shape for name, shape in self.shapes.items() if name.startswith(HEAD)}
-
-    @property
-    def backbone_shapes(self) -> dict[str, tuple[int, ...]]:
-        """All others."""
-        return {name: shape for name, shape in self.shapes.items() if not name.startswith(HEAD)}
-
-
-def built(wing: Wing, job: JobOfRuns) -> BuiltNetwork:
-    """Read the checkpoint of a job, if it has one, and build its network; weights are still to be loaded."""
-    pretrained: dict[str, Array] = {}
-    metadata: Metadata | None = None
-    if job.checkpoint is not None:
-        arrays, metadata = neutral.load(job.checkpoint)
-        pretrained = {name: array for name, array in arrays.items() if not job.recipe.pair.in_classifier(name)}
-    spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches))
-    network = wing.network.build(spec)
-    return BuiltNetwork(spec, network, wing.weights.shapes(network), pretrained, metadata)
 
 
 class RunLoop:
@@ -77,13 +35,14 @@ class RunLoop:
 
     Attributes:
         passes: those of the network over many images, with their stopwatches.
+        check_seconds: that the short check took, which belongs to no phase.
     """
 
     def __init__(self, wing: Wing, job: JobOfRuns, folder: Path, events: Events, phases: clocks.Phases) -> None:
         self.wing, self.job, self.folder, self.events, self.phases = wing, job, folder, events, phases
         self.recipe = job.recipe
         with phases.measure("build") as building:
-            self.built = built(wing, job)
+            self.built = self._build()
         self.build_seconds = building.seconds
         self.network = self.built.network
         self.head_shapes, self.backbone_shapes = self.built.head_shapes, self.built.backbone_shapes
@@ -96,10 +55,17 @@ class RunLoop:
             self.built.spec.switches,
             folder / artifacts.NATIVE_IMAGES,
         )
-        self.passes = Passes(wing, self.network, job.recipe, events)
+        self.passes = Passes(wing, self.network, job.recipe, job.execution.threads, events)
         self.frozen = FrozenFeatures(self.passes, phases, job, self.built.spec, self.images)
+        self.check_seconds = 0.0
 
     def run(self) -> None:
+        """Do every run, and remove what nobody needs any more."""
+        self.do_runs()
+        # As large as the data set.
+        (self.folder / artifacts.NATIVE_IMAGES).unlink(missing_ok=True)
+
+    def do_runs(self) -> None:
         """Do every run; runs on the same backbone share what is frozen in it."""
         for runs in by_backbone(self.job.runs):
             arrays = self._backbone_arrays(runs[0])
@@ -112,8 +78,18 @@ class RunLoop:
                 self._train_on_features(runs, arrays, loading, digest)
             else:
                 self._train_whole(runs, arrays, loading, digest)
-        # As large as the data set, and nobody needs it any more.
-        (self.folder / artifacts.NATIVE_IMAGES).unlink(missing_ok=True)
+
+    # What the ladder of a recipe, which follows these runs from within, changes: ``followed_runs.py``.
+
+    def _build(self) -> BuiltNetwork:
+        return built(self.wing, self.job)
+
+    def _given(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """What is loaded where these first weights are to be."""
+        return arrays
+
+    def _stepped(self, run: RunSpec, batch: Batch) -> None:
+        """A step of training has ended."""
 
     def _backbone_arrays(self, run: RunSpec) -> dict[str, Array]:
         """A run's initial weights, the head's excepted."""
@@ -147,12 +123,12 @@ class RunLoop:
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
         with self.phases.measure("weights") as stretch:
-            self.wing.weights.load(self.network, arrays)
+            self.wing.weights.load(self.network, self._given(arrays))
         return stretch.seconds
 
     def _load_head(self, run: RunSpec, backbone_digest: str) -> str:
         """Put the plan's head on the network. Returns the digest of all weights, now that training can begin."""
-        self.wing.weights.load(self.network, self._drawn(self.head_shapes, run))
+        self.wing.weights.load(self.network, self._given(self._drawn(self.head_shapes, run)))
         head_digest = neutral.digest(self.wing.weights.dump(self.network, self.head_shapes))
         return hashlib.sha256(f"{backbone_digest} {head_digest}".encode()).hexdigest()
 
@@ -165,6 +141,7 @@ class RunLoop:
         with self.frozen.of(runs, self.folder, digest) as extracted:
             # Head and features are small, and are read in every step.
             features = extracted.outputs.in_memory_if_small()
+            checked: CheckedRun | None = None
             for number, run in enumerate(runs):
                 drawn = self._plan(run)
                 again = self._load(before) if number and before else 0.0
@@ -178,10 +155,13 @@ class RunLoop:
                     logits = self.passes.logits("trainable", features, drawn.test, f"inference {run.id}")
                 phases = {"features": extracted.seconds, "training": training, "inference": inference.seconds}
                 self._finish(run, logits, losses, {"weights": loading + again, **phases}, whole, extracted.alone)
+                checked = self._to_check(run, "trainable", arrays, drawn, features, losses, logits) or checked
+            self._check(checked)
 
     def _train_whole(self, runs: Sequence[RunSpec], arrays: dict[str, Array], loading: float, digest: str) -> None:
         """Images through the whole network in every step."""
         recipe = self.recipe
+        checked: CheckedRun | None = None
         for number, run in enumerate(runs):
             if number:
                 loading = self._load(arrays)
@@ -189,11 +169,38 @@ class RunLoop:
             drawn = self._plan(run)
             batches = training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
             losses, training = self._train(run, drawn, "all", batches)
-            engine = self.passes.engine("all", len(drawn.test))
+            engine = self.passes.engine("all", len(drawn.test)).name
             with self.phases.measure("inference") as inference:
                 logits = self.passes.logits("all", self.images, drawn.test, f"inference {run.id}", engine)
             phases = {"features": 0.0, "training": training, "inference": inference.seconds}
             self._finish(run, logits, losses, {"weights": loading, **phases}, whole)
+            checked = self._to_check(run, "all", arrays, drawn, self.images, losses, logits) or checked
+        self._check(checked)
+
+    def _to_check(
+        self,
+        run: RunSpec,
+        part: Part,
+        arrays: dict[str, Array],
+        drawn: plan.Plan,
+        inputs: Rows | Array,
+        losses: list[float],
+        logits: Array,
+    ) -> CheckedRun | None:
+        """What the short check needs of the run that it is asked for; None of any other."""
+        if not isinstance(self.job, TrainJob) or run.id != self.job.check:
+            return None
+        weights = {**arrays, **self._drawn(self.head_shapes, run)}
+        data = (drawn, inputs, self.images, self.labels, len(self.job.data.classes))
+        all_steps = len(losses) * len(self.job.runs)
+        return CheckedRun(run.seed, part, self._trainable(), weights, *data, losses, all_steps, logits)
+
+    def _check(self, checked: CheckedRun | None) -> None:
+        """The short check, once all runs on a backbone are finished: it leaves other weights in the network."""
+        if checked is not None:
+            with clocks.Phases(self.wing.device.synchronize).measure("check") as stretch:
+                ShortClimb(self.wing, self.network, self.recipe, checked).write(self.folder / artifacts.CHECK)
+            self.check_seconds = stretch.seconds
 
     def _hand_over(self, runs: Sequence[RunSpec], loading: float, digest: str) -> None:
         """What the frozen stages put out for the training and the test images of each run; nothing trains."""
@@ -224,16 +231,17 @@ class RunLoop:
         """Train a part on the batches. Returns the loss of every step, and the seconds."""
         advance = self.events.progress(f"training {run.id}", len(drawn.learning_rates), "training")
         steps = self.passes.stopwatch("training")
-        sizes: list[int] = []
+        latest: list[Batch] = []
 
         def counted() -> Iterator[Batch]:
             for batch in batches:
-                sizes.append(len(batch.labels))
+                latest[:] = [batch]
                 yield batch
 
         def on_step() -> None:
-            steps.mark(sizes[-1])
+            steps.mark(len(latest[0].labels))
             advance(1)
+            self._stepped(run, latest[0])
 
         trainable = self._trainable()
         with self.phases.measure("training") as stretch:

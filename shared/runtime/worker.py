@@ -19,7 +19,7 @@ from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.core import clocks, disk, machine, notices
 from transfer_parity.shared.core.errors import BAD_INPUT, WORKER_FAILED, BadInput
-from transfer_parity.shared.runtime import checkpoint_io, export_dataset, predict, start, trace
+from transfer_parity.shared.runtime import checkpoint_io, export_dataset, predict, recipe_trace, start, trace
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.runtime.train import RunLoop
@@ -49,8 +49,8 @@ def _work(wing: Wing) -> int:
         phases.add("start", start.seconds_since())
         events.tell("ready")
         with notices.heard(lambda sentence: events.tell("notice", message=sentence)):
-            passes = _carry_out(wing, job, folder, events, phases)
-        _write_result(wing, folder, phases, passes)
+            passes, check_seconds = _carry_out(wing, job, folder, events, phases)
+        _write_result(wing, folder, phases, passes, check_seconds)
     except BadInput as error:
         events.tell("bad_input", message=str(error))
         return BAD_INPUT
@@ -65,26 +65,31 @@ def _work(wing: Wing) -> int:
     return 0
 
 
-def _carry_out(wing: Wing, job: Job, folder: Path, events: Events, phases: clocks.Phases) -> Passes | None:
-    """Do what a job says. Returns the passes over many images, if there were any."""
+def _carry_out(
+    wing: Wing, job: Job, folder: Path, events: Events, phases: clocks.Phases
+) -> tuple[Passes | None, float]:
+    """Do what a job says. Returns its passes over many images, if it has any, and seconds of its short check."""
     if isinstance(job, TrainJob | FeaturesJob):
         loop = RunLoop(wing, job, folder, events, phases)
         loop.run()
-        return loop.passes
+        return loop.passes, loop.check_seconds
     if isinstance(job, PredictJob):
-        return predict.carry_out(wing, job, folder, events)
+        return predict.carry_out(wing, job, folder, events), 0.0
     if isinstance(job, TraceJob):
         for climb in job.climbs:
             trace.trace(wing, climb, folder / climb.id, lambda rung: events.tell("rung", name=rung))
             events.tell("climb", id=climb.id)
+        for recipe in job.recipes:
+            recipe_trace.trace(wing, recipe, folder / recipe.id, events)
+            events.tell("climb", id=recipe.id)
     elif isinstance(job, DataSetJob):
         export_dataset.export(wing, job.name, folder, events.progress)
     else:
         checkpoint_io.carry_out(wing, job, folder)
-    return None
+    return None, 0.0
 
 
-def _write_result(wing: Wing, folder: Path, phases: clocks.Phases, passes: Passes | None) -> None:
+def _write_result(wing: Wing, folder: Path, phases: clocks.Phases, passes: Passes | None, check_seconds: float) -> None:
     versions, device = wing.device.environment()
     steps = {phase: steps.times for phase, steps in passes.steps.items()} if passes else {}
     choice = passes.choice if passes else None
@@ -98,8 +103,9 @@ def _write_result(wing: Wing, folder: Path, phases: clocks.Phases, passes: Passe
         multiply_adds=passes.multiply_adds if passes else None,
         ceiling=passes.ceiling if passes else None,
         cpu_seconds=machine.cpu_seconds(),
-        wall_seconds=start.seconds_since(),
+        wall_seconds=start.seconds_since() - check_seconds,
         involuntary_context_switches=machine.involuntary_context_switches(),
         peak_memory_bytes=machine.peak_memory_bytes(),
+        check_seconds=check_seconds,
     )
     (folder / artifacts.WORKER_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")

@@ -1,0 +1,72 @@
+"""What a sweep starts from, and what it leaves behind cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer_parity.shared.contract.jobs import RunSpec
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.experiments.arms import Arm
+from transfer_parity.shared.runtime.prepare import Plans
+
+
+@dataclass(frozen=True)
+class StrategyInputs:
+    """What all arms of a strategy share.
+
+    Attributes:
+        recipe: matched.
+        pixels: its images in the cache, (N, S, S, 3).
+        plans: by number of shots and seed.
+    """
+
+    recipe: Recipe
+    pixels: Path
+    plans: Plans
+
+
+@dataclass(frozen=True)
+class ArmInputs:
+    """An arm with what it needs.
+
+    Attributes:
+        checkpoint: neutral checkpoint, or None where all weights are drawn.
+        digest: of everything that the numbers of its cells depend on.
+    """
+
+    arm: Arm
+    checkpoint: Path | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class SweepInputs:
+    """What a sweep starts from.
+
+    Attributes:
+        data: the images and their classes.
+        strategies: by name, in order.
+        arms: in order.
+        threads: of each process.
+        versions: of the distributions that are installed.
+        load: processes that wanted a core before the start, or None where the system does not count them.
+    """
+
+    data: Dataset
+    strategies: Mapping[str, StrategyInputs]
+    arms: tuple[ArmInputs, ...]
+    threads: int
+    versions: dict[str, str]
+    load: float | None
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A finished cell and the folder that holds it."""
+
+    arm: Arm
+    run: RunSpec
+    folder: Path

@@ -1,0 +1,281 @@
+"""What the ladder of a recipe needs before it begins: its own images, weights and plans, cut to a short training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from transfer_parity.shared.contract import artifacts, plan, recipe_files, study_recipe, switches
+from transfer_parity.shared.contract.climbs import ClimbSpec
+from transfer_parity.shared.contract.jobs import Execution, RecipeClimb, RunSpec
+from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, Framework
+from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput, did_you_mean
+from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.parity.climb import LABELS, PER_LABEL, SHOTS, draw_pictures
+from transfer_parity.shared.runtime import prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime.prepare import RunInputs
+from transfer_parity.shared.zoo.pair import Pair, Semantics
+
+#: Steps of the first run at least, and at most; of the second run, which is there for what is left of the first, at
+#: least.
+STEPS, MOST_STEPS, STEPS_AGAIN = 20, 40, 5
+#: Test images that are predicted.
+TESTED = 32
+#: Images a step where nobody says otherwise: the last of three steps is smaller.
+BATCH = 6
+#: Heads, and strategies as a study names them.
+HEADS = tuple(recipe_files.literal_choices("head"))
+STRATEGIES = tuple(study_recipe.DEFAULTS)
+
+
+@dataclass(frozen=True)
+class RecipeSubject:
+    """One climb of a recipe.
+
+    Attributes:
+        recipe: as it runs, but for its precision and its number of epochs.
+        source: of the recipe: its name, or None if it was made for the ladder.
+        seed: of the first run; the second run has the next one.
+        inputs: images, checkpoint and the plans of both runs.
+        semantics: of weights that look trained, in place of a checkpoint; None where the recipe says what weights.
+        switches: as "wing:name".
+    """
+
+    recipe: Recipe
+    source: str | None
+    seed: int
+    inputs: RunInputs
+    semantics: Semantics | None = None
+    switches: tuple[str, ...] = ()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether both runs share a backbone."""
+        drawn = self.recipe.weights == "random" and self.semantics is None
+        return not drawn and self.recipe.strategy != "scratch"
+
+    @property
+    def strategy(self) -> str:
+        """As a study names it."""
+        return strategy_of(self.recipe)
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """The first seed's, and the next one's."""
+        shots, kind = self.recipe.shots[0], self.pretrained
+        return tuple(
+            RunSpec(
+                id=artifacts.run_id(kind, shots, seed),
+                pretrained=kind,
+                shots=shots,
+                seed=seed,
+                plan=artifacts.plan_file(shots, seed),
+            )
+            for seed in (self.seed, self.seed + 1)
+        )
+
+    @property
+    def unswitched(self) -> Framework:
+        """The wing whose rounding counts: one in which nothing is switched, better the reference."""
+        mine = [each for each in IDENTIFIERS if not switches.of(each, self.switches)]
+        return REFERENCE.identifier if REFERENCE.identifier in mine or not mine else mine[0]
+
+    def climb(self, framework: Framework, number: int, folder: Path, execution: Execution, single: bool) -> RecipeClimb:
+        """One wing's part of it; plans and labels are written into its folder.
+
+        Args:
+            framework: whose part.
+            number: of the climb.
+            folder: of the wing's job.
+            execution: of its process.
+            single: whether it is the part that only runs engines, in float32.
+        """
+        name = f"recipe-{number:03d}"
+        (folder / name).mkdir(parents=True)
+        recipe = self.recipe.model_copy(update={"precision": execution.precision})
+        inputs, chosen = replace(self.inputs, recipe=recipe), switches.of(framework, self.switches)
+        return RecipeClimb(
+            id=name,
+            job=prepare.train_job(folder / name, inputs, self.runs, execution, None, chosen),
+            semantics=self.semantics if self.pretrained else None,
+            engines_only=single,
+            measures_rounding=not single and framework == self.unswitched,
+        )
+
+
+def strategy_of(recipe: Recipe) -> str:
+    """The strategy of a recipe as a study names it."""
+    if recipe.solver == "ridge":
+        return "ridge"
+    return "finetune_all" if recipe.strategy == "finetune" and recipe.first_trained_stage == 0 else recipe.strategy
+
+
+def in_precision(recipe: Recipe, precision: str) -> Recipe:
+    """A recipe in another precision.
+
+    Raises:
+        BadInput: its epsilon is nothing in this one.
+    """
+    return recipe_files.validated({**recipe.given(), "precision": precision}, f"--precision {precision}")
+
+
+def from_recipe(
+    recipe: Recipe, seeds: Sequence[int], given: Sequence[str], cache: Cache, threads: int, progress: Progress
+) -> Iterator[RecipeSubject]:
+    """Climbs of a recipe with its own images, first number of shots and weights, one for each seed.
+
+    Args:
+        recipe: in the precision of the ladder.
+        seeds: of the climbs.
+        given: switches.
+        cache: of images and weights.
+        threads: of a process that brings weights.
+        progress: hears how far it is.
+
+    Raises:
+        BadInput: the recipe cannot be carried out with what was given.
+    """
+    data, pixels = prepare.decoded(recipe, resolve_dataset.load(recipe.data, cache, progress), cache, progress)
+    checkpoint = resolve_weights.resolve(recipe, cache, threads, progress)
+    for seed in seeds:
+        yield _subject(recipe, recipe.name, seed, (data, pixels, checkpoint), given)
+
+
+def of_defaults(
+    pair: Pair,
+    heads: Sequence[str],
+    strategies: Sequence[str],
+    semantics: Sequence[Semantics],
+    checkpoint: Path | None,
+    work: Path,
+    base: Mapping[str, object],
+    given: Sequence[str],
+    seeds: Sequence[int],
+    progress: Progress,
+) -> Iterator[RecipeSubject]:
+    """Climbs of recipes made of heads and strategies with their defaults, over drawn pictures.
+
+    Args:
+        pair: the backbone.
+        heads, strategies: of the recipes; a closed form is for linear heads and is climbed with them alone.
+        semantics: of weights that look trained; those of a checkpoint are its own.
+        checkpoint: neutral checkpoint, or None for weights that look trained.
+        work: keeps the pictures as long as the climbs last.
+        base: values of the recipes that do not depend on the strategy.
+        given: switches.
+        seeds: of the climbs.
+        progress: hears how far it is.
+    """
+    for seed in seeds:
+        folder = work / f"pictures-{seed}"
+        if not folder.is_dir():
+            _draw(folder, seed)
+        cache = Cache(str(work / "cache"))
+        for strategy in strategies:
+            for head in heads:
+                if strategy == "ridge" and head != "linear":
+                    continue
+                recipe = recipe_of(pair, head, strategy, {**base, "data": str(folder)})
+                data, pixels = prepare.decoded(recipe, resolve_dataset.load(str(folder), cache), cache, progress)
+                scratch = recipe.strategy == "scratch"
+                # From scratch, no weights have a meaning.
+                for meaning in semantics[:1] if scratch else semantics:
+                    found = _subject(recipe, None, seed, (data, pixels, None if scratch else checkpoint), given)
+                    yield replace(found, semantics=meaning if checkpoint is None and not scratch else None)
+
+
+def recipe_of(pair: Pair, head: str, strategy: str, base: Mapping[str, object]) -> Recipe:
+    """A recipe of a strategy's defaults; where images go through the network in every step they are augmented."""
+    kind = study_recipe.DEFAULTS[strategy]
+    whole = kind["strategy"] == "scratch" or kind.get("finetune_stages") == "all"
+    size = ClimbSpec(backbone=pair.name).size
+    values = {
+        "name": f"{strategy}-{head}",
+        "backbone": pair.name,
+        "weights": "random",
+        "control": False,
+        "image_size": size,
+        "shots": SHOTS,
+        "batch_size": BATCH,
+        "head": head,
+        "head_units": 32,
+        "flip": whole,
+        "crop": whole,
+        **kind,
+    }
+    return recipe_files.validated({**values, **base}, "the command line")
+
+
+def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], default: str) -> list[str]:
+    """What ``--heads`` or ``--strategies`` mean; all of them for "all".
+
+    Raises:
+        BadInput: one is not known.
+    """
+    for name in names or ():
+        if name != "all" and name not in known:
+            raise BadInput(f"{option} {name}: there is no such name; {did_you_mean(name, [*known, 'all'])}")
+    return list(known) if names and "all" in names else list(dict.fromkeys(names or [default]))
+
+
+def _draw(folder: Path, seed: int) -> None:
+    """Write drawn pictures, one folder for each class."""
+    folder.mkdir(parents=True)
+    paths = list(draw_pictures(folder, LABELS * PER_LABEL, seed))
+    for number, path in enumerate(paths):
+        home = folder / f"class{number % LABELS}"
+        home.mkdir(exist_ok=True)
+        path.rename(home / path.name)
+
+
+def _subject(
+    recipe: Recipe,
+    source: str | None,
+    seed: int,
+    found: tuple[Dataset, Path, Path | None],
+    given: Sequence[str],
+) -> RecipeSubject:
+    data, pixels, checkpoint = found
+    shots = recipe.shots[0]
+    drawn, short = _plan(recipe, data, seed, STEPS, MOST_STEPS)
+    again, _ = _plan(recipe, data, seed + 1, STEPS_AGAIN, STEPS)
+    plans: dict[tuple[Shots, int], Plan] = {(shots, seed): drawn, (shots, seed + 1): again}
+    return RecipeSubject(short, source, seed, RunInputs(short, data, pixels, checkpoint, plans), None, tuple(given))
+
+
+def _plan(recipe: Recipe, data: Dataset, seed: int, least: int, most: int) -> tuple[Plan, Recipe]:
+    """A plan of at least, and as a rule at most, so many steps; and the recipe with its number of epochs."""
+    split = (data.labels, data.is_test, list(data.classes), seed, recipe.shots[0])
+    first = plan.draw(recipe.model_copy(update={"epochs": 1}), *split)
+    size, images = recipe.batch_size, len(first.train)
+    steps = math.ceil(images / size)
+    epochs = 1 if recipe.solver == "ridge" else math.ceil(least / steps)
+    short = recipe.model_copy(update={"epochs": epochs})
+    found = cut(plan.draw(short, *split), size, most)
+    # Spread over all of them: they are sorted, often by class.
+    every = math.ceil(len(found.test) / TESTED)
+    return replace(found, test=found.test[::every]), short
+
+
+def cut(drawn: Plan, batch_size: int, most: int) -> Plan:
+    """A plan of one epoch without steps beyond so many; the small last batch stays. Others are returned as they are."""
+    images = len(drawn.train)
+    if len(drawn.order) > 1 or math.ceil(images / batch_size) <= most:
+        return drawn
+    kept = (most - 1) * batch_size + (images % batch_size or batch_size)
+    return replace(
+        drawn,
+        train=drawn.train[drawn.order[0, :kept]],
+        order=np.arange(kept)[None],
+        learning_rates=drawn.learning_rates[:most],
+        flips=drawn.flips[:, :kept],
+        crops=drawn.crops[:, :kept],
+    )

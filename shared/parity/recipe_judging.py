@@ -1,0 +1,122 @@
+"""Compares what the reference wing and another wing wrote for one climb of a recipe, rung by rung."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from transfer_parity.shared.contract import switches
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.rungs import RECIPE_RUNGS, RIDGE_RUNGS, UNIT, Array, Label, Rung
+from transfer_parity.shared.contract.wings import REFERENCE, Framework
+from transfer_parity.shared.core.arrays import finite, largest_difference
+from transfer_parity.shared.parity import tolerance
+from transfer_parity.shared.parity.document import RungResult
+from transfer_parity.shared.parity.judging import Judging
+from transfer_parity.shared.parity.recipe_climb import RecipeSubject
+from transfer_parity.shared.parity.tolerance import Difference
+from transfer_parity.shared.runtime import trace_format
+
+
+class RecipeComparison(Judging):
+    """The rungs of one climb of a recipe, as the reference and another wing wrote them.
+
+    Args:
+        subject: what was climbed.
+        recipe: in the precision of the climb.
+        folders: what each wing wrote.
+        single: what each wing's engines put out in float32, where the climb itself is in float64; else nothing.
+        other: which wing is compared with the reference.
+    """
+
+    def __init__(
+        self,
+        subject: RecipeSubject,
+        recipe: Recipe,
+        folders: Mapping[Framework, Path],
+        single: Mapping[Framework, Path],
+        other: Framework,
+    ) -> None:
+        rungs = RIDGE_RUNGS if recipe.solver == "ridge" else RECIPE_RUNGS
+        super().__init__(recipe, folders, other, subject.unswitched, rungs)
+        self.subject, self.single = subject, single
+
+    @property
+    def steps(self) -> int:
+        """Of the first run."""
+        return 0 if self.recipe.solver == "ridge" else len(self.subject.inputs.plans[self._key(1)].learning_rates)
+
+    def largest_loss_difference(self) -> float | None:
+        """Over all steps of both runs; None if there are none, or it is not finite."""
+        if "trajectory" not in self.names_of_rungs:
+            return None
+        ours, theirs = self._read("trajectory")
+        chosen = [label for label in ours if label.kind == "losses"]
+        if any(label not in theirs or theirs[label].shape != ours[label].shape for label in chosen):
+            return None
+        return finite(max(largest_difference(ours[label], theirs[label]) for label in chosen))
+
+    def _key(self, run: int) -> tuple[Shots, int]:
+        spec = self.subject.runs[run - 1]
+        return spec.shots, spec.seed
+
+    def _rung(self, rung: Rung) -> RungResult:
+        if rung == "engines":
+            found = [each for wing in (REFERENCE.identifier, self.other) for each in self._engines(wing)]
+            return self._result(rung, found)
+        if rung == "activations":
+            ours, theirs = (
+                {label: a for label, a in each.items() if self._in_both(label)} for each in self._read(rung)
+            )
+            return self._result(
+                rung, list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
+            )
+        if rung == "predictions":
+            ours, theirs = self._read(rung)
+            logits = list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
+            judged = [self._predicted(*each) for each in self._logits().values()]
+            return self._result(rung, [*logits, *(found for found, _ in judged)], all(tells for _, tells in judged))
+        if rung == "metrics":
+            found = []
+            for run, each in self._logits().items():
+                data = self.subject.inputs
+                labels = data.data.labels[data.plans[self._key(run)].test]
+                if len(labels) == len(each[0]):
+                    found += self._measured(*each, labels, len(np.unique(labels)))
+            return self._result(rung, found or [Difference(Label("accuracy"), math.inf, math.inf, 0.0)])
+        return super()._rung(rung)
+
+    def _logits(self) -> dict[int, tuple[Array, Array, float]]:
+        """By run, if both wings have them alike; and how far rounding may move them."""
+        reference, other = self._read("predictions")
+        found = {}
+        for label, ours in reference.items():
+            if label in other and other[label].shape == ours.shape and label.run is not None:
+                size = float(np.abs(ours).max(initial=0)) if np.isfinite(ours).all() else 1.0
+                found[label.run] = (ours, other[label], self._relative("predictions", label) * size)
+        return found
+
+    def _in_both(self, label: Label) -> bool:
+        """Whether both wings have an array: one whose normalisations follow the batch freezes no stages."""
+        cut = label.kind == "frozen_output" or label.way == "trainable"
+        return not (cut and any(switches.find(each)[1].name == "frozen_batch_norm" for each in self.subject.switches))
+
+    def _engines(self, wing: Framework) -> Iterator[Difference]:
+        """What one wing's engines put out, against the network as it is: in float64 if the climb is in float64."""
+        found = trace_format.read(self.folders[wing], "engines")
+        judges = {label.kind: array for label, array in reversed(found.items())}
+        if wing in self.single:
+            found |= trace_format.read(self.single[wing], "engines")
+        for label, array in found.items():
+            judge, precision = judges[label.kind], str(label.precision)
+            size = float(np.abs(judge).max(initial=0)) or 1.0
+            change = self.rounding["engines"][Label(label.kind, precision=precision)]
+            allowed = max(tolerance.SAFETY * change, tolerance.FEW * UNIT[precision])
+            allowed = min(allowed, tolerance.LARGEST[precision]["activations"]) * size
+            alike = judge.shape == array.shape
+            absolute = largest_difference(judge, array) if alike else math.inf
+            named = Label(label.kind, engine=label.engine, precision=precision, wing=wing)
+            yield Difference(named, absolute, absolute / size, allowed, size)

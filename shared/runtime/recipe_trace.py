@@ -1,0 +1,256 @@
+"""One wing's part of the ladder of a recipe: carries out every rung and writes down what came of it.
+
+Runs inside a framework's process, for all wings alike. What runs is what a comparison runs (``followed_runs.py``); the
+parent compares what the wings wrote (``shared/parity/recipe_judging.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from transfer_parity.shared.contract.batches import Batch, augmented, training_batches
+from transfer_parity.shared.contract.jobs import RecipeClimb
+from transfer_parity.shared.contract.rungs import Kind, Label, Rung
+from transfer_parity.shared.contract.wing import Array, Part, Wing
+from transfer_parity.shared.core.arrays import largest_difference
+from transfer_parity.shared.runtime import trace_format
+from transfer_parity.shared.runtime.events import Events
+from transfer_parity.shared.runtime.followed_runs import Followed, FollowedRuns
+from transfer_parity.shared.runtime.rounding import relative_changes
+from transfer_parity.shared.runtime.sampling import drawn_gradient, fingerprints, sample
+from transfer_parity.shared.zoo.pair import HEAD
+
+#: Training images, and test images, that go through the network layer by layer; and the first batch of those that go
+#: through each engine, whose second one is smaller.
+PROBES, FIRST_PASS = 4, 5
+#: Steps of the optimizer along given gradients, those that are written down, and how many values of each parameter.
+STEPS, KEPT, VALUES = 24, frozenset({1, 2, 3, 4, 5, 8, 16, 24}), 512
+
+Dump = dict[Label, Array]
+_WHOLE, _TRAINABLE = Label("logits", way="whole"), Label("logits", way="trainable")
+_FROZEN = Label("frozen_output")
+
+
+class RecipeTracer:
+    """A climb in one wing.
+
+    Attributes:
+        runs: the recipe's, over one network.
+        weights: the first ones of the first run, by neutral name.
+        probes: a few images as the network sees them, uint8 (n, S, S, 3).
+        rounding: by rung, how far rounding may move the arrays of each group of labels.
+    """
+
+    def __init__(self, wing: Wing, climb: RecipeClimb, folder: Path, events: Events) -> None:
+        self.wing, self.climb, self.folder, self.events = wing, climb, folder, events
+        self.recipe = climb.job.recipe
+        self.runs = FollowedRuns(wing, climb, folder, events)
+        self.network = self.runs.network
+        self.weights = self.runs.weights()
+        self.plan = self.runs.plan()
+        chosen = np.concatenate([self.plan.train[self.plan.order[0, :PROBES]], self.plan.test[:PROBES]])
+        self.stored = self.runs.images[chosen]
+        self.probes = augmented(self.stored, self.recipe.size, None, None)
+        self.rounding: dict[Rung, dict[Label, float]] = {}
+
+    def run(self) -> None:
+        """Write every rung, and how far rounding may move each."""
+        if self.climb.engines_only:
+            self._load(self.weights)
+            self._write("engines", self._engines())
+            return
+        self._trained()
+        trace_format.write_names(self.folder, self.wing.trace.names(self.network))
+        self._preprocessing()
+        moved = self._activations()
+        if self.recipe.solver == "optimizer":
+            self._loss_and_gradients(moved)
+            self._optimizer()
+        trace_format.write_rounding(self.folder, self.rounding)
+
+    def _write(self, rung: Rung, arrays: Mapping[Label, Array]) -> None:
+        self.events.tell("rung", name=rung)
+        trace_format.write(self.folder, rung, arrays)
+
+    def _load(self, weights: Mapping[str, Array]) -> None:
+        self.wing.weights.load(self.network, weights)
+
+    def _infer(self, part: Part, *batches: Array, engine: str | None = None) -> Array:
+        return np.concatenate(list(self.wing.inference.infer(self.network, part, batches, engine)))
+
+    def _trained(self) -> None:
+        """Both runs, one behind the other, as a comparison does them; before anything else has touched the network."""
+        followed = self.runs.follow()
+        self._write("bytes", self._bytes(followed))
+        rung, trained, predictions = _outcome(followed)
+        self._write(rung, trained)
+        self._write("predictions", predictions)
+        if self.climb.measures_rounding:
+            _, others, other_predictions = _outcome(self.runs.follow(moved=True))
+            self.rounding[rung] = relative_changes(trained, others)
+            self.rounding["predictions"] = relative_changes(predictions, other_predictions)
+
+    def _bytes(self, followed: list[Followed]) -> Dump:
+        """Pixels of a few images, and what every step and every prediction was given."""
+        found: Dump = {Label("images"): self.stored}
+        for number, each in _numbered(followed):
+            if each.sizes:
+                found[Label("batch_sizes", run=number)] = np.array(each.sizes)
+                found[Label("batch_labels", run=number)] = np.concatenate(each.labels)
+                found[Label("batch_images", run=number)] = np.concatenate(each.images)
+            seen = augmented(self.runs.images[each.plan.test], self.recipe.size, None, None)
+            found[Label("test_images", run=number)] = fingerprints(seen)
+        return found
+
+    def _preprocessing(self) -> None:
+        self._load(self.weights)
+        self._write("preprocessing", {Label("inputs"): self.wing.trace.preprocess(self.network, self.probes)})
+
+    def _activations(self) -> float:
+        """Layers, the cut behind the frozen stages, pooling, head. Returns how far rounding moves the logits."""
+        arrays = self._forward(self.weights)
+        self._write("activations", arrays)
+        engines = self._engines()
+        moved = 0.0
+        if self.climb.measures_rounding:
+            others = self._forward(self.runs.move(self.weights))
+            changes = self.rounding["activations"] = relative_changes(arrays, others)
+            moved = largest_difference(arrays[_WHOLE], others[_WHOLE])
+            self.rounding["engines"] = _of_engines(changes, self.recipe.precision)
+            if self.recipe.precision == "float64":
+                single = relative_changes(arrays, self._forward(self.runs.move(self.weights, "float32")))
+                self.rounding["engines"] |= _of_engines(single, "float32")
+        self._write("engines", engines)
+        return moved
+
+    def _forward(self, weights: Mapping[str, Array]) -> Dump:
+        """The probes through the network with these weights, in the order of the computation."""
+        self._load(weights)
+        layers = self.wing.trace.activations(self.network, self.probes)
+        found: Dump = {Label("activation", name): a for name, a in layers.items() if not name.startswith(HEAD)}
+        middle: list[tuple[Label, Part]] = [(Label("head_input"), "features")]
+        if self.runs.part == "trainable":
+            # Where only the head trains, the frozen stages end behind the pooling: there the pooling is what is named.
+            middle.insert(int(self.recipe.strategy == "linear_probe"), (_FROZEN, "frozen"))
+        for label, part in middle:
+            found[label] = self._infer(part, self.probes)
+        found |= {Label("activation", name): a for name, a in layers.items() if name.startswith(HEAD)}
+        found[_WHOLE] = self._infer("all", self.probes)
+        if self.runs.part == "trainable":
+            found[_TRAINABLE] = self._infer("trainable", found[_FROZEN])
+        return found
+
+    def _engines(self) -> Dump:
+        """What every way to run a pass puts out with the weights that the network holds."""
+        batches = [each for each in np.split(self.probes, [FIRST_PASS]) if len(each)]
+        parts: list[tuple[Part, Kind]] = [("all", "logits")]
+        if self.runs.part == "trainable":
+            parts.insert(0, ("frozen", "frozen_output"))
+        found: Dump = {}
+        for part, kind in parts:
+            for engine in self.wing.inference.engines(self.network, part, in_float64=True):
+                label = Label(kind, engine=engine.name, precision=self.recipe.precision)
+                found[label] = self._infer(part, *batches, engine=engine.name)
+        return found
+
+    def _loss_and_gradients(self, moved: float) -> None:
+        """Of exactly what trains, as a step has them, for the first batch and for a small last one."""
+        batches = self._batches()
+
+        def collect(weights: Mapping[str, Array]) -> tuple[Dump, Dump]:
+            losses: Dump = {}
+            gradients: Dump = {}
+            for label, batch in batches.items():
+                self._load(weights)
+                if self.runs.part == "trainable":
+                    batch = replace(batch, inputs=self._infer("frozen", batch.inputs))
+                setting = (self.runs.part, self.runs.trainable, self.recipe.batch_norm_trains, self.recipe)
+                loss, found = self.wing.trace.gradients(self.network, *setting, batch)
+                losses[label] = np.array([loss])
+                # From the output to the input, as they are computed.
+                for name in reversed(found):
+                    gradients[Label("gradient", name, batch=label.batch)] = sample(found[name])
+            return losses, gradients
+
+        losses, gradients = collect(self.weights)
+        self._write("loss", losses)
+        self._write("gradients", gradients)
+        if self.climb.measures_rounding:
+            other_losses, other_gradients = collect(self.runs.move(self.weights))
+            change = max(relative_changes(losses, other_losses).values())
+            # A loss is one number, and may happen not to move although the logits do. Cross entropy moves by at most
+            # twice what they move; a mean square by twice its root times that (Cauchy and Schwarz).
+            least = min(abs(float(loss[0])) for loss in losses.values()) or 1.0
+            steep = least**0.5 if self.recipe.loss == "mse" else 1.0
+            self.rounding["loss"] = {Label("loss"): max(change, 2 * moved * steep / least)}
+            self.rounding["gradients"] = relative_changes(gradients, other_gradients)
+
+    def _batches(self) -> dict[Label, Batch]:
+        """The first batch of images, and the last one of the first epoch if it is smaller."""
+        size, images = self.recipe.batch_size, len(self.plan.train)
+        steps = -(-images // size)
+        data = (self.runs.images, self.runs.labels, self.recipe.size)
+        epoch = list(islice(training_batches(self.plan, size, *data), steps))
+        found = {Label("loss", batch="first"): epoch[0]}
+        if len(epoch[-1].labels) < len(epoch[0].labels):
+            found[Label("loss", batch="last")] = epoch[-1]
+        return found
+
+    def _optimizer(self) -> None:
+        """Given gradients, so that only the optimizers differ; rates are the recipe's, again and again if few."""
+        self._load(self.weights)
+        shapes = self.wing.weights.shapes(self.network)
+        trained = [name for name in shapes if name in self.runs.trainable]
+        trained = [name for name in trained if not name.rpartition(".")[2].startswith("running_")]
+        seed = self.runs.first.seed
+        gradients = (
+            {name: drawn_gradient(seed, name, step, shapes[name]) for name in trained} for step in range(1, STEPS + 1)
+        )
+        rates = np.resize(self.plan.learning_rates, STEPS).tolist()
+        arrays: Dump = {}
+        setting = (gradients, rates, lambda array: sample(array, VALUES), frozenset(trained))
+        for step, states in enumerate(self.wing.trace.optimize(self.network, self.recipe, *setting), start=1):
+            if step in KEPT:
+                for state in states:
+                    label = Label(state.kind, state.name, optimizer=self.recipe.optimizer, step=step)
+                    arrays[label] = state.array
+        self._write("optimizer", arrays)
+
+
+def trace(wing: Wing, climb: RecipeClimb, folder: Path, events: Events) -> None:
+    """Carry out a climb in one wing."""
+    RecipeTracer(wing, climb, folder, events).run()
+
+
+def _numbered(followed: list[Followed]) -> list[tuple[int, Followed]]:
+    return list(enumerate(followed, start=1))
+
+
+def _outcome(followed: list[Followed]) -> tuple[Rung, Dump, Dump]:
+    """What the runs came to: a rung of its parameters, and the logits of the test images."""
+    steps = any(each.sizes for each in followed)
+    arrays: Dump = {}
+    predictions: Dump = {}
+    for number, each in _numbered(followed):
+        if steps:
+            arrays[Label("losses", run=number)] = np.array(each.losses)
+        for name, array in each.statistics.items():
+            arrays[Label("statistic", name, step=1, run=number)] = array
+        for name, array in each.parameters.items():
+            if steps or name.startswith(HEAD):
+                arrays[Label("parameter", name, step=len(each.losses) or None, run=number)] = array
+        predictions[Label("logits", run=number)] = each.logits
+    return ("trajectory" if steps else "fit"), arrays, predictions
+
+
+def _of_engines(changes: Mapping[Label, float], precision: str) -> dict[Label, float]:
+    """How far rounding in a precision may move what engines put out."""
+    found = {Label("logits", precision=precision): changes[_WHOLE]}
+    if _FROZEN in changes:
+        found[Label("frozen_output", precision=precision)] = changes[_FROZEN]
+    return found

@@ -1,0 +1,1 @@
+"""The project against the libraries: what it computes, and what they say themselves."""

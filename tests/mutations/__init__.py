@@ -1,0 +1,1 @@
+"""Mistakes that are planted one at a time, to see who notices them (make mutate). Pytest collects nothing here."""

@@ -1,0 +1,212 @@
+"""Mistakes in the networks and weights of the TensorFlow wing."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Edit, Mutation
+
+_BACKBONE, _NETWORK = "tf_impl/backbone.py", "tf_impl/network.py"
+_HEAD, _FUSION, _LAYOUT = "tf_impl/head.py", "tf_impl/fusion.py", "shared/checkpoints/layout.py"
+
+
+def _planted(
+    name: str, file: str, old: str, new: str, mistake: str, scenario: str, *named: str, **more: object
+) -> Mutation:
+    return Mutation(f"tf-{name}", "tensorflow", Edit(file, old, new), mistake, scenario, named, **more)  # type: ignore[arg-type]
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    _planted(
+        "tensor-scaled",
+        "tf_impl/weights.py",
+        "each.variable.assign(each.from_neutral(arrays[each.name]))",
+        'factor = 1.001 if each.name == "features.4.block.0.0.weight" else 1.0\n'
+        "            each.variable.assign(factor * each.from_neutral(arrays[each.name]))",
+        "one tensor is 1.001 times too large when it is loaded",
+        "probe",
+        "comparison: weights",
+        "ladder: activations: activation of features.4.block.0.0",
+    ),
+    _planted(
+        "depthwise-transposed",
+        _LAYOUT,
+        "reshape(channels, multiplier, *array.shape[2:]).transpose(2, 3, 0, 1)",
+        "reshape(channels, multiplier, *array.shape[2:]).transpose(3, 2, 0, 1)",
+        "rows and columns of depthwise kernels change places when they are loaded",
+        "probe",
+        "comparison: weights",
+        "ladder: activations: activation of features.1.block.0.0",
+    ),
+    _planted(
+        "kernel-turned",
+        _LAYOUT,
+        "return array.transpose(2, 3, 1, 0)",
+        "return array.transpose(3, 2, 1, 0)",
+        "rows and columns of kernels change places when they are loaded",
+        "maps",
+        "comparison: weights",
+        "ladder: activations: activation of features.0.0",
+    ),
+    _planted(
+        "padding-convolution",
+        _BACKBONE,
+        "layers.ZeroPadding2D(layer.kernel_size[0] // 2, name=",
+        "layers.ZeroPadding2D(((0, 1), (0, 1)), name=",
+        "strided convolutions are padded on one side",
+        "maps",
+        "comparison: forward of features.0.0",
+        "ladder: activations: activation of features.0.0",
+    ),
+    _planted(
+        "padding-depthwise",
+        _BACKBONE,
+        'return config | {"padding": ((most, most), (most, most))}',
+        'return config | {"padding": ((0, most), (0, most))}',
+        "strided depthwise convolutions are padded on one side",
+        "probe",
+        "comparison: forward of features.1.block.0.0",
+        "ladder: activations: activation of features.1.block.0.0",
+    ),
+    _planted(
+        "bn-epsilon",
+        _BACKBONE,
+        '{"epsilon": spec.batch_norm.epsilon,',
+        '{"epsilon": 2 * spec.batch_norm.epsilon,',
+        "the epsilon of normalisations is twice what it should be",
+        "probe",
+        "comparison: forward of features.0.1",
+        "ladder: activations: activation of features.0.1",
+    ),
+    _planted(
+        "bn-momentum",
+        _BACKBONE,
+        '"momentum": 1 - spec.batch_norm.momentum}',
+        '"momentum": spec.batch_norm.momentum}',
+        "running statistics weigh the new value as the old one",
+        "scratch",
+        "comparison: parameters of features.0.1.running_*",
+        "ladder: trajectory: running statistics, step * of features.0.1.running_*",
+    ),
+    _planted(
+        "relu6-uncapped",
+        _BACKBONE,
+        "        for configure, _ in adaptations:\n            config = configure(layer, config)\n",
+        "        for configure, _ in adaptations:\n            config = configure(layer, config)\n"
+        '        if isinstance(layer, layers.ReLU):\n            config |= {"max_value": None}\n',
+        "ReLU6 has no cap",
+        "maps",
+        "comparison: forward of features.*.2",
+        "ladder: activations: activation of features.* > activation",
+    ),
+    _planted(
+        "gelu-tanh",
+        _BACKBONE,
+        "return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))",
+        "return 0.5 * x * (1.0 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))",
+        "GELU is approximated by tanh",
+        "convnext",
+        "ladder: activations: activation of features.1.0.block.3 > activation",
+    ),
+    _planted(
+        "layer-scale-ignored",
+        _LAYOUT,
+        "    if kind == LAYER_SCALE:\n        return array.reshape(shape)\n",
+        "    if kind == LAYER_SCALE:\n        return np.ones(shape)\n",
+        "ConvNeXt's layer scales are ones",
+        "convnext",
+        "ladder: activations: activation of features.1.0*",
+    ),
+    _planted(
+        "layernorm-epsilon",
+        _BACKBONE,
+        "        for configure, _ in adaptations:\n            config = configure(layer, config)\n",
+        "        for configure, _ in adaptations:\n            config = configure(layer, config)\n"
+        '        if isinstance(layer, layers.LayerNormalization):\n            config |= {"epsilon": 1e-5}\n',
+        "layer normalisation has another epsilon",
+        "convnext",
+        "ladder: activations: activation of features.0.1",
+    ),
+    _planted(
+        "channels-kept",
+        _NETWORK,
+        "x = tf.reverse(x, axis=[-1])",
+        "x = tf.identity(x)",
+        "the channels stay RGB, the mean is BGR's",
+        "maps",
+        "comparison: forward of inputs",
+        "recipe ladder: preprocessing: inputs",
+    ),
+    _planted(
+        "mean-turned",
+        _NETWORK,
+        "tf.constant(preprocessing.mean, dtype)",
+        "tf.constant(preprocessing.mean[::-1], dtype)",
+        "the mean's channels are in the other order",
+        "probe",
+        "comparison: forward of inputs",
+        "ladder: preprocessing: inputs",
+    ),
+    _planted(
+        "half-features",
+        "tf_impl/inference.py",
+        "return tf.cast(model(network.prepare(part, inputs), training=False), keras.config.floatx())",
+        'half = tf.cast(model(network.prepare(part, inputs), training=False), "float16")\n'
+        "        return tf.cast(half, keras.config.floatx())",
+        "what a pass puts out has been a float16 on the way",
+        "probe",
+        "comparison: forward of logits",
+        "comparison: forward",
+        "ladder: activations: logits",
+    ),
+    _planted(
+        "pooling-largest",
+        _NETWORK,
+        'layers.GlobalAveragePooling2D(name="avg_pool")',
+        'layers.GlobalMaxPooling2D(name="avg_pool")',
+        "features are the largest value of a map, not its mean",
+        "probe",
+        "comparison: forward of features",
+        "comparison: forward of head.hidden",
+        "recipe ladder: activations: * of features",
+    ),
+    _planted(
+        "conv-head-pooling",
+        _HEAD,
+        "layers.GlobalAveragePooling2D(dtype=dtype)",
+        "layers.GlobalMaxPooling2D(dtype=dtype)",
+        "the convolutional head takes the largest value of a map",
+        "maps",
+        "comparison: forward of head.*",
+        "recipe ladder: activations: activation of head.* > pooling",
+    ),
+    _planted(
+        "mlp-activation",
+        _HEAD,
+        "can be watched.\n        x = layers.ReLU(",
+        "can be watched.\n        x = layers.LeakyReLU(",
+        "the hidden layer has a leaky ReLU",
+        "probe",
+        "comparison: forward of head.hidden*",
+        "comparison: forward of head.relu",
+        "recipe ladder: activations: activation of head.hidden > activation",
+    ),
+    _planted(
+        "fused-epsilon",
+        _FUSION,
+        "factor = 1 / np.sqrt(variance + normalisation.epsilon)",
+        "factor = 1 / np.sqrt(variance)",
+        "the fused engine folds normalisations without their epsilon",
+        "fused",
+        "recipe ladder: engines: *",
+        "comparison: losses*step 1*",
+    ),
+    _planted(
+        "fused-shift",
+        _FUSION,
+        "return [scaled, (bias - mean) * factor + shift]",
+        "return [scaled, (bias - mean) * factor + (shift if not depthwise else 0.1)]",
+        "the fused engine has another bias in depthwise convolutions",
+        "fused",
+        "recipe ladder: engines: *",
+        "comparison: losses*step 1*",
+    ),
+)

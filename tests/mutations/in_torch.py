@@ -1,0 +1,236 @@
+"""Mistakes in the networks and weights of the torch wing."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Edit, Mutation
+
+_BACKBONE, _NETWORK = "torch_impl/backbone.py", "torch_impl/network.py"
+_HEAD, _INFERENCE = "torch_impl/head.py", "torch_impl/inference.py"
+
+
+def _planted(
+    name: str, file: str, old: str, new: str, mistake: str, scenario: str, *named: str, **more: object
+) -> Mutation:
+    return Mutation(f"torch-{name}", "torch", Edit(file, old, new), mistake, scenario, named, **more)  # type: ignore[arg-type]
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    _planted(
+        "variance-scaled",
+        "torch_impl/weights.py",
+        "each.variable.copy_(torch.from_numpy(each.from_neutral(arrays[each.name])))",
+        "each.variable.copy_(torch.from_numpy(each.from_neutral(arrays[each.name])))\n"
+        '                if each.name == "features.0.1.running_var":\n'
+        "                    each.variable.mul_(1.001)",
+        "one running variance is 1.001 times too large when it is loaded",
+        "probe",
+        "comparison: weights",
+        "ladder: activations: activation of features.0.1",
+    ),
+    _planted(
+        "kernel-turned",
+        "torch_impl/weights.py",
+        "each.variable.copy_(torch.from_numpy(each.from_neutral(arrays[each.name])))",
+        "array = each.from_neutral(arrays[each.name])\n"
+        "                turned = np.ascontiguousarray(array.swapaxes(2, 3)) if array.ndim == 4 else array\n"
+        "                each.variable.copy_(torch.from_numpy(turned))",
+        "rows and columns of kernels change places when they are loaded",
+        "probe",
+        "comparison: weights",
+        "ladder: activations: activation of features.0.0",
+    ),
+    _planted(
+        "padding-same",
+        _BACKBONE,
+        "padding += [total // 2, total - total // 2]",
+        "padding += [total - total // 2, total // 2]",
+        "the odd pixel of TensorFlow's padding is put first",
+        "keras",
+        "ladder: activations: activation of features.0.0",
+    ),
+    _planted(
+        "bn-epsilon",
+        _BACKBONE,
+        "module.eps = spec.batch_norm.epsilon",
+        "module.eps = 1e-5",
+        "normalisations keep torch's own epsilon",
+        "probe",
+        "comparison: forward of features.0.1",
+        "ladder: activations: activation of features.0.1",
+    ),
+    _planted(
+        "bn-momentum",
+        _BACKBONE,
+        "module.momentum = spec.batch_norm.momentum",
+        "module.momentum = 1 - spec.batch_norm.momentum",
+        "running statistics weigh the old value as the new one",
+        "scratch",
+        "comparison: parameters of features.0.1.running_*",
+        "ladder: trajectory: running statistics, step * of features.0.1.running_*",
+    ),
+    _planted(
+        "gate",
+        _BACKBONE,
+        "return F.relu6(x + 3) / 6",
+        "return torch.sigmoid(x)",
+        "the gates are sigmoids",
+        "probe",
+        "comparison: forward of *.scale_activation",
+        "ladder: activations: activation of *.fc2 > activation",
+    ),
+    _planted(
+        "relu6-uncapped",
+        _BACKBONE,
+        "        depthwise = isinstance(module, nn.Conv2d)",
+        "        if isinstance(module, nn.ReLU6):\n"
+        '            module.max_val = float("inf")\n'
+        "        depthwise = isinstance(module, nn.Conv2d)",
+        "ReLU6 has no cap",
+        "maps",
+        "comparison: forward of features.*.2",
+        "ladder: activations: activation of features.* > activation",
+    ),
+    _planted(
+        "dropout-kept",
+        _BACKBONE,
+        "            module.p = 0.0\n",
+        "            module.p = module.p\n",
+        "dropout keeps its rate (the trainer leaves it in inference mode all the same)",
+        "scratch",
+        changes=False,
+    ),
+    _planted(
+        "std-first",
+        _NETWORK,
+        ".sub_(mean).div_(std)",
+        ".div_(std).sub_(mean)",
+        "the mean is subtracted after the division",
+        "probe",
+        "comparison: forward of inputs",
+        "ladder: preprocessing: inputs",
+    ),
+    _planted(
+        "caffe-unswapped",
+        _NETWORK,
+        "x = x.flip(-1)",
+        "x = x.clone()",
+        "caffe's mean without its order of channels",
+        "maps",
+        "comparison: forward of inputs",
+        "recipe ladder: preprocessing: inputs",
+    ),
+    _planted(
+        "features-turned",
+        _NETWORK,
+        "x = x.movedim(-1, 1) if x.ndim == 4 else x",
+        "x = x.transpose(1, 3) if x.ndim == 4 else x",
+        "rows and columns of kept feature maps change places",
+        "tail",
+        "comparison: loss",
+        "recipe ladder: activations: *",
+    ),
+    _planted(
+        "pooling-largest",
+        _NETWORK,
+        "nn.AdaptiveAvgPool2d(1)",
+        "nn.AdaptiveMaxPool2d(1)",
+        "features are the largest value of a map, not its mean",
+        "probe",
+        "comparison: forward of features",
+        "comparison: forward of head.hidden",
+        "recipe ladder: activations: * of features",
+    ),
+    _planted(
+        "conv-head-activation",
+        _HEAD,
+        '{"conv": nn.Conv2d(channels, units, 3, padding=1), "relu": nn.ReLU()}',
+        '{"conv": nn.Conv2d(channels, units, 3, padding=1), "relu": nn.Identity()}',
+        "the convolutional head has no activation",
+        "maps",
+        "comparison: forward of head.conv",
+        "comparison: forward of head.relu",
+        "recipe ladder: activations: activation of head.conv > activation",
+    ),
+    _planted(
+        "conv-head-padding",
+        _HEAD,
+        "nn.Conv2d(channels, units, 3, padding=1)",
+        'nn.Conv2d(channels, units, 3, padding=1, padding_mode="reflect")',
+        "the convolutional head pads with reflections",
+        "maps",
+        "comparison: forward of head.conv",
+        "recipe ladder: activations: activation of head.conv",
+    ),
+    _planted(
+        "mlp-activation",
+        _HEAD,
+        '{"hidden": nn.Linear(channels, units), "relu": nn.ReLU()}',
+        '{"hidden": nn.Linear(channels, units), "relu": nn.LeakyReLU()}',
+        "the hidden layer has a leaky ReLU",
+        "probe",
+        "comparison: forward of head.hidden",
+        "comparison: forward of head.relu",
+        "recipe ladder: activations: activation of head.hidden > activation",
+    ),
+    _planted(
+        "half-features",
+        _INFERENCE,
+        "output = forward(network.prepare(part, torch.from_numpy(batch)))",
+        "output = forward(network.prepare(part, torch.from_numpy(batch))).half().to(torch.get_default_dtype())",
+        "what a pass puts out has been a float16 on the way",
+        "probe",
+        "comparison: forward of logits",
+        "comparison: forward",
+        "ladder: activations: logits",
+    ),
+    _planted(
+        "output-turned",
+        _INFERENCE,
+        "output.movedim(1, -1)",
+        "output.transpose(1, 3)",
+        "rows and columns of feature maps change places when they are kept",
+        "tail",
+        "comparison: loss",
+        "recipe ladder: activations: *",
+    ),
+    _planted(
+        "fused-gate",
+        "torch_impl/fusion.py",
+        'nn.Hardswish: ("hardswish", [])',
+        'nn.Hardswish: ("swish", [])',
+        "the fused engine takes a swish for a hard swish",
+        "fused",
+        "recipe ladder: engines: *",
+        "comparison: losses*step 1*",
+    ),
+    _planted(
+        "fused-bias",
+        "torch_impl/internals.py",
+        "self.bias = None if convolution.bias is None else convolution.bias.detach()",
+        "self.bias = None if convolution.bias is None or convolution.groups > 1 else convolution.bias.detach()",
+        "the fused engine leaves out the bias of depthwise convolutions",
+        "fused",
+        "recipe ladder: engines: *",
+        "comparison: losses*step 1*",
+    ),
+    _planted(
+        "logits-copied",
+        "shared/experiments/comparison_results.py",
+        "run_folder.place(folder / artifacts.LOGITS, kept)",
+        'copied = logits_folder / f"tensorflow-{how}{run.id}.npy"\n'
+        '        run_folder.place(copied if framework == "torch" else folder / artifacts.LOGITS, kept)',
+        "the logits are a copy of the other wing's",
+        "probe",
+        "comparison: copies",
+    ),
+    Mutation(
+        "torch-native-resize",
+        "torch",
+        Edit("torch_impl/native.py", "align_corners=False, antialias=False)", "align_corners=False, antialias=True)"),
+        "the framework's own resizing is antialiased, which it is not by default (runs as shipped alone)",
+        None,
+        ("tests: *",),
+        ("tests/libraries/test_resizing.py",),
+        changes=False,
+    ),
+)
