@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.mutation import Mutation, in_wing
 
 _BACKBONE, _NETWORK = "tf_impl/backbone.py", "tf_impl/network.py"
 _HEAD, _FUSION, _LAYOUT = "tf_impl/head.py", "tf_impl/fusion.py", "shared/checkpoints/layout.py"
 
-
-def _planted(
-    name: str, file: str, old: str, new: str, mistake: str, scenario: str, *named: str, **more: object
-) -> Mutation:
-    return Mutation(f"tf-{name}", "tensorflow", Edit(file, old, new), mistake, scenario, named, **more)  # type: ignore[arg-type]
-
+_planted = in_wing("tf", "tensorflow")
 
 MUTATIONS: tuple[Mutation, ...] = (
     _planted(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.mutation import Edit, Mutation, in_wing
 
 _BACKBONE, _NETWORK = "torch_impl/backbone.py", "torch_impl/network.py"
 _HEAD, _INFERENCE = "torch_impl/head.py", "torch_impl/inference.py"
 
-
-def _planted(
-    name: str, file: str, old: str, new: str, mistake: str, scenario: str, *named: str, **more: object
-) -> Mutation:
-    return Mutation(f"torch-{name}", "torch", Edit(file, old, new), mistake, scenario, named, **more)  # type: ignore[arg-type]
-
+_planted = in_wing("torch", "torch")
 
 MUTATIONS: tuple[Mutation, ...] = (
     _planted(

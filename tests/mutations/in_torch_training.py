@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.mutation import Mutation, in_wing
 
 _TRAINING = "torch_impl/training.py"
 
-
-def _planted(
-    name: str, file: str, old: str, new: str, mistake: str, scenario: str, *named: str, **more: object
-) -> Mutation:
-    return Mutation(f"torch-{name}", "torch", Edit(file, old, new), mistake, scenario, named, **more)  # type: ignore[arg-type]
-
+_planted = in_wing("torch", "torch")
 
 MUTATIONS: tuple[Mutation, ...] = (
     _planted(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 #: A wing, or both of them through what they share.
 Side = Literal["tensorflow", "torch", "both"]
@@ -72,6 +73,17 @@ class Mutation:
     named: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     changes: bool = True
+
+
+def in_wing(prefix: str, side: Side) -> Callable[..., Mutation]:
+    """What makes mistakes of one wing, whose ids begin with ``prefix``."""
+
+    def planted(
+        name: str, file: str, old: str, new: str, mistake: str, scenario: str | None, *named: str, **more: Any
+    ) -> Mutation:
+        return Mutation(f"{prefix}-{name}", side, Edit(file, old, new), mistake, scenario, named, **more)
+
+    return planted
 
 
 def _recipe(**values: object) -> str:
