@@ -113,6 +113,21 @@ def test_every_epoch_sees_every_training_image_once() -> None:
     assert [batch.learning_rate for batch in batches] == made.learning_rates.tolist()
 
 
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    orders = drawn(epochs=4).order
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 100])
+def test_every_step_has_one_rate(batch_size: int) -> None:
+    """Also where the last batch is full."""
+    one = drawn(epochs=3, batch_size=batch_size, flip=False, crop=False)
+    steps = 3 * -(-len(one.train) // batch_size)
+    assert one.learning_rates.shape == (steps,)
+    features, labels = np.zeros((100, 5), np.float32), np.zeros(100, np.int64)
+    assert len(list(training_batches(one, batch_size, features, labels, None))) == steps
+
+
 def test_crops_and_flips_are_those_of_the_plan() -> None:
     images = np.arange(2 * 5 * 5 * 3, dtype=np.uint8).reshape(2, 5, 5, 3)
     corners, mirrored = np.array([[0, 1], [2, 0]]), np.array([False, True])

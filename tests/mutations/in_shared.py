@@ -227,4 +227,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the engine that takes longest is chosen",
         "tests/test_speed.py::test_set_up_must_pay_for_itself",
     ),
+    _planted(
+        "order",
+        "shared/contract/plan.py",
+        'generator(seed, "order", epoch)',
+        'generator(seed, "order", 0)',
+        "every epoch has the same order",
+        "tests/test_plan.py::test_every_epoch_has_an_order_of_its_own",
+    ),
+    _planted(
+        "steps",
+        "shared/contract/plan.py",
+        "steps_per_epoch = math.ceil(n / recipe.batch_size)",
+        "steps_per_epoch = n // recipe.batch_size + 1",
+        "there is a rate too many where the last batch is full",
+        "tests/test_plan.py::test_every_step_has_one_rate",
+    ),
 )
