@@ -136,6 +136,19 @@ def test_crops_and_flips_are_those_of_the_plan() -> None:
     np.testing.assert_array_equal(made[1], images[1, 2:5, 0:3][:, ::-1])
 
 
+def test_each_step_mirrors_the_images_that_the_plan_says() -> None:
+    """A plan's flips and crops belong to places of an epoch, not to images."""
+    one = drawn(epochs=2, crop=False)
+    # Bright on the left; the number of the image is in every other place.
+    images = np.tile(np.arange(len(LABELS), dtype=np.uint8)[:, None, None, None], (1, 4, 4, 3))
+    images[:, :, 0] = 255
+    batches = list(training_batches(one, 4, images, LABELS, 4))
+    for epoch in range(2):
+        seen = np.concatenate([batch.inputs for batch in batches[3 * epoch : 3 * epoch + 3]])
+        np.testing.assert_array_equal(seen[:, 0, 3, 0] == 255, one.flips[epoch])
+        np.testing.assert_array_equal(seen[:, 0, 1, 0], one.train[one.order[epoch]])
+
+
 def test_crops_stay_inside_the_stored_image() -> None:
     made = drawn(epochs=50)
     # 32 px are cut from 37: the corner can be anywhere from 0 to 5, both included.

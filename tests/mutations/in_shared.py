@@ -132,7 +132,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "mirrored = plan.flips[epoch, places]",
         "mirrored = plan.flips[epoch, plan.order[epoch, places]]",
         "other images are mirrored than the plan says",
-        "tests/test_plan.py::test_crops_and_flips_are_those_of_the_plan",
+        "tests/test_plan.py::test_each_step_mirrors_the_images_that_the_plan_says",
     ),
     _planted(
         "crop-swapped",

@@ -280,7 +280,7 @@ def noticed(result: dict[str, Any]) -> list[str]:
 def exactly(mutation: Mutation, result: dict[str, Any]) -> bool:
     """Whether any tool names the mistake exactly."""
     told = [said for said in noticed(result) if not said.startswith("tests: ")]
-    told += [f"tests: {name}" for name in result["seen"].get("tests", {}).get("says", "").split(", ")]
+    told += [f"tests: {name}" for name in result["seen"].get("tests", {}).get("says", "").split(", ") if name]
     return any(fnmatch.fnmatchcase(said, pattern) for said in told for pattern in mutation.named)
 
 
