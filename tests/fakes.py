@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,19 @@ def logits_for(job: TrainJob, framework: str, run: str, labels: Array) -> Array:
     if framework == "torch":
         logits[0] = -logits[0]
     return logits
+
+
+class Quiet:
+    """Events that nobody hears."""
+
+    def tell(self, event: str, **details: Any) -> None:
+        pass
+
+    def progress(self, *given: Any) -> Callable[[int], None]:
+        return self.advance
+
+    def advance(self, steps: int = 1) -> None:
+        pass
 
 
 class FakeWorkers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +13,7 @@ import pytest
 
 from tests import fakes
 from tests.conftest import SMALL, Command
-from tests.fakes import FakeWorkers
+from tests.fakes import FakeWorkers, Quiet
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract import artifacts, jobs, plan, results
 from transfer_parity.shared.contract.batches import Batch
@@ -129,19 +129,6 @@ def job(folder: Path, strategy: str, kind: type[TrainJob] | type[FeaturesJob]) -
         store=None,
         runs=tuple(runs),
     )
-
-
-class Quiet:
-    """Events that nobody hears."""
-
-    def tell(self, event: str, **details: Any) -> None:
-        pass
-
-    def progress(self, *given: Any) -> Callable[[int], None]:
-        return self.advance
-
-    def advance(self, steps: int = 1) -> None:
-        pass
 
 
 # Of both runs: 12 images in batches of 4; 6 training images in 2 steps; 6 test images in 2 batches.

@@ -22,6 +22,7 @@ import pytest
 
 from tests import test_clocks
 from tests.conftest import write_images
+from tests.fakes import Quiet
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract import artifacts, keys, plan
 from transfer_parity.shared.contract.engines import Engine
@@ -42,7 +43,7 @@ from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.contract.spec import ModelSpec, model_spec
 from transfer_parity.shared.contract.wing import Array, Wing
 from transfer_parity.shared.contract.wings import KERAS, TORCHVISION, WINGS, WingInfo
-from transfer_parity.shared.core import clocks, code, machine
+from transfer_parity.shared.core import clocks, code, files, machine
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.data import folders, pixel_cache
@@ -265,19 +266,6 @@ FEATURE_CHANGES: dict[str, Callable[[World], World]] = {
 }
 
 
-class Quiet:
-    """Events that nobody hears."""
-
-    def tell(self, event: str, **details: Any) -> None:
-        pass
-
-    def progress(self, *given: Any) -> Callable[[int], None]:
-        return self.advance
-
-    def advance(self, steps: int = 1) -> None:
-        pass
-
-
 def job(world: World, folder: Path, store: Path | None) -> FeaturesJob:
     """Of one run, whose plan asks for all images."""
     return FeaturesJob(
@@ -454,13 +442,13 @@ class Runs:
         self.folder, self.monkeypatch = folder, monkeypatch
         self.key: Mapping[str, Any] = {}
         self.without: set[str] = set()
-        real = digests._digest
+        real = files.digest
 
-        def digest(key: Mapping[str, Any]) -> str:
+        def digest(key: Mapping[str, Any], digits: int) -> str:
             self.key = key
-            return real({name: value for name, value in key.items() if name not in self.without})
+            return real({name: value for name, value in key.items() if name not in self.without}, digits)
 
-        monkeypatch.setattr(digests, "_digest", digest)
+        monkeypatch.setattr(files, "digest", digest)
 
     def digest(self, setting: Setting) -> str:
         self.monkeypatch.setattr(code, "of_wing", lambda package: setting.source)

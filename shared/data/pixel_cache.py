@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from transfer_parity.shared.core import cache_contents, code, kept, machine
+from transfer_parity.shared.core import cache_contents, code, files, kept, machine
 from transfer_parity.shared.core.arrays import write_header
 from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput
@@ -59,7 +59,7 @@ def pixels(
     Raises:
         BadInput: files cannot be read (all of them are listed), or the array does not fit on the disk.
     """
-    key = _digest(_key(dataset, resize, size))
+    key = files.digest(_key(dataset, resize, size), 32)
     folder = cache.folder("pixels", key)
     array = folder / "images.npy"
     notes = _notes(array)
@@ -114,10 +114,6 @@ def _key(dataset: Dataset, resize: int, size: int) -> dict[str, Any]:
         "size": size,
         "files": state.hexdigest(),
     }
-
-
-def _digest(key: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _check_space(dataset: Dataset, size: int, folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,11 +53,7 @@ def of_runs(
         "weights": _sha256(checkpoint) if checkpoint else None,
         "switches": sorted(switches),
     }
-    return _digest({**key, **(more or {})})
-
-
-def _digest(key: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return files.digest({**key, **(more or {})}, 16)
 
 
 def _sha256(path: Path) -> str:

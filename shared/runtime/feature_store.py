@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -36,14 +35,13 @@ class Store:
     """
 
     def __init__(self, root: Path, key: dict[str, Any], images: int) -> None:
-        text = json.dumps(key, sort_keys=True)
-        self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
+        self.folder = root / files.digest(key, 32)
         self.images = images
         self.facts: dict[str, Any] = {}
         self._index, self._outputs = self.folder / "index.json", self.folder / "outputs.npy"
         self.folder.mkdir(parents=True, exist_ok=True)
         # For people who wonder what a folder is for; nothing reads it.
-        (self.folder / "key.json").write_text(text, encoding="utf-8")
+        (self.folder / "key.json").write_text(json.dumps(key, sort_keys=True), encoding="utf-8")
         self._begin()
 
     @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -101,7 +99,7 @@ def _file(recipe: Recipe, path: Path, cache: Cache, threads: int, progress: Prog
     if reader is None:
         raise BadInput(f"--weights {path}: unknown kind of file; give {', '.join(wings.readable())}.")
     job = ImportJob(execution=Execution.of(recipe, threads), recipe=_architecture(recipe), checkpoint=path.resolve())
-    digest = _digest(_key(job, reader))
+    digest = files.digest(_key(job, reader), 16)
     target = cache.folder(artifacts.CHECKPOINTS) / f"{recipe.backbone}-{digest}{artifacts.NEUTRAL}"
     with cache.lock(f"weights-{digest}"):
         if kept.intact(target, "made again"):
@@ -132,10 +130,6 @@ def _key(job: ImportJob, reader: WingInfo) -> dict[str, Any]:
         "name": path.name,
         "content": [files.sha256(each) for each in (path, *beside)],
     }
-
-
-def _digest(key: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _in_worker(job: DownloadJob | ImportJob, framework: Framework, target: Path) -> dict[str, tuple[int, ...]]:
