@@ -1,20 +1,22 @@
-"""Comparisons of random recipes on random photographs: nothing but identical or equivalent, and every check passes.
+"""Random recipes on random photographs: whatever is the same in both frameworks is called so.
 
-Half of them are the default recipe but for its sizes. Of the others, drawn from all strategies, heads, losses and
-optimizers, training may diverge, which is said, and is no alarm.
+Comparisons with the default recipe, but for its sizes, are identical or equivalent, and their checks pass. So are those
+with recipes drawn from all strategies, heads, losses and optimizers, but where many layers train in float32: rounding
+grows there from step to step, and a verdict may be "inconclusive". It never says that something differs.
 
-``TRANSFER_PARITY_COMPARISONS`` says how many there are, ``TRANSFER_PARITY_COMPARISONS_FIRST`` the number of the first,
-and ``TRANSFER_PARITY_COMPARISONS_SEED`` which. Two run at a
-time, with a thread each.
+``TRANSFER_PARITY_COMPARISONS`` says how many comparisons there are of each sort, ``TRANSFER_PARITY_COMPARISONS_FIRST``
+the number of the first, ``TRANSFER_PARITY_COMPARISONS_SEED`` which, and ``TRANSFER_PARITY_SHORT_LADDERS`` how many short
+ladders. Two run at a time, with a thread each.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -23,9 +25,11 @@ from PIL import Image
 from tests.conftest import Outcome, run_compare
 from transfer_parity.shared.evaluation.agreement import AGREEING
 
-COMPARISONS = int(os.environ.get("TRANSFER_PARITY_COMPARISONS", "20"))
+COMPARISONS = int(os.environ.get("TRANSFER_PARITY_COMPARISONS", "10"))
+LADDERS = int(os.environ.get("TRANSFER_PARITY_SHORT_LADDERS", "20"))
 SEED = int(os.environ.get("TRANSFER_PARITY_COMPARISONS_SEED", "0"))
 FIRST = int(os.environ.get("TRANSFER_PARITY_COMPARISONS_FIRST", "0"))
+Sort = Literal["default", "any", "short ladder"]
 #: Small ones of several families: depthwise, squeeze and excitation, residual, dense.
 BACKBONES = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ResNet50", "DenseNet121")
 SMALL = ("MobileNetV2", "MobileNetV3Small")
@@ -48,8 +52,8 @@ def draw_photographs(folder: Path, random: np.random.Generator) -> tuple[int, in
     return classes, each
 
 
-def draw_recipe(random: np.random.Generator, classes: int, each: int) -> dict[str, Any]:
-    """Options of a comparison that takes seconds. Half of them are the default recipe but for its sizes."""
+def draw_recipe(random: np.random.Generator, classes: int, each: int, sort: Sort) -> dict[str, Any]:
+    """Options of a comparison that takes seconds."""
     shots = sorted({int(random.integers(1, each - 2)) for _ in range(2)})[: int(random.integers(1, 3))]
     given: dict[str, Any] = {
         "shots": shots,
@@ -59,7 +63,7 @@ def draw_recipe(random: np.random.Generator, classes: int, each: int) -> dict[st
         "epochs": int(random.integers(2, 12)),
         "weights": str(random.choice(["torchvision", "random"])),
     }
-    if random.random() < 0.5:
+    if sort == "default":
         return given | {"control": given["weights"] != "random"}
     strategy = str(random.choice(["linear_probe", "linear_probe", "finetune", "scratch"]))
     given |= {
@@ -84,6 +88,9 @@ def draw_recipe(random: np.random.Generator, classes: int, each: int) -> dict[st
     if strategy == "linear_probe" and given["head"] == "linear" and random.random() < 0.2:
         given = {key: value for key, value in given.items() if key in ("strategy", "backbone", "weights", "image-size")}
         given |= {"shots": shots, "seeds": 2, "solver": "ridge"}
+    if sort == "short ladder":
+        few = {"shots": shots[:1], "seeds": 1, "control": False}
+        return given | few | ({} if given.get("solver") == "ridge" else {"epochs": 1})
     return given | {"control": given["weights"] != "random" and strategy != "scratch"}
 
 
@@ -98,10 +105,10 @@ def arguments(given: dict[str, Any]) -> list[str]:
     return found
 
 
-def complaint(number: int, folder: Path, cache: Path) -> tuple[str, dict[str, Any]]:
+def complaint(number: int, sort: Sort, folder: Path, cache: Path) -> tuple[str, dict[str, Any]]:
     """What is wrong with one comparison, or nothing, and what there is to tell of it."""
     random = np.random.default_rng((SEED, number))
-    given = arguments(draw_recipe(random, *draw_photographs(folder / "photographs", random)))
+    given = arguments(draw_recipe(random, *draw_photographs(folder / "photographs", random), sort))
     files = ("--data", folder / "photographs", "--cache-dir", cache)
     outcome: Outcome = run_compare(folder / "results", *given, *files, "--threads", 1)
     if outcome.status not in (0, 1):
@@ -112,20 +119,23 @@ def complaint(number: int, folder: Path, cache: Path) -> tuple[str, dict[str, An
     told["rungs"] = {
         rung["name"]: (rung["max_abs_difference"] or 0.0) / rung["tolerance"] for rung in (check or {}).get("rungs", [])
     }
-    diverged = verdict == "inconclusive" and "--strategy" in given and bool(document["agreement"]["diverged"])
-    alarm = not (verdict in AGREEING or diverged) or (check and check["first_difference"])
+    uncertain = verdict == "inconclusive" and bool({"finetune", "scratch"} & set(given))
+    alarm = not (verdict in AGREEING or uncertain) or check is None or check["first_difference"] is not None
     return (f"{number}: {' '.join(given)}: {document['verdict_sentence']} {check}" if alarm else ""), told
 
 
 @pytest.mark.slow
-def test_no_false_alarm(tmp_path: Path, cache_dir: Path) -> None:
+@pytest.mark.parametrize(("sort", "count"), [("default", COMPARISONS), ("any", COMPARISONS), ("short ladder", LADDERS)])
+def test_no_false_alarm(sort: Sort, count: int, tmp_path: Path, cache_dir: Path) -> None:
     def one(number: int) -> str:
-        found, told = complaint(number, tmp_path / str(number), cache_dir)
+        folder = tmp_path / str(number)
+        found, told = complaint(number, sort, folder, cache_dir)
+        shutil.rmtree(folder)
         if record := os.environ.get("TRANSFER_PARITY_COMPARISONS_RECORD"):
             with Path(record).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(told | {"complaint": found}) + "\n")
+                file.write(json.dumps(told | {"sort": sort, "complaint": found}) + "\n")
         return found
 
     with ThreadPoolExecutor(2) as pool:
-        found = [each for each in pool.map(one, range(FIRST, FIRST + COMPARISONS)) if each]
+        found = [each for each in pool.map(one, range(FIRST, FIRST + count)) if each]
     assert not found, "\n".join(found)

@@ -11,6 +11,7 @@ from transfer_parity.shared.contract.options import Option, Options
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.contract.recipe_files import RECIPES
 from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.runtime.train import trained_names
 
 
 def test_defaults_are_the_default_run() -> None:
@@ -148,3 +149,28 @@ def test_a_recipe_may_have_any_file_name(tmp_path: Path) -> None:
 def test_a_missing_file_suggests_a_recipe() -> None:
     with pytest.raises(BadInput, match="did you mean 'flowers'"):
         recipe_files.read("flower", {})
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        ({"strategy": "finetune", "finetune_stages": 1}, 14),
+        ({"strategy": "finetune", "finetune_stages": 2}, 7),
+        ({"strategy": "finetune", "finetune_stages": "all", "freeze_batch_norm": False}, 0),
+        ({"strategy": "scratch"}, 0),
+        ({"strategy": "linear_probe"}, 19),
+    ],
+)
+def test_what_trains_is_the_head_and_the_last_stages(values: dict[str, Any], first: int) -> None:
+    """MobileNetV2's stages begin at features 0, 2, 4, 7 and 14; there are 19 of them."""
+    backbone = [
+        f"features.{number}.{name}"
+        for number in range(19)
+        for name in ("0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+    ]
+    recipe = recipe_files.validated({"backbone": "MobileNetV2", "control": False, **values}, "here")
+    expected = {name for name in backbone if int(name.split(".")[1]) >= first}
+    if not recipe.batch_norm_trains:
+        expected = {name for name in expected if ".1." not in name}
+    head = {"head.output.weight", "head.output.bias"}
+    assert trained_names(recipe, backbone, head) == expected | head

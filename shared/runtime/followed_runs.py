@@ -24,7 +24,7 @@ from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.rounding import perturbed
 from transfer_parity.shared.runtime.sampling import fingerprints, sample
 from transfer_parity.shared.runtime.short_climb import UNITS
-from transfer_parity.shared.runtime.train import RunLoop
+from transfer_parity.shared.runtime.train import RunLoop, trained_names
 
 
 @dataclass
@@ -78,7 +78,7 @@ class FollowedRuns(RunLoop):
     @property
     def trainable(self) -> frozenset[str]:
         """Neutral names of what trains."""
-        return self._trainable()
+        return trained_names(self.recipe, self.backbone_shapes, self.head_shapes)
 
     def follow(self, moved: bool = False) -> list[Followed]:
         """Do all runs."""

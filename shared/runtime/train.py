@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.batches import Batch, training_batches
 from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec, TrainJob, by_backbone
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.results import RunResult
 from transfer_parity.shared.contract.spec import describe
 from transfer_parity.shared.contract.wing import Array, Part, Wing
@@ -136,7 +137,7 @@ class RunLoop:
         self, runs: Sequence[RunSpec], arrays: dict[str, Array], loading: float, digest: str
     ) -> None:
         """One pass through the frozen stages over the images that any of the runs needs; then the rest trains."""
-        trained = self._trainable()
+        trained = trained_names(self.recipe, self.backbone_shapes, self.head_shapes)
         before = {name: array for name, array in arrays.items() if name in trained or self._learns(name)}
         with self.frozen.of(runs, self.folder, digest) as extracted:
             # Head and features are small, and are read in every step.
@@ -193,7 +194,8 @@ class RunLoop:
         weights = {**arrays, **self._drawn(self.head_shapes, run)}
         data = (drawn, inputs, self.images, self.labels, len(self.job.data.classes))
         all_steps = len(losses) * len(self.job.runs)
-        return CheckedRun(run.seed, part, self._trainable(), weights, *data, losses, all_steps, logits)
+        trained = trained_names(self.recipe, self.backbone_shapes, self.head_shapes)
+        return CheckedRun(run.seed, part, trained, weights, *data, losses, all_steps, logits)
 
     def _check(self, checked: CheckedRun | None) -> None:
         """The short check, once all runs on a backbone are finished: it leaves other weights in the network."""
@@ -213,15 +215,6 @@ class RunLoop:
                 np.save(folder / artifacts.TRAIN_FEATURES, outputs[train])
                 np.save(folder / artifacts.TEST_FEATURES, outputs[test])
                 self._report(run, {"weights": loading, "features": extracted.seconds}, digest)
-
-    def _trainable(self) -> frozenset[str]:
-        """Neutral names of what trains: the head, and the stages that the strategy names."""
-        pair, recipe = self.recipe.pair, self.recipe
-        first = recipe.first_trained_stage
-        chosen = {name for name in self.backbone_shapes if (pair.stage_of(name) or 0) >= first}
-        if not recipe.batch_norm_trains:
-            chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in self.backbone_shapes}
-        return frozenset(chosen | self.head_shapes.keys())
 
     def _learns(self, name: str) -> bool:
         """Whether a running statistic moves in training."""
@@ -243,7 +236,7 @@ class RunLoop:
             advance(1)
             self._stepped(run, latest[0])
 
-        trainable = self._trainable()
+        trainable = trained_names(self.recipe, self.backbone_shapes, self.head_shapes)
         with self.phases.measure("training") as stretch:
             steps.begin()
             losses = self.wing.training.train(
@@ -312,3 +305,18 @@ class RunLoop:
         )
         (self.folder / run.id / artifacts.RUN_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
         self.events.tell("run", id=run.id)
+
+
+def trained_names(recipe: Recipe, backbone: Collection[str], head: Collection[str]) -> frozenset[str]:
+    """Neutral names of what trains: the head, and the stages that the strategy names.
+
+    Args:
+        recipe: its strategy.
+        backbone: names of all its parameters and statistics.
+        head: likewise.
+    """
+    pair, first = recipe.pair, recipe.first_trained_stage
+    chosen = {name for name in backbone if (pair.stage_of(name) or 0) >= first}
+    if not recipe.batch_norm_trains:
+        chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in backbone}
+    return frozenset(chosen | set(head))

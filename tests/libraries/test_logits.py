@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 
 from tests.libraries.programs import SAFETY, Answers, ask, away
+from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.spec import model_spec
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Semantics
 from transfer_parity.shared.zoo.pairs import PAIRS
@@ -223,3 +225,7 @@ def test_epsilon_and_momentum_of_every_pair_are_torchvisions(fast: dict[str, Ans
         numbers = pair.batch_norm.get("torchvision")
         expected = [] if numbers is None else [(numbers.epsilon, numbers.momentum)]
         assert [tuple(row) for row in norms[f"{pair.name} norms"].tolist()] == expected, pair.name
+        if numbers is not None:
+            given = {"backbone": pair.name, "weights": "random", "control": False}
+            spec = model_spec(recipe_files.validated(given, "here"), None, 5)
+            assert [(spec.batch_norm.epsilon, spec.batch_norm.momentum)] == expected, pair.name

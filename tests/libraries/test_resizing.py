@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from tests.libraries.programs import Answers, ask
+from tests.libraries.programs import UNIT32, Answers, ask, away
 from transfer_parity.shared.contract.batches import augmented
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.data import images
@@ -88,3 +90,32 @@ def test_sizes_are_those_of_torchvisions_weights(pair: Pair, answers: Answers) -
     recipe = Recipe(backbone=pair.name)
     same = answers[pair.name].tolist() == [recipe.resize_to, recipe.size, True, True]
     assert same == (pair.family not in OTHER_PRESETS)
+
+
+_NATIVE = """
+for number, size in enumerate(given):
+    pixels = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    answers[str(number)] = wing.native.squash(pixels, size)
+"""
+
+
+def bilinear(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    """Each new pixel from the four nearest around its centre, whatever lies between: no antialiasing."""
+    for axis in (0, 1):
+        length = pixels.shape[axis]
+        centre = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        before = np.floor(centre).astype(int)
+        part = (centre - before).reshape(-1, *(1 for _ in pixels.shape[axis + 1 :]))
+        after = np.minimum(before + 1, length - 1)
+        pixels = pixels.take(before, axis) * (1 - part) + pixels.take(after, axis) * part
+    return pixels
+
+
+@pytest.mark.parametrize("wing", ["torch_impl", "tf_impl"])
+def test_what_a_framework_does_by_itself_is_not_antialiased(wing: str, tmp_path: Path) -> None:
+    sizes = (13, 24, 64)
+    found = ask(wing, _NATIVE, sizes, tmp_path)
+    for number, size in enumerate(sizes):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        # Half of a unit from rounding to whole numbers, and what float32 makes of a tie.
+        assert away(found[str(number)], bilinear(pixels.astype(np.float64), size)) <= 0.5 + 255 * 8 * UNIT32

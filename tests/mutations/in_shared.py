@@ -192,7 +192,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "if (pair.stage_of(name) or 0) >= first}",
         "if (pair.stage_of(name) or 0) > first}",
         "one stage less is trained",
-        "tests/test_parts.py",
+        "tests/test_recipe.py::test_what_trains_is_the_head_and_the_last_stages",
     ),
     _planted(
         "initialisation",

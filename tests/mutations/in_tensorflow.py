@@ -192,6 +192,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the fused engine folds normalisations without their epsilon",
         "fused",
         "recipe ladder: engines: *",
+        "ladder: engines: *",
         "comparison: losses*step 1*",
     ),
     _planted(
@@ -202,6 +203,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the fused engine has another bias in depthwise convolutions",
         "fused",
         "recipe ladder: engines: *",
+        "ladder: engines: *",
         "comparison: losses*step 1*",
     ),
 )

@@ -196,6 +196,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the fused engine takes a swish for a hard swish",
         "fused",
         "recipe ladder: engines: *",
+        "ladder: engines: *",
         "comparison: losses*step 1*",
     ),
     _planted(
@@ -206,6 +207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the fused engine leaves out the bias of depthwise convolutions",
         "fused",
         "recipe ladder: engines: *",
+        "ladder: engines: *",
         "comparison: losses*step 1*",
     ),
     _planted(
