@@ -5,8 +5,8 @@ with recipes drawn from all strategies, heads, losses and optimizers, but where 
 grows there from step to step, and a verdict may be "inconclusive". It never says that something differs.
 
 ``TRANSFER_PARITY_COMPARISONS`` says how many comparisons there are of each sort, ``TRANSFER_PARITY_COMPARISONS_FIRST``
-the number of the first, ``TRANSFER_PARITY_COMPARISONS_SEED`` which, and ``TRANSFER_PARITY_SHORT_LADDERS`` how many short
-ladders. Two run at a time, with a thread each.
+the number of the first, ``TRANSFER_PARITY_COMPARISONS_SEED`` which, and ``TRANSFER_PARITY_SHORT_LADDERS`` how many
+short ladders. Two run at a time, with a thread each.
 """
 
 from __future__ import annotations

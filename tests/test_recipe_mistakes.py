@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,19 +164,60 @@ def climbed(copy: Path, folder: Path, *arguments: object) -> dict[str, Any]:
     return document
 
 
+def planted(folder: Path, names: Iterable[str]) -> Path:
+    """A copy of the project with these mistakes."""
+    copy = copied(folder)
+    for name in names:
+        mistake = MISTAKES[name]
+        place = copy / mistake.file
+        text = place.read_text(encoding="utf-8")
+        assert text.count(mistake.right) == 1
+        place.write_text(text.replace(mistake.right, mistake.wrong), encoding="utf-8")
+    return copy
+
+
+def climbed_for(mistake: Mistake, copy: Path, folder: Path) -> dict[str, Any]:
+    """The document of a climb to which a mistake matters."""
+    of_defaults = ("--strategies", "linear_probe", "--backbone", "MobileNetV3Small")
+    arguments = of_defaults if mistake.recipe is None else (written(folder, mistake.recipe),)
+    return climbed(copy, folder, *arguments)
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_named(name: str, tmp_path: Path) -> None:
     mistake = MISTAKES[name]
-    copy = copied(tmp_path)
-    place = copy / mistake.file
-    text = place.read_text(encoding="utf-8")
-    assert text.count(mistake.right) == 1
-    place.write_text(text.replace(mistake.right, mistake.wrong), encoding="utf-8")
-    of_defaults = ("--strategies", "linear_probe", "--backbone", "MobileNetV3Small")
-    arguments = of_defaults if mistake.recipe is None else (written(tmp_path, mistake.recipe),)
-    rung, what, neutral = first_failure(climbed(copy, tmp_path, *arguments))
+    rung, what, neutral = first_failure(climbed_for(mistake, planted(tmp_path, [name]), tmp_path))
     assert (rung, what) == (mistake.rung, mistake.what)
     assert mistake.name in neutral
+
+
+#: In heads, pooling, losses, engines, partial freezing and small batches.
+TOGETHER = (
+    "mse summed over classes",
+    "smoothing off by K/(K-1)",
+    "maximum for mean in front of the head",
+    "maximum for mean within a conv head",
+    "mlp head without its rectifier",
+    "a layer that is frozen trains",
+    "adam's epsilon",
+    "the small last batch's mean is over a full one",
+    "a fused epsilon",
+    "fused depthwise convolutions without their bias",
+)
+
+
+@pytest.fixture(scope="module")
+def all_planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted(tmp_path_factory.mktemp("together"), TOGETHER)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_ten_mistakes_together_fail_their_rungs(name: str, all_planted: Path, tmp_path: Path) -> None:
+    """What fails below does not hide a rung: each is compared by itself, and says what differs in it."""
+    mistake = MISTAKES[name]
+    (found,) = climbed_for(mistake, all_planted, tmp_path)["pairs"]
+    (rung,) = (each for each in found["rungs"] if each["name"] == mistake.rung)
+    assert rung["first_divergence"]["what"] == mistake.what
 
 
 #: By switch, a recipe that it matters to, and what the ladder of that recipe says differs first.
