@@ -11,7 +11,7 @@ is the training of the run under such a move. How far its losses part from the r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -39,6 +39,9 @@ IMAGES, TRAINED_IMAGES = 4, 32
 UNITS = 8.0
 #: Training steps whose parameters are compared.
 STEPS = 3
+#: How often loss, gradients and first steps are repeated, with weights moved in other directions each time. A loss is
+#: one number, which one move may leave where it was by chance; not so several.
+MOVES = 4
 #: Steps of the shadow: as many as the run's own, but no more than a fifth of those of all runs, or the first number;
 #: or the last one where only a head trains, which is cheap.
 FEWEST, PART, OF_HEAD = 10, 5, 1000
@@ -113,15 +116,36 @@ class ShortClimb:
             shift = largest_difference(rungs["activations"][outputs], others["activations"][outputs])
         # The network holds the moved weights now.
         shadow = self._shadow(moved, shift, _relative(rungs["activations"], others["activations"]))
+        changes: dict[Rung, dict[Label, float]] = {
+            "activations": relative_changes(rungs["activations"], others["activations"])
+        }
         if self.recipe.solver == "optimizer":
-            others |= self._steps(moved, shift)
-            rungs |= self._steps(run.weights, 0.0)
+            steps = self._steps(run.weights, 0.0)
+            repeated = [self._steps(self._moved_again(number), shift) for number in range(MOVES)]
+            changes |= {
+                rung: _largest([relative_changes(steps[rung], each[rung]) for each in repeated]) for rung in steps
+            }
+            shadow = shadow.model_copy(update={"losses": self._with_losses(shadow.losses, repeated)})
+            rungs |= steps
         for rung, arrays in rungs.items():
             trace_format.write(folder, rung, arrays)
-        changes = {rung: relative_changes(rungs[rung], others[rung]) for rung in rungs}
         trace_format.write_names(folder, self.wing.trace.names(self.network))
         trace_format.write_rounding(folder, changes)
         (folder / artifacts.SHADOW).write_text(json.dumps(shadow.model_dump()), encoding="utf-8")
+
+    def _moved_again(self, number: int) -> dict[str, Array]:
+        """The run's weights moved by their rounding, in directions that depend on a number."""
+        return perturbed(self.run.weights, self.run.seed + number, self.recipe.precision, UNITS)
+
+    def _with_losses(self, losses: Sequence[float], repeated: Sequence[Dump]) -> tuple[float, ...]:
+        """How far losses moved: those of the shadow, and where it was repeated the largest."""
+        size = abs(self.run.losses[0]) or 1.0
+        found = list(losses)
+        for each in repeated:
+            away = np.abs(each["trajectory"][Label("losses")] - self.run.losses[:STEPS]) / size
+            for step, change in enumerate(away[: len(found)]):
+                found[step] = max(found[step], float(change))
+        return tuple(found)
 
     def _load(self, weights: Mapping[str, Array]) -> None:
         self.wing.weights.load(self.network, weights)
@@ -213,6 +237,11 @@ class ShortClimb:
             inputs = self._moved(inputs, shift)
         own = run.logits[:TRAINED_IMAGES]
         return largest_difference(self._infer(run.part, inputs), own) / (float(np.abs(own).max()) or 1.0)
+
+
+def _largest(several: Sequence[Mapping[Label, float]]) -> dict[Label, float]:
+    """The largest change of each label."""
+    return {label: max(each[label] for each in several) for label in several[0]}
 
 
 def _relative(arrays: Mapping[Label, Array], others: Mapping[Label, Array]) -> float:
