@@ -2,7 +2,8 @@
 
 Comparisons with the default recipe, but for its sizes, are identical or equivalent, and their checks pass. So are those
 with recipes drawn from all strategies, heads, losses and optimizers, but where many layers train in float32: rounding
-grows there from step to step, and a verdict may be "inconclusive". It never says that something differs.
+grows there from step to step, and a verdict may be "inconclusive", as it may be where training diverges. It never says
+that something differs.
 
 ``TRANSFER_PARITY_COMPARISONS`` says how many comparisons there are of each sort, ``TRANSFER_PARITY_COMPARISONS_FIRST``
 the number of the first, ``TRANSFER_PARITY_COMPARISONS_SEED`` which, and ``TRANSFER_PARITY_SHORT_LADDERS`` how many
@@ -119,7 +120,8 @@ def complaint(number: int, sort: Sort, folder: Path, cache: Path) -> tuple[str, 
     told["rungs"] = {
         rung["name"]: (rung["max_abs_difference"] or 0.0) / rung["tolerance"] for rung in (check or {}).get("rungs", [])
     }
-    uncertain = verdict == "inconclusive" and bool({"finetune", "scratch"} & set(given))
+    hard = bool({"finetune", "scratch"} & set(given)) or bool(document["agreement"]["diverged"])
+    uncertain = verdict == "inconclusive" and hard
     alarm = not (verdict in AGREEING or uncertain) or check is None or check["first_difference"] is not None
     return (f"{number}: {' '.join(given)}: {document['verdict_sentence']} {check}" if alarm else ""), told
 

@@ -198,7 +198,7 @@ TOGETHER = (
     "maximum for mean in front of the head",
     "maximum for mean within a conv head",
     "mlp head without its rectifier",
-    "a layer that is frozen trains",
+    "a layer that trains is frozen",
     "adam's epsilon",
     "the small last batch's mean is over a full one",
     "a fused epsilon",

@@ -124,7 +124,7 @@ def agree(
             if each is not None:
                 where = {} if each == rounding.failed else {"shots": pair.shots, "seed": pair.seed}
                 found.append(each.model_copy(update=where))
-            alike = computation.copied(first.logits, second.logits)
+            alike = computation.copied(first.logits, second.logits) if rounding.moves_logits else 0
             copies, numbers = copies + bool(alike), numbers + alike
         advantage = (ours == labels).astype(float) - (theirs == labels)
         by_image.setdefault(pair.seed, []).append(advantage)

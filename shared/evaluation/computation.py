@@ -97,6 +97,11 @@ class Rounding:
         curve = self._curve
         return max(float(curve[step] / curve[0]), 1.0) if step < len(curve) else math.inf
 
+    @property
+    def moves_logits(self) -> bool:
+        """Whether trained logits that agree to the bit say anything: not where moved weights left every bit alone."""
+        return self.trained_logits != 0
+
     def of_run(self, shots: Shots, seed: int) -> Rounding:
         """What is known of one run."""
         if self.seeds is not None and seed not in self.seeds:
