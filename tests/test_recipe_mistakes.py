@@ -64,13 +64,13 @@ MISTAKES = {
         "tf_impl/network.py",
         'GlobalAveragePooling2D(name="avg_pool")',
         'GlobalMaxPooling2D(name="avg_pool")',
-        *("activations", "input of the head"),
+        *("activations", "activation", "", "features.12.1 > activation > pooling"),
     ),
     "maximum for mean within a conv head": Mistake(
         "torch_impl/head.py",
         "nn.AdaptiveAvgPool2d(1)",
         "nn.AdaptiveMaxPool2d(1)",
-        *("activations", "activation", 'head = "conv"\n', "head.output"),
+        *("activations", "activation", 'head = "conv"\n', "head.conv > activation > pooling"),
     ),
     "mlp head without its rectifier": Mistake(
         "torch_impl/head.py",

@@ -36,7 +36,10 @@ def preprocess(network: Network, images: Array) -> Array:
 
 #: What moves values without changing them, or (dropout) is none of the function's.
 _MOVES = (layers.ZeroPadding2D, layers.Reshape, layers.Flatten, layers.Dropout)
-_POOLS = (layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalAveragePooling2D)
+_POOLS = (
+    *(layers.MaxPooling2D, layers.AveragePooling2D),
+    *(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D),
+)
 
 
 def structure(network: Network) -> list[str]:

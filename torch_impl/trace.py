@@ -41,7 +41,10 @@ _MOVES |= {torch.permute, Tensor.permute, Tensor.__getitem__, Tensor.detach}
 #: What depends on the shape of a tensor alone.
 _CONSTANTS = {torch.ones_like, torch.zeros_like}
 _PERMUTES = {torch.permute, Tensor.permute}
-_POOLS = {F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.adaptive_avg_pool1d}
+_POOLS = {
+    *(F.max_pool2d, torch.max_pool2d, F.avg_pool2d),
+    *(F.adaptive_avg_pool2d, torch.adaptive_avg_pool1d, F.adaptive_max_pool2d),
+}
 _JOINS = {torch.cat, torch.concat}
 _MULTIPLIES = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__}
 _SCALES = _MULTIPLIES | {torch.div, Tensor.div, Tensor.div_, Tensor.__truediv__}

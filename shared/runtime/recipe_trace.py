@@ -6,7 +6,7 @@ parent compares what the wings wrote (``shared/parity/recipe_judging.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -53,7 +53,9 @@ class RecipeTracer:
         self.network = self.runs.network
         self.weights = self.runs.weights()
         self.plan = self.runs.plan()
-        chosen = np.concatenate([self.plan.train[self.plan.order[0, :PROBES]], self.plan.test[:PROBES]])
+        # Spread over the classes, and the same whatever order a wing takes by itself.
+        spread = self.plan.train[:: max(1, len(self.plan.train) // PROBES)][:PROBES]
+        chosen = np.concatenate([spread, self.plan.test[:PROBES]])
         self.stored = self.runs.images[chosen]
         self.probes = augmented(self.stored, self.recipe.size, None, None)
         self.rounding: dict[Rung, dict[Label, float]] = {}
@@ -208,9 +210,7 @@ class RecipeTracer:
         trained = [name for name in shapes if name in self.runs.trainable]
         trained = [name for name in trained if not name.rpartition(".")[2].startswith("running_")]
         seed = self.runs.first.seed
-        gradients = (
-            {name: drawn_gradient(seed, name, step, shapes[name]) for name in trained} for step in range(1, STEPS + 1)
-        )
+        gradients = (_Drawn(seed, step, shapes) for step in range(1, STEPS + 1))
         rates = np.resize(self.plan.learning_rates, STEPS).tolist()
         arrays: Dump = {}
         setting = (gradients, rates, lambda array: sample(array, VALUES), frozenset(trained))
@@ -220,6 +220,22 @@ class RecipeTracer:
                     label = Label(state.kind, state.name, optimizer=self.recipe.optimizer, step=step)
                     arrays[label] = state.array
         self._write("optimizer", arrays)
+
+
+class _Drawn(Mapping[str, Array]):
+    """One step's gradients, drawn when asked for: a wing that trains too much gets them too, and its states say so."""
+
+    def __init__(self, seed: int, step: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._seed, self._step, self._shapes = seed, step, shapes
+
+    def __getitem__(self, name: str) -> Array:
+        return drawn_gradient(self._seed, name, self._step, self._shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
 
 
 def trace(wing: Wing, climb: RecipeClimb, folder: Path, events: Events) -> None:
