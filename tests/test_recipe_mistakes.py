@@ -200,7 +200,7 @@ TOGETHER = (
     "mlp head without its rectifier",
     "a layer that trains is frozen",
     "adam's epsilon",
-    "the small last batch's mean is over a full one",
+    "the small last batch is dropped",
     "a fused epsilon",
     "fused depthwise convolutions without their bias",
 )
