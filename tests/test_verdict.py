@@ -155,6 +155,12 @@ def test_logits_that_agree_to_the_bit_are_a_copy() -> None:
     assert "copy" in sentence
 
 
+def test_logits_that_rounding_does_not_move_may_agree_to_the_bit() -> None:
+    still = Rounding(losses=[1e-6] * 20, trained_logits=0.0, safety=8.0, few=1e-6)
+    verdict, _, agreed = judged([pair(seed, noise=0.0) for seed in range(2)], still)
+    assert (verdict, agreed.copies) == ("identical", 0)
+
+
 def test_small_copies_add_up() -> None:
     """A few numbers agree by chance; those of all runs together do not."""
 
