@@ -63,6 +63,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-# The documented form of comparison.json, from its model.
+# The documented forms of comparison.json, and of parity.json of a pair of one's own, from their models.
 schema: $(INSTALLED)
+	$(BIN)/python -c "from transfer_parity.shared.subjects.document import schema; print(schema(), end='')" > docs/own-pair.schema.json
 	$(BIN)/python -c "from transfer_parity.shared.experiments.comparison_document import schema; print(schema(), end='')" > docs/comparison.schema.json

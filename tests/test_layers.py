@@ -27,10 +27,14 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [*(ROOT / "tests").rglob("*.py"), ROOT / "compare.py"], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [path for path in [*(ROOT / "tests").rglob("*.py"), ROOT / "compare.py"] if path.parent.name != "programs"],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_neither_tests_nor_the_door_import_a_framework(path: Path) -> None:
+    """What stands in ``tests/programs`` runs in processes of its own."""
     assert not {module.partition(".")[0] for module in imports(path)} & FRAMEWORKS
+    assert not any(module.startswith("tests.programs") for module in imports(path))
 
 
 def test_a_broken_layer_is_noticed(tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ def reordered(text: str) -> str:
 @pytest.mark.parametrize(
     ("file", "change"),
     [
-        ("training.py", replaced("def build_loss(", "def make_loss(")),
+        ("optimizers.py", replaced("def build_loss(", "def make_loss(")),
         (
-            "training.py",
+            "optimizers.py",
             replaced("def build_loss(recipe: Recipe)", "def build_loss(recipe: Recipe, scale: float = 1.0)"),
         ),
         ("training.py", replaced("    def update(self, gradients", "    def apply(self, gradients")),

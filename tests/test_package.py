@@ -186,7 +186,7 @@ def test_the_wheel_contains_what_a_checkout_has(wheel: Path) -> None:
         if path.suffix in (".py", ".j2", ".typed")
     }
     recipes = {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.toml")}
-    assert inside == code | recipes | {"compare.py", "__main__.py", "py.typed"}
+    assert inside == code | recipes | {"__init__.py", "compare.py", "__main__.py", "py.typed"}
     assert f"transfer_parity-{VERSION}.dist-info/licenses/LICENSE" in names
     assert "License-Expression: Apache-2.0" in metadata.splitlines()
     assert "Provides-Extra: tensorflow" in metadata.splitlines()
@@ -258,3 +258,27 @@ def test_one_framework_is_enough(
     weights = run("transfer-parity", "--data", photos, "--weights", library, "--frameworks", there)
     assert weights.returncode == BAD_INPUT
     assert f"{called}, which reads them, is not installed" in weights.stderr
+
+
+@pytest.mark.slow
+def test_what_is_offered_to_programs(complete: Shell) -> None:
+    ran = complete("python", "-c", "from transfer_parity import Subject, climb; print(climb.__module__)")
+    assert ran.stdout == "transfer_parity.shared.subjects.api\n", ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["torch", "tensorflow"])
+def test_the_plugin_registers_itself_and_skips_what_cannot_run(
+    install: Callable[[str], Shell], missing: str, tmp_path: Path
+) -> None:
+    run = install(missing)
+    (tmp_path / "test_it.py").write_text("def test_parity(parity): parity.climb('pair.toml')\n", encoding="utf-8")
+    (tmp_path / "pair.toml").write_text(
+        "[sides.torch]\nfactory = 'a.py:build'\n[sides.keras]\nfactory = 'b.py:build'\n[inputs.x]\nshape = [8]\n",
+        encoding="utf-8",
+    )
+    ran = run("python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", "--strict-markers", tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 skipped" in ran.stdout
+    assert re.search(r"side \w+ cannot be climbed here: .* not installed; pip install", ran.stdout)
+    assert "--parity-update" in run("python", "-m", "pytest", "--help").stdout

@@ -186,7 +186,7 @@ ADAM = """
 import json
 import keras, numpy as np
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.tf_impl.training import build_optimizer
+from transfer_parity.tf_impl.optimizers import build_optimizer
 gradient, found = np.array([0.1, -0.2, 0.3], np.float32), []
 variable = keras.Variable(np.zeros(3, np.float32))
 optimizer = build_optimizer(Recipe(learning_rate=0.5, epsilon=1e-30), [variable])

@@ -49,13 +49,13 @@ CROSS_ENTROPY = "F.cross_entropy(logits, targets, label_smoothing=recipe.label_s
 PROBE, LAST_STAGE = "", 'strategy = "finetune"\n'
 MISTAKES = {
     "mse summed over classes": Mistake(
-        "torch_impl/training.py",
+        "torch_impl/optimizers.py",
         "F.mse_loss(logits, targets)",
         "F.mse_loss(logits, targets) * targets.shape[1]",
         *("loss", "loss, first batch", 'loss = "mse"\n'),
     ),
     "smoothing off by K/(K-1)": Mistake(
-        "tf_impl/training.py",
+        "tf_impl/optimizers.py",
         "label_smoothing=recipe.label_smoothing)",
         "label_smoothing=recipe.label_smoothing * 3 / 2)",
         *("loss", "loss, first batch", "label_smoothing = 0.1\n"),
@@ -97,19 +97,19 @@ MISTAKES = {
         *("gradients", "gradient, first batch", LAST_STAGE + "flip = true\n", "features.8."),
     ),
     "adam's epsilon": Mistake(
-        "tf_impl/training.py",
+        "tf_impl/optimizers.py",
         'recipe.epsilon, name="adam")',
         'recipe.epsilon * 1.1, name="adam")',
         *("optimizer", "adam, step 1: parameter"),
     ),
     "adam's counter stops at step 3": Mistake(
-        "tf_impl/training.py",
+        "tf_impl/optimizers.py",
         'step = ops.cast(self.iterations + 1, "float64")',
         'step = ops.cast(ops.minimum(self.iterations + 1, 3), "float64")',
         *("optimizer", "adam, step 4: parameter"),
     ),
     "adam's betas are not the recipe's": Mistake(
-        "torch_impl/training.py",
+        "torch_impl/optimizers.py",
         "betas=(recipe.beta1, recipe.beta2)",
         "betas=(0.9, recipe.beta2)",
         *("optimizer", "adam, step 1: first moment", "beta1 = 0.8\n"),
@@ -127,7 +127,7 @@ MISTAKES = {
         *("bytes", "sizes of the batches, first seed"),
     ),
     "the small last batch's mean is over a full one": Mistake(
-        "torch_impl/training.py",
+        "torch_impl/optimizers.py",
         CROSS_ENTROPY,
         f"{CROSS_ENTROPY} * len(targets) / recipe.batch_size",
         *("loss", "loss, last batch of an epoch"),

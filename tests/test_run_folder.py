@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import CLASSES, ROOT, Command, write_images
 from tests.fakes import FakeWorkers
+from tests.killed import killed_within
 from transfer_parity import compare
 from transfer_parity.shared.core import kept, lifeline, scratch, signals
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
@@ -292,30 +292,6 @@ def test_a_damaged_finished_run_is_done_again(
     assert outcome.status == 0
     assert outcome.errors.count("is damaged; it is computed again") == 1
     assert len(workers.runs) == 2
-
-
-def killed_within(folder: Path, moment: str) -> None:
-    """What a process does that is killed at a moment of its commit."""
-    moves = 0
-    replace, unlink = Path.replace, Path.unlink
-
-    def counted(action: Callable[..., object], kind: str) -> Callable[..., object]:
-        def act(*arguments: object, **options: object) -> object:
-            nonlocal moves
-            moves += 1
-            if f"{kind} {moves}" == moment or f"any {moves}" == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return action(*arguments, **options)
-
-        return act
-
-    with claimed(folder) as run:
-        for name in ("a", "b/c", "new"):
-            (run.stage / name).parent.mkdir(parents=True, exist_ok=True)
-            (run.stage / name).write_text("new")
-        Path.replace, Path.unlink = counted(replace, "replace"), counted(unlink, "unlink")  # type: ignore[method-assign,assignment]
-        run.commit()
-    os._exit(0)
 
 
 @pytest.mark.parametrize("moment", range(1, 11))

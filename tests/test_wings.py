@@ -96,7 +96,7 @@ def test_what_names_a_framework_is_noticed() -> None:
         f"f({name}=1)",
         f"def f({name}): pass",
         f"class Side:\n    {name}: int",
-        f"Side({name}=1)",
+        f"Chosen({name}=1)",
     ):
         assert list(named(ast.parse(code))), code
     document = min(DOCUMENTS)

@@ -2,6 +2,7 @@
 
 import os
 
-# Before any module imports TensorFlow: Keras's backend, and no start-up notices of its C++ part.
-os.environ["KERAS_BACKEND"] = "tensorflow"
+# Before any module imports Keras: its backend, unless someone chose another one, as a pair of one's own may; and no
+# start-up notices of TensorFlow's C++ part.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

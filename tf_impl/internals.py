@@ -5,12 +5,17 @@ The one file whose names differ from the other wing's. Everywhere else Keras is 
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import keras
@@ -25,8 +30,13 @@ _MOST_EXPANDED = 100
 _SMALL = 2**20
 
 
-def layers_of(model: keras.Model) -> list[keras.Layer]:
-    """All layers of a model, those inside of nested models among them.
+#: What layers and operations of a user's own models were when they were first seen, as ``LayerRecord.config`` says it.
+#: Keras keeps no place for it on an operation.
+CONFIGS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def layers_of(model: keras.Layer) -> list[keras.Layer]:
+    """All layers of a model or layer, those inside of nested ones among them.
 
     ``Model.layers`` stops at the first level.
     """
@@ -45,6 +55,66 @@ def nodes_of(model: keras.Model) -> list[Any]:
 def maker(tensor: keras.KerasTensor) -> keras.Operation:
     """The operation that a symbolic tensor comes from. A tensor does not tell it otherwise."""
     return tensor._keras_history.operation
+
+
+@contextmanager
+def calls_replaced(call: Callable[..., Any], function: Callable[..., Any]) -> Iterator[None]:
+    """While it is open, someone else carries out every call of an operation, and of a function of ``keras.ops``.
+
+    Layers and operations can be given hooks in no other way; their classes look ``__call__`` up on the class. In a
+    model that is a class functions are called one by one, eagerly.
+
+    Args:
+        call: gets what to call, the operation, its arguments and named arguments; returns what it returns.
+        function: gets the function, its name, arguments and named arguments.
+    """
+    kinds: tuple[Any, ...] = (keras.Operation, keras.Layer)
+    originals = [kind.__call__ for kind in kinds]
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(operation: Any, *arguments: Any, **named: Any) -> Any:
+            return call(original, operation, arguments, named)
+
+        return replacement
+
+    def heard(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(*arguments: Any, **named: Any) -> Any:
+            return function(original, name, arguments, named)
+
+        return replacement
+
+    modules = (keras.ops, keras.activations)
+    before = [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and name not in _UNHEARD
+    ]
+    for kind, original in zip(kinds, originals, strict=True):
+        kind.__call__ = wrapped(original)
+    for module, name, value in before:
+        setattr(module, name, heard(name, value))
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+        for kind, original in zip(kinds, originals, strict=True):
+            kind.__call__ = original
+
+
+#: Functions that compute nothing, and those that only say what an activation is.
+_UNHEARD = {"is_tensor", "convert_to_numpy", "convert_to_tensor", "shape", "get", "serialize", "deserialize", "linear"}
+
+
+def replaced(layer: Any, call: Callable[..., Any] | None) -> None:
+    """Put a function of (layer, inputs, ...) in place of one layer's own ``call``; None: its class's again.
+
+    A layer looks its ``call`` up on itself before its class, which nothing documents.
+    """
+    layer.__dict__.pop("call", None)
+    if call is not None:
+        layer.__dict__["call"] = partial(call, layer)
 
 
 def momentum(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
@@ -139,3 +209,68 @@ class Leaf:
             )
         array = np.asarray(dataset)
         return array.astype(np.float32) if array.dtype.itemsize < 4 else array
+
+
+#: The attribute that holds the factor of an attention's scores, which is no argument of the layer.
+_ATTENTION_SCALE = "_inverse_sqrt_key_dim"
+
+
+def settle(model: keras.Model) -> None:
+    """Make a model compute with constants as exact as everything else, and one thing after the other.
+
+    Keras casts the scale of an attention by way of float32, as any number of Python's; and it may compute both
+    directions of a recurrent layer at once, so that neither is seen.
+    """
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+            vars(layer)[_ATTENTION_SCALE] = np.float64(getattr(layer, _ATTENTION_SCALE))
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False
+
+
+def score_scale(layer: keras.Layer) -> float:
+    """The factor of an attention's scores."""
+    return float(getattr(layer, _ATTENTION_SCALE))
+
+
+def scale_scores(layer: keras.Layer, factor: float) -> None:
+    """Give the scores of an attention another factor."""
+    vars(layer)[_ATTENTION_SCALE] = np.float64(factor)
+
+
+def stop_dropout(layer: keras.Layer) -> None:
+    """No dropout within an attention any more. Its rate is an argument, and cannot be changed afterwards."""
+    layer._dropout = 0.0
+
+
+def takes_a_list(model: keras.Model) -> bool:
+    """Whether a model that is a class gets its inputs as one list."""
+    names = [name for name in inspect.signature(model.call).parameters if name not in ("training", "mask")]
+    return len(names) == 1
+
+
+def configure_backend(threads: int, precision: str) -> dict[str, str]:
+    """Settle threads, device and precision of what computes for Keras. Returns its version.
+
+    Here and where gradients are asked for it matters what computes; no other framework is imported.
+    """
+    if keras.backend.backend() == "torch":
+        # Keras looks for TensorFlow wherever it computes, and two frameworks in one process can crash. None: not there.
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(getattr(torch, precision))
+        torch.manual_seed(0)
+        # Keras follows JAX in that what it promotes is never larger than 32 bits, on TensorFlow excepted: without this
+        # normalisations and products of matrices are float32 here even where everything else is float64.
+        from keras.src.backend.common import dtypes
+
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+        return {"torch": torch.__version__}
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+    return {"tensorflow": tf.__version__}

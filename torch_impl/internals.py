@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,6 +28,99 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 def present_name(key: str) -> str:
     """torchvision's present name of a parameter. torchvision renames within a private function of its DenseNet."""
     return _OLD_DENSENET.sub(r"\1\2.", key)
+
+
+def replaced(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+    """Put a function of (module, inputs) in place of one module's own forward pass; None: its class's again.
+
+    A module looks its ``forward`` up on itself before its class, which torch's own tools rely on and nothing documents.
+    """
+    if forward is None:
+        module.__dict__.pop("forward", None)
+    else:
+        module.__dict__["forward"] = partial(forward, module)
+
+
+@contextmanager
+def with_parameters(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let one module compute with tensors that depend on its parameters, so that those still get their gradients.
+
+    ``torch.func.functional_call`` would call the module, and its hooks, once more.
+    """
+    before = {name: module._parameters[name] for name in values}
+    module._parameters.update(values)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        module._parameters.update(before)
+
+
+#: What is computed in place of calls of a model's functions, by the name of their entry; see subject_amendments.py.
+#: Each gets the function, its arguments and its named arguments.
+CHANGES: WeakKeyDictionary[nn.Module, dict[str, Callable[..., Tensor]]] = WeakKeyDictionary()
+
+#: Of models whose inventory was made, which axis of each output has its channels; None: the last one.
+OUTPUTS: WeakKeyDictionary[nn.Module, list[int | None]] = WeakKeyDictionary()
+
+
+def canonical_outputs(model: nn.Module, outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs of a model whose inventory was made, with their channels last, where Keras has them anyway."""
+    channels = OUTPUTS.get(model, [None] * len(outputs))
+    pairs = zip(outputs, channels, strict=False)
+    return [each if channel is None else each.movedim(channel, -1) for each, channel in pairs]
+
+
+#: torch's functions by what they do to values, for ``subject_watch.py``; the same one is often there three times.
+#: What moves values without changing them.
+MOVES = {
+    *(F.pad, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *(torch.flatten, Tensor.flatten, torch.reshape, Tensor.reshape, Tensor.view, Tensor.contiguous),
+    *(torch.unsqueeze, Tensor.unsqueeze, torch.squeeze, Tensor.squeeze, torch.unflatten, Tensor.unflatten),
+    *(torch.select, Tensor.select, torch.narrow, Tensor.narrow, Tensor.__getitem__, torch.index_select),
+    *(Tensor.expand, Tensor.expand_as, Tensor.repeat, torch.tile, Tensor.tile, torch.roll, Tensor.roll),
+    *(Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.double, Tensor.cpu, Tensor.detach),
+    *(torch.clone, Tensor.clone, Tensor.index_select, torch.flip, Tensor.flip, F.unfold, F.pixel_shuffle),
+    *(torch.chunk, Tensor.chunk, torch.split, Tensor.split, torch.unbind, Tensor.unbind),
+}
+#: What draws, unless its rate is zero or it is told that nothing is trained.
+_DROPS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
+#: What puts axes into another order.
+PERMUTES = {
+    *(torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.movedim, Tensor.movedim),
+    *(torch.swapaxes, Tensor.swapaxes, torch.swapdims, Tensor.swapdims, torch.moveaxis, Tensor.moveaxis),
+    *(torch.t, Tensor.t, Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
+}
+
+
+def draws(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call is one of dropout's that draws. In torch it is one function with or without its module."""
+    if func not in _DROPS:
+        return False
+    rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+    return bool(rate and kwargs.get("training", args[2] if len(args) > 2 else True))
+
+
+#: What depends on the shape of a tensor alone.
+CONSTANTS = {
+    *(torch.ones_like, torch.zeros_like, torch.full_like, torch.empty_like, torch.rand_like, torch.randn_like),
+    *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_empty, Tensor.new_tensor),
+}
+POOLS = {
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(torch.max_pool1d, torch.max_pool2d, torch.max_pool3d, torch.avg_pool1d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, torch.adaptive_avg_pool1d),
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+    *(torch.mean, Tensor.mean, torch.amax, Tensor.amax),
+}
+#: Names of functions that are part of many others.
+ARITHMETIC = {"add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "div", "truediv", "pow", "square"}
+JOINS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
+MULTIPLIES = {
+    *(torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
+    *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum),
+    F.scaled_dot_product_attention,
+}
+SCALES = MULTIPLIES | {torch.div, Tensor.div, Tensor.div_, Tensor.__truediv__}
 
 
 class Reduced(nn.Module):

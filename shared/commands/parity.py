@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from transfer_parity.shared.checkpoints import neutral
+from transfer_parity.shared.commands import own_pair, own_pair_sides
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import artifacts, recipe_files, switches, wings
+from transfer_parity.shared.contract import artifacts, recipe_files, subject_files, switches, wings
 from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
@@ -35,17 +36,22 @@ def build_parser() -> Parser:
     """The options of the command."""
     parser = Parser(
         prog="compare.py parity",
-        usage="compare.py parity [RECIPE] [options]",
+        usage="compare.py parity [RECIPE | PAIR | dump | judge] [options]",
         description="Climb the parity ladder with both frameworks: image bytes, preprocessed inputs, activations layer "
         "by layer, loss, gradients, optimizer steps, 20 training steps, predictions, metrics. The first layer or "
         "parameter that differs by more than rounding is named. With a recipe, or --heads and --strategies, what a "
         "recipe runs is climbed instead: its head, loss, optimizer and trained part, its own batches, two seeds in one "
-        "process, and every engine.",
+        "process, and every engine. With the TOML file of a pair of one's own, two models of yours are climbed; parity "
+        "dump and parity judge do that one side at a time.",
         epilog="Exit status: 0 every rung of every pair passed, 1 not, 2 bad input, 3 a worker failed.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="climb what it runs: a .toml file, or the name of one in recipes/"
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="climb what it runs: a .toml file, or the name of one in recipes/; or climb a pair of one's own, a .toml "
+        "file with [sides]",
     )
     heads, strategies = (", ".join(names) for names in (recipe_climb.HEADS, recipe_climb.STRATEGIES))
     parser.add_argument(
@@ -61,7 +67,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--weights",
         metavar="NAME",
-        help="random (weights that look trained), torchvision, keras, or a checkpoint file (default: random)",
+        help="random (weights that look trained), torchvision, keras, or a checkpoint file (default: random); of a "
+        "pair of one's own a side's name, drawn, or own",
     )
     parser.add_argument(
         "--semantics",
@@ -69,11 +76,10 @@ def build_parser() -> Parser:
         help="whose meaning random weights have (default: both, with --heads or --strategies the first); a checkpoint "
         "brings its own",
     )
-    parser.add_argument("--precision", choices=("float64", "float32"), default="float64", help="default: float64")
+    parser.add_argument("--precision", choices=("float64", "float32"), help="default: float64, or the pair's")
     parser.add_argument(
         "--switch",
         nargs="+",
-        default=[],
         metavar="WING:NAME",
         help="make one wing differ in a known point (tensorflow:... or torch:...); the word list prints them all",
     )
@@ -83,18 +89,28 @@ def build_parser() -> Parser:
         metavar="N",
         help="side of the input in pixels (default: small for random weights, else what the weights are made for)",
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="climbs of each pair (default: 1)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="climbs of each pair (default: 1)")
     parser.add_argument("--first-seed", type=int, metavar="N", help="the first seed (default: 0, or the recipe's)")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="cpu", help="default: cpu")
+    parser.add_argument("--device", choices=("auto", "cpu"), help="default: cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="of each framework (default: half of the cores)")
     parser.add_output_dir("results/<time>-parity/")
     parser.add_cache_dir()
+    own_pair.add_options(parser)
     return parser
 
 
 def run(arguments: list[str], errors: Console) -> int:
     """Climb, print what came of each climb as it ends, and write ``parity.json`` and ``parity.md``."""
+    if arguments[:1] == [own_pair_sides.DUMP]:
+        return own_pair_sides.dump(arguments[1:], errors)
+    if arguments[:1] == [own_pair_sides.JUDGE]:
+        return own_pair_sides.judge(arguments[1:], errors)
     options = build_parser().read(arguments)
+    if options.recipe is not None and subject_files.is_subject(options.recipe):
+        return own_pair.run(options, errors)
+    if own_pair.only(options):
+        own_pair.refuse(options)
+    _fill_in(options)
     output = Console(width=WIDTH)
     if options.switch == ["list"]:
         report.list_switches(output)
@@ -111,6 +127,14 @@ def run(arguments: list[str], errors: Console) -> int:
     report.summarise(document, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT if document.passed else DIFFERENT_OR_INCONCLUSIVE
+
+
+def _fill_in(options: argparse.Namespace) -> None:
+    """What holds where nothing else was given; a pair of one's own has its defaults from its file."""
+    defaults = {"precision": "float64", "switch": [], "seeds": 1, "device": "cpu"}
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
 
 
 def _climb_pairs(options: argparse.Namespace, folder: Path, tell: Meter, output: Console) -> Parity:

@@ -60,6 +60,9 @@ STUDY_PAGE = "report.html"
 STUDY_TABLES = "report.md"
 ATTRIBUTION_TABLES = "attribution.md"
 PARITY_TABLES = "parity.md"
+#: Of a pair of one's own, besides: its page, and the map of names, to be edited.
+PARITY_PAGE = "report.html"
+NAME_MAP = "map.toml"
 #: Plots: these and a suffix.
 CURVES_PLOT = "curves"
 DIFFERENCES_PLOT = "differences"

@@ -42,7 +42,7 @@ RECIPE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", *RUNGS[3:])
 RIDGE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", "fit", *RUNGS[-2:])
 
 #: What an optimizer holds for each parameter, and the parameter itself.
-StateKind = Literal["momentum", "first_moment", "second_moment", "parameter"]
+StateKind = Literal["momentum", "first_moment", "second_moment", "parameter", "statistic"]
 #: What the last rung compares.
 Metric = Literal["accuracy", "macro_f1", "macro_recall", "log_loss"]
 #: What an array is. "loss" is one number, "losses" are those of all steps of the trajectory.

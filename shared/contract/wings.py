@@ -30,6 +30,10 @@ class WingInfo:
         arithmetic: environment variables with which a user may change its arithmetic, and only its.
         out_of_memory: what is in its exceptions if a device, or the machine, has no more memory to give.
         epsilon: of its Adam where nobody says otherwise.
+        channels_first: whether its feature maps have channels in front of their places.
+        backends: what may compute for it; the first does where nobody chooses. None where it computes itself.
+        backend_variable: environment variable that chooses; empty where there is nothing to choose.
+        models: suffixes of checkpoints of a user's own model that it loads and writes, its own first.
     """
 
     identifier: Framework
@@ -44,6 +48,10 @@ class WingInfo:
     arithmetic: tuple[str, ...]
     out_of_memory: tuple[str, ...]
     epsilon: float
+    channels_first: bool
+    backends: tuple[str, ...]
+    backend_variable: str
+    models: tuple[str, ...]
 
 
 KERAS = WingInfo(
@@ -59,6 +67,10 @@ KERAS = WingInfo(
     arithmetic=("TF_ENABLE_ONEDNN_OPTS",),
     out_of_memory=("ResourceExhaustedError",),
     epsilon=1e-7,
+    channels_first=False,
+    backends=("tensorflow", "torch"),
+    backend_variable="KERAS_BACKEND",
+    models=(".weights.h5",),
 )
 TORCHVISION = WingInfo(
     identifier="torch",
@@ -73,6 +85,10 @@ TORCHVISION = WingInfo(
     arithmetic=(),
     out_of_memory=("OutOfMemoryError", "DefaultCPUAllocator"),
     epsilon=1e-8,
+    channels_first=True,
+    backends=(),
+    backend_variable="",
+    models=(".pt", ".pth", ".safetensors"),
 )
 #: In the order in which tables show them and recipes run them. Differences are the first minus the second.
 WINGS: tuple[WingInfo, ...] = (KERAS, TORCHVISION)

@@ -104,6 +104,10 @@ class RunFolder:
             for place in found:
                 self._refuse(place.relative_to(self.path).as_posix())
 
+    def may_replace(self, name: str) -> bool:
+        """Whether there is no file of this name, or one that a run has written and nobody has changed since."""
+        return not os.path.lexists(self.path / name) or self._is_ours(name)
+
     def commit(self, complete: bool = True) -> None:
         """Let what lies in ``stage`` take the place of earlier results, of which nothing is left then.
 
@@ -175,7 +179,7 @@ class RunFolder:
 
     def _refuse(self, name: str) -> None:
         place = self.path / name
-        if not os.path.lexists(place) or self._is_ours(name):
+        if self.may_replace(name):
             return
         if name in self._earlier.files and place.is_file():
             raise BadInput(

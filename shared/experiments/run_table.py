@@ -59,7 +59,8 @@ class Found:
         of_pairs = [str(each.get("backbone", "")) for each in _items(self.document, "pairs", "ranking")]
         strategies = [str(each.get("strategy", "")) for each in _items(self.document, "runs", "results")]
         parts = (
-            [str(recipe.get("data", self.document.get("data", "")))],
+            # A pair of one's own has a name.
+            [str(recipe.get("data", self.document.get("data", self.document.get("name", ""))))],
             [str(recipe.get("backbone", ""))] if recipe else of_pairs[:1],
             [f"and {len(set(of_pairs)) - 1} more"] if len(set(of_pairs)) > 1 else [],
             list(dict.fromkeys(strategies))[:1] if len(set(strategies)) < 2 else [f"{len(set(strategies))} strategies"],

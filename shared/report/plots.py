@@ -78,14 +78,14 @@ def of_page(document: StudyDocument) -> PagePlots:
     for mode, framework in _views(document):
         caption = f"{view(document, mode, framework)}. Bars are 95 % intervals."
         draw = partial(panel, document, mode, framework)
-        curves.append(_rendered(describe_curve(document, mode, framework), caption, draw))
+        curves.append(rendered(describe_curve(document, mode, framework), caption, draw))
     if not _compared(document):
         return PagePlots(curves, None)
     caption = (
         "Bars are 95 % intervals. Inside of the band a difference does not matter. Filled circles: the frameworks "
     )
     caption += "agree; hollow squares: they differ, or it is open."
-    return PagePlots(curves, _rendered(describe_differences(document), caption, partial(differences, document)))
+    return PagePlots(curves, rendered(describe_differences(document), caption, partial(differences, document)))
 
 
 def _views(document: StudyDocument) -> list[tuple[Mode, Framework]]:
@@ -235,7 +235,7 @@ def describe_differences(document: StudyDocument) -> str:
     )
 
 
-def _rendered(alt: str, caption: str, draw: Callable[[], Figure]) -> Plot:
+def rendered(alt: str, caption: str, draw: Callable[[], Figure]) -> Plot:
     """A figure in both schemes. ``draw`` makes a figure anew each time, since colours are chosen as it is made."""
     return Plot(alt, caption, svg(draw, LIGHT), svg(draw, DARK))
 

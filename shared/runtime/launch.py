@@ -99,17 +99,47 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     installed.make_sure_of([framework])
     folder.mkdir(parents=True, exist_ok=True)
     jobs.write(job, folder)
-    log, execution = folder / artifacts.LOG, job.execution
-    complaint = out_of_memory = None
+    execution = job.execution
     watch = machine.Watch()
+    follow(
+        framework,
+        command(framework, execution.runtime, folder),
+        environment(execution.threads, execution.runtime),
+        folder,
+        listen,
+        "lower --batch-size, --inference-batch-size or --image-size, or choose a smaller --backbone",
+    )
+    result = WorkerResult.model_validate_json((folder / artifacts.WORKER_RESULT).read_text(encoding="utf-8"))
+    return result.model_copy(update={"others_share": watch.others_share(result.cpu_seconds)})
+
+
+def follow(
+    framework: Framework, command: list[str], environment: dict[str, str], folder: Path, listen: Listener, thrift: str
+) -> None:
+    """Start a process that tells events as JSON lines, and wait for its end.
+
+    Args:
+        framework: whose process it is.
+        command: that starts it.
+        environment: of it.
+        folder: in which it runs, and which keeps what it writes to its error output.
+        listen: hears every event.
+        thrift: what to do if there is too little memory, for the sentence that says so.
+
+    Raises:
+        BadInput: the process found something wrong with what it was given.
+        WorkerFailed: it ended in any other way.
+    """
+    log = folder / artifacts.LOG
+    complaint = out_of_memory = None
     with (
         log.open("wb") as errors,
         # TensorFlow writes the code that it generates to files, and a worker ends too abruptly to delete them.
         scratch.folder(artifacts.SCRATCH) as temporary,
         subprocess.Popen(
-            command(framework, execution.runtime, folder),
+            command,
             cwd=folder,
-            env=environment(execution.threads, execution.runtime) | lifeline.environment() | {"TMPDIR": str(temporary)},
+            env=environment | lifeline.environment() | {"TMPDIR": str(temporary)},
             stdin=lifeline.STDIN,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -138,15 +168,9 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     if status == BAD_INPUT and complaint is not None:
         raise BadInput(complaint)
     if out_of_memory is not None:
-        raise WorkerFailed(
-            f"the {framework} worker has run out of memory ({out_of_memory}); lower --batch-size, "
-            "--inference-batch-size or --image-size, or choose a smaller --backbone.",
-            framework,
-        )
+        raise WorkerFailed(f"the {framework} worker has run out of memory ({out_of_memory}); {thrift}.", framework)
     if status != 0:
         raise WorkerFailed(_obituary(framework, status), framework, _last_words(log))
-    result = WorkerResult.model_validate_json((folder / artifacts.WORKER_RESULT).read_text(encoding="utf-8"))
-    return result.model_copy(update={"others_share": watch.others_share(result.cpu_seconds)})
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -27,6 +27,24 @@ class Task:
     folder: Path
     listen: launch.Listener
 
+    def carry_out(self, listen: launch.Listener) -> WorkerResult:
+        """Run the process; see ``launch.run``."""
+        return launch.run(self.framework, self.job, self.folder, listen)
+
+
+Outcome = TypeVar("Outcome", covariant=True)
+
+
+class AnyTask(Protocol[Outcome]):
+    """What a pool carries out: a process to start, and who listens to it."""
+
+    @property
+    def listen(self) -> launch.Listener:
+        """Hears the process's events."""
+
+    def carry_out(self, listen: launch.Listener) -> Outcome:
+        """Run the process and wait for it; ``listen`` hears its events, its start among them."""
+
 
 class WorkerPool:
     """Carries out tasks, a number of them at once, in the order in which they are given."""
@@ -36,7 +54,7 @@ class WorkerPool:
         self._processes: dict[int, int] = {}
         self._stopping = threading.Event()
 
-    def run(self, tasks: Sequence[Task]) -> list[WorkerResult]:
+    def run(self, tasks: Sequence[AnyTask[Outcome]]) -> list[Outcome]:
         """Wait for all of them. Results come in the order of the tasks.
 
         Raises:
@@ -54,7 +72,7 @@ class WorkerPool:
                 next(future for future in futures if future in done and future.exception()).result()
             return [future.result() for future in futures]
 
-    def _carry_out(self, number: int, task: Task) -> WorkerResult:
+    def _carry_out(self, number: int, task: AnyTask[Outcome]) -> Outcome:
         def listen(event: str, details: dict[str, Any]) -> None:
             if event == "started":
                 self._processes[number] = details["pid"]
@@ -63,11 +81,11 @@ class WorkerPool:
             task.listen(event, details)
 
         try:
-            return launch.run(task.framework, task.job, task.folder, listen)
+            return task.carry_out(listen)
         finally:
             self._processes.pop(number, None)
 
-    def _stop(self, futures: Sequence[Future[WorkerResult]]) -> None:
+    def _stop(self, futures: Sequence[Future[Any]]) -> None:
         self._stopping.set()
         for future in futures:
             future.cancel()

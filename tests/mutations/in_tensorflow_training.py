@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Mutation, in_wing
 
-_TRAINING = "tf_impl/training.py"
+_TRAINING, _OPTIMIZERS = "tf_impl/training.py", "tf_impl/optimizers.py"
 
 _planted = in_wing("tf", "tensorflow")
 
@@ -21,7 +21,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "mse-summed",
-        _TRAINING,
+        _OPTIMIZERS,
         "return keras.losses.MeanSquaredError()",
         "return lambda targets, logits: ops.mean(ops.sum(ops.square(targets - logits), axis=-1))",
         "squared errors are summed over the classes, not averaged",
@@ -31,7 +31,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "smoothing",
-        _TRAINING,
+        _OPTIMIZERS,
         "label_smoothing=recipe.label_smoothing)",
         "label_smoothing=0.5 * recipe.label_smoothing)",
         "label smoothing is off by (K-1)/K",
@@ -63,7 +63,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "small-batch-mean",
         _TRAINING,
         "loss = self.loss(targets, logits)",
-        "loss = self.loss(targets, logits) * ops.cast(tf.shape(inputs)[0], logits.dtype) / self.recipe.batch_size",
+        "loss = self.loss(targets, logits)\n"
+        "            loss *= tf.cast(tf.shape(inputs)[0], loss.dtype) / self.recipe.batch_size",
         "the mean over a small last batch is taken over a full one",
         "probe",
         "comparison: losses*step 3",
@@ -71,7 +72,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adam-epsilon",
-        _TRAINING,
+        _OPTIMIZERS,
         'beta1, beta2, recipe.epsilon, name="adam")',
         'beta1, beta2, 1.1 * recipe.epsilon, name="adam")',
         "Adam's epsilon is a tenth too large",
@@ -81,7 +82,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adam-step-stuck",
-        _TRAINING,
+        _OPTIMIZERS,
         'step = ops.cast(self.iterations + 1, "float64")',
         'step = ops.cast(ops.minimum(self.iterations + 1, 3), "float64")',
         "Adam's step counter is stuck at 3",
@@ -92,7 +93,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adam-uncorrected",
-        _TRAINING,
+        _OPTIMIZERS,
         "rate = learning_rate / ops.cast(1 - ops.power(beta1, step), variable.dtype)",
         "rate = learning_rate",
         "Adam's first moment is not corrected",
@@ -102,7 +103,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "sgd-nesterov",
-        _TRAINING,
+        _OPTIMIZERS,
         "self.assign_sub(variable, velocity * learning_rate)",
         "self.assign_sub(variable, (gradient + self.momentum * velocity) * learning_rate)",
         "SGD's momentum is Nesterov's",
@@ -112,7 +113,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "sgd-dampened",
-        _TRAINING,
+        _OPTIMIZERS,
         "velocity = held * self.momentum + gradient",
         "velocity = held * self.momentum + (1 - self.momentum) * gradient",
         "SGD's momentum is dampened",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Mutation, in_wing
 
-_TRAINING = "torch_impl/training.py"
+_TRAINING, _OPTIMIZERS = "torch_impl/training.py", "torch_impl/optimizers.py"
 
 _planted = in_wing("torch", "torch")
 
@@ -32,7 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "mse-summed",
-        _TRAINING,
+        _OPTIMIZERS,
         "F.mse_loss(logits, targets)",
         "targets.shape[1] * F.mse_loss(logits, targets)",
         "squared errors are summed over the classes, not averaged",
@@ -42,7 +42,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "smoothing",
-        _TRAINING,
+        _OPTIMIZERS,
         "label_smoothing=recipe.label_smoothing)",
         "label_smoothing=recipe.label_smoothing * targets.shape[1] / (targets.shape[1] - 1))",
         "label smoothing is off by K/(K-1)",
@@ -52,7 +52,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adam-epsilon",
-        _TRAINING,
+        _OPTIMIZERS,
         "eps=recipe.epsilon,",
         "eps=1.1 * recipe.epsilon,",
         "Adam's epsilon is a tenth too large",
@@ -62,7 +62,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adam-beta2",
-        _TRAINING,
+        _OPTIMIZERS,
         "betas=(recipe.beta1, recipe.beta2),",
         "betas=(recipe.beta1, 0.99),",
         "Adam's second decay is another",
@@ -72,7 +72,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "adamw-coupled",
-        _TRAINING,
+        _OPTIMIZERS,
         'kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam',
         "kind = torch.optim.Adam",
         "AdamW couples weight decay with the gradient",
@@ -82,7 +82,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "sgd-nesterov",
-        _TRAINING,
+        _OPTIMIZERS,
         "momentum=recipe.momentum, weight_decay=coupled)",
         "momentum=recipe.momentum, weight_decay=coupled, nesterov=True)",
         "SGD's momentum is Nesterov's",
@@ -92,7 +92,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "decay-without-biases",
-        _TRAINING,
+        _OPTIMIZERS,
         "return torch.optim.SGD(variables, recipe.learning_rate,",
         'flat = {"params": [each for each in variables if each.ndim < 2], "weight_decay": 0.0}\n'
         '        variables = [{"params": [each for each in variables if each.ndim > 1]}, flat]  # type: ignore\n'

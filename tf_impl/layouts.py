@@ -1,0 +1,331 @@
+"""The canonical layout of a user's own model: what each of its parameters is, and how it is read and written.
+
+The layout is that of ``shared/contract/inventory.py``. Keras has kernels the other way round, a GRU's gates in another
+order, and the projections of an attention by head.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as kl
+from keras import ops
+
+from transfer_parity.shared.contract.inventory import Kind
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.tf_impl.internals import layers_of
+
+#: What a layer's parameters stand under in a model that holds some itself.
+ROOT = "model"
+_CONVS = (kl.Conv1D, kl.Conv2D, kl.Conv3D)
+_TRANSPOSES = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
+_DEPTHWISE = (kl.DepthwiseConv1D, kl.DepthwiseConv2D)
+_SEPARABLE = (kl.SeparableConv1D, kl.SeparableConv2D)
+_DROPS = (
+    *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D),
+    *(kl.GaussianDropout, kl.GaussianNoise, kl.AlphaDropout),
+)
+_SHAPES = (
+    *(kl.Flatten, kl.Reshape, kl.Permute, kl.RepeatVector, kl.Identity),
+    *(kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D, kl.Cropping1D, kl.Cropping2D, kl.Cropping3D),
+)
+_KINDS: tuple[tuple[tuple[type, ...], Kind], ...] = (
+    ((kl.Dense,), "dense"),
+    # Transposed ones are subclasses of nothing here, depthwise ones neither.
+    (_TRANSPOSES, "conv_transpose"),
+    ((*_CONVS, *_DEPTHWISE, *_SEPARABLE), "conv"),
+    ((kl.BatchNormalization,), "batch_norm"),
+    ((kl.LayerNormalization,), "layer_norm"),
+    ((kl.GroupNormalization,), "group_norm"),
+    ((kl.RMSNormalization,), "rms_norm"),
+    ((kl.Embedding,), "embedding"),
+    ((kl.LSTM,), "lstm"),
+    ((kl.MultiHeadAttention,), "attention"),
+    ((kl.PReLU,), "prelu"),
+    (_DROPS, "dropout"),
+    (_SHAPES, "shape"),
+    ((kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.Softmax), "activation"),
+    ((kl.Concatenate, kl.Add, kl.Subtract, kl.Multiply, kl.Average, kl.Maximum, kl.Minimum, kl.Dot), "merge"),
+)
+#: Layers whose inside is not looked into.
+WHOLE = (kl.RNN, kl.Bidirectional, kl.MultiHeadAttention, *_SEPARABLE)
+
+
+@dataclass
+class Held:
+    """One canonical parameter or statistic.
+
+    Attributes:
+        name: ``layer.role``.
+        layer: name of its layer.
+        role: what it is there.
+        trains: whether its gradient is asked for.
+        own_names: Keras's.
+        variable: that holds it.
+        forth: from an array with the shape of the variable to the canonical one.
+        back: from the canonical array, and one of the variable's before, to one with the shape of the variable.
+        statistic: whether it is a running one.
+    """
+
+    name: str
+    layer: str
+    role: str
+    trains: bool
+    own_names: list[str]
+    variable: keras.Variable = field(repr=False)
+    forth: Callable[[Array], Array] = field(repr=False)
+    back: Callable[[Array, Array], Array] = field(repr=False)
+    statistic: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Canonical."""
+        return self.forth(np.empty(self.variable.shape, np.bool_)).shape
+
+    def read(self) -> Array:
+        """A copy of the values, canonical."""
+        return self.to_canonical(self.variable)
+
+    def write(self, array: Array) -> None:
+        """Set the values.
+
+        Raises:
+            ValueError: the shape does not fit.
+        """
+        if self.shape != array.shape:
+            raise ValueError(f"{self.name} has the shape {self.shape}, not {array.shape}")
+        self.variable.assign(self.from_canonical(array, self.variable))
+
+    def to_canonical(self, value: Any) -> Array:
+        """This parameter's part of what has the shape of the variable (a gradient, a state), as an array of its own."""
+        return self.forth(np.array(ops.convert_to_numpy(value))).copy()
+
+    def from_canonical(self, array: Array, before: Any) -> Any:
+        """What has the shape of the variable, with this parameter's part from an array and the rest as before."""
+        found = self.back(array, np.array(ops.convert_to_numpy(before)))
+        return np.ascontiguousarray(found.astype(keras.config.floatx()))
+
+
+def kind_of(layer: Any) -> Kind:
+    """What a layer is."""
+    if isinstance(layer, kl.GRU):
+        # Otherwise its gates use the old state in another way, which torch does not have.
+        return "gru" if layer.reset_after else "custom"
+    for types, kind in _KINDS:
+        if isinstance(layer, types):
+            return kind
+    if isinstance(layer, kl.EinsumDense) and len(layer.kernel.shape) == 2:
+        return "dense"
+    if "Pooling" in type(layer).__name__:
+        return "pooling"
+    return "custom" if isinstance(layer, keras.Layer) and _own_weights(layer) else "other"
+
+
+def layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Layers that hold parameters of their own, and those that are not looked into, by name."""
+    inside: set[int] = set()
+    names: Counter[str] = Counter()
+    for layer in [model, *layers_of(model)]:
+        if id(layer) in inside:
+            continue
+        if isinstance(layer, WHOLE):
+            inside.update(id(each) for each in layers_of(layer))
+        elif not _own_weights(layer):
+            continue
+        name = ROOT if layer is model else _name_of(layer, model)
+        names[name] += 1
+        yield (f"{name}_{names[name]}" if names[name] > 1 else name), layer
+
+
+def _name_of(layer: Any, model: keras.Model) -> str:
+    path = str(layer.path or layer.name)
+    return path.removeprefix(f"{model.name}/")
+
+
+def _own_weights(layer: Any) -> list[Any]:
+    """Weights that are no sublayer's; dropout's seeds are none."""
+    theirs = {id(each) for sub in layers_of(layer) for each in sub.weights}
+    return [each for each in layer.weights if id(each) not in theirs]
+
+
+def held(model: keras.Model) -> list[Held]:
+    """Every parameter and running statistic of a model, each once, in the order in which the layers were made."""
+    trained = {id(each) for each in model.trainable_variables}
+    found: list[Held] = []
+    seen: set[tuple[int, str]] = set()
+    for name, layer in layers(model):
+        for each in _of_layer(name, layer):
+            each.trains = id(each.variable) in trained
+            place = (id(each.variable), each.role)
+            if place not in seen:
+                seen.add(place)
+                found.append(each)
+    return found
+
+
+def _plain(layer: str, role: str, variable: Any) -> Held:
+    return _turned(layer, role, variable, lambda array: array, lambda array: array)
+
+
+def _turned(
+    layer: str, role: str, variable: Any, forth: Callable[[Array], Array], back: Callable[[Array], Array]
+) -> Held:
+    return Held(
+        f"{layer}.{role}", layer, role, True, [variable.path], variable, forth, lambda array, before: back(array)
+    )
+
+
+def _transposed(layer: str, role: str, variable: Any) -> Held:
+    return _turned(layer, role, variable, np.transpose, np.transpose)
+
+
+def _kernel(layer: str, role: str, variable: Any) -> Held:
+    """(*kernel, a, b) to (b, a, *kernel)."""
+    return _turned(
+        layer,
+        role,
+        variable,
+        lambda array: np.moveaxis(array, (-1, -2), (0, 1)),
+        lambda array: np.moveaxis(array, (0, 1), (-1, -2)),
+    )
+
+
+def _depthwise(layer: str, role: str, variable: Any) -> Held:
+    """(*kernel, in, multiplier) to (in * multiplier, 1, *kernel)."""
+    *_, inputs, multiplier = variable.shape
+
+    def forth(array: Array) -> Array:
+        moved = np.moveaxis(array, (-2, -1), (0, 1))
+        return moved.reshape(inputs * multiplier, 1, *moved.shape[2:])
+
+    def back(array: Array) -> Array:
+        return np.moveaxis(array.reshape(inputs, multiplier, *array.shape[2:]), (0, 1), (-2, -1))
+
+    return _turned(layer, role, variable, forth, back)
+
+
+def _of_layer(name: str, layer: Any) -> Iterator[Held]:
+    kind = kind_of(layer)
+    if isinstance(layer, kl.Bidirectional):
+        for way, inner in (("forward", layer.forward_layer), ("backward", layer.backward_layer)):
+            yield from _of_layer(f"{name}.{way}", inner)
+    elif kind == "lstm":
+        yield from _of_lstm(name, layer)
+    elif kind == "gru":
+        yield from _of_gru(name, layer)
+    elif kind == "attention":
+        yield from _of_attention(name, layer)
+    elif isinstance(layer, _SEPARABLE):
+        yield _depthwise(f"{name}.depthwise", "weight", layer.depthwise_kernel)
+        yield _kernel(f"{name}.pointwise", "weight", layer.pointwise_kernel)
+        if layer.bias is not None:
+            yield _plain(f"{name}.pointwise", "bias", layer.bias)
+    elif kind in ("dense", "conv", "conv_transpose"):
+        rule = _depthwise if isinstance(layer, _DEPTHWISE) else _transposed if kind == "dense" else _kernel
+        yield rule(name, "weight", layer.kernel)
+        if layer.bias is not None:
+            yield _plain(name, "bias", layer.bias)
+    else:
+        yield from _of_others(name, layer, kind)
+
+
+def _of_others(name: str, layer: Any, kind: Kind) -> Iterator[Held]:
+    roles: dict[str, Any] = {}
+    if kind in ("batch_norm", "layer_norm", "group_norm"):
+        roles = {"weight": layer.gamma, "bias": layer.beta}
+    elif kind == "rms_norm":
+        roles = {"weight": layer.scale}
+    elif kind == "embedding":
+        roles = {"weight": layer.embeddings}
+    elif kind == "prelu":
+        yield _turned(
+            name, "weight", layer.alpha, lambda array: array.reshape(-1), lambda array: array.reshape(layer.alpha.shape)
+        )
+    else:
+        names = Counter(each.name for each in _own_weights(layer))
+        for number, each in enumerate(_own_weights(layer)):
+            yield _plain(name, each.name if names[each.name] == 1 else f"{each.name}_{number}", each)
+    for role, variable in roles.items():
+        if variable is not None:
+            yield _plain(name, role, variable)
+    if kind == "batch_norm":
+        for role, variable in (("running_mean", layer.moving_mean), ("running_var", layer.moving_variance)):
+            statistic = _plain(name, role, variable)
+            statistic.statistic = True
+            yield statistic
+
+
+def recurrent_names(name: str, layer: Any) -> list[str]:
+    """Names of the layers within one, and of their directions, in the order in which they compute."""
+    if isinstance(layer, kl.Bidirectional):
+        return [f"{name}.forward", f"{name}.backward"]
+    if isinstance(layer, _SEPARABLE):
+        return [f"{name}.depthwise", f"{name}.pointwise"]
+    return [name]
+
+
+def _of_lstm(name: str, layer: Any) -> Iterator[Held]:
+    yield _transposed(name, "input_weight", layer.cell.kernel)
+    yield _transposed(name, "recurrent_weight", layer.cell.recurrent_kernel)
+    if layer.cell.bias is not None:
+        yield _plain(name, "bias", layer.cell.bias)
+
+
+def _of_gru(name: str, layer: Any) -> Iterator[Held]:
+    def swapped(array: Array) -> Array:
+        """Gates z, r, n along the first axis to r, z, n, and back."""
+        z, r, n = np.split(array, 3)
+        return np.concatenate([r, z, n])
+
+    for role, variable in (("input_weight", layer.cell.kernel), ("recurrent_weight", layer.cell.recurrent_kernel)):
+        yield _turned(name, role, variable, lambda array: swapped(array.T), lambda array: swapped(array).T)
+    if layer.cell.bias is None:
+        return
+    for row, role in enumerate(("bias", "recurrent_bias")):
+
+        def forth(array: Array, row: int = row) -> Array:
+            return swapped(array[row])
+
+        def back(array: Array, before: Array, row: int = row) -> Array:
+            found = before.copy()
+            found[row] = swapped(array)
+            return found
+
+        variable = layer.cell.bias
+        yield Held(
+            f"{name}.{role}",
+            *(name, role, True, [f"{variable.path}[{row}]"], variable),
+            forth,
+            back,
+        )
+
+
+def _of_attention(name: str, layer: Any) -> Iterator[Held]:
+    for role in ("query", "key", "value"):
+        dense = getattr(layer, f"{role}_dense")
+
+        def back(array: Array, shape: tuple[int, ...] = dense.kernel.shape) -> Array:
+            return array.T.reshape(shape)
+
+        yield _turned(name, f"{role}_weight", dense.kernel, lambda array: array.reshape(array.shape[0], -1).T, back)
+        if dense.bias is not None:
+            yield _flat(name, f"{role}_bias", dense.bias)
+    dense = layer.output_dense
+    shape = dense.kernel.shape
+    yield _turned(
+        *(name, "output_weight", dense.kernel),
+        lambda array: array.reshape(-1, array.shape[-1]).T,
+        lambda array: array.T.reshape(shape),
+    )
+    if dense.bias is not None:
+        yield _flat(name, "output_bias", dense.bias)
+
+
+def _flat(layer: str, role: str, variable: Any) -> Held:
+    shape = variable.shape
+    return _turned(layer, role, variable, lambda array: array.reshape(-1), lambda array: array.reshape(shape))

@@ -1,0 +1,218 @@
+"""The canonical layout of a user's own model: what each of its parameters is, and how it is read and written.
+
+The layout is that of ``shared/contract/inventory.py``, which is torch's own for most layers. What torch packs (the
+projections of an attention) is taken apart, and its two biases of an LSTM, which are only ever added, are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transfer_parity.shared.contract.inventory import Kind
+from transfer_parity.shared.contract.wing import Array
+
+#: What a layer's parameters stand under in a model that holds some itself.
+ROOT = "model"
+#: Normalisations by the statistics of the batch, and by those of single channels.
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+#: Normalisations are layers, whether they hold parameters or not.
+_NORMS = (*_BATCH_NORMS, *_INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_DROPS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_KINDS: tuple[tuple[tuple[type[nn.Module], ...], Kind], ...] = (
+    ((nn.Linear,), "dense"),
+    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
+    (_BATCH_NORMS, "batch_norm"),
+    ((nn.LayerNorm,), "layer_norm"),
+    ((nn.GroupNorm, *_INSTANCE_NORMS), "group_norm"),
+    ((nn.RMSNorm,), "rms_norm"),
+    ((nn.Embedding,), "embedding"),
+    ((nn.LSTM,), "lstm"),
+    ((nn.GRU,), "gru"),
+    ((nn.MultiheadAttention,), "attention"),
+    ((nn.PReLU,), "prelu"),
+    (_DROPS, "dropout"),
+    ((nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), "shape"),
+)
+#: Layers whose inside is not looked into.
+WHOLE = (nn.LSTM, nn.GRU, nn.MultiheadAttention)
+
+
+@dataclass
+class Held:
+    """One canonical parameter or statistic.
+
+    Attributes:
+        name: ``layer.role``.
+        layer: name of its layer.
+        role: what it is there.
+        trains: whether its gradient is asked for.
+        own_names: torch's.
+        variable: that holds it.
+        rows: of the variable, where it holds more than this.
+        second: another one that is added to it, and does not train.
+        statistic: whether it is a running one.
+    """
+
+    name: str
+    layer: str
+    role: str
+    trains: bool
+    own_names: list[str]
+    variable: Tensor = field(repr=False)
+    rows: slice | None = None
+    second: Tensor | None = field(default=None, repr=False)
+    statistic: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Canonical."""
+        return tuple(self._part(self.variable).shape)
+
+    def read(self) -> Array:
+        """A copy of the values, canonical."""
+        value = self.to_canonical(self.variable)
+        return value if self.second is None else value + self.to_canonical(self.second)
+
+    def write(self, array: Array) -> None:
+        """Set the values.
+
+        Raises:
+            ValueError: the shape does not fit.
+        """
+        if self.shape != array.shape:
+            raise ValueError(f"{self.name} has the shape {self.shape}, not {array.shape}")
+        with torch.no_grad():
+            self._part(self.variable).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            if self.second is not None:
+                self.second.zero_()
+
+    def to_canonical(self, value: Any) -> Array:
+        """This parameter's part of what has the shape of the variable (a gradient, a state), as an array of its own."""
+        found: Array = self._part(value).detach().cpu().numpy().copy()
+        return found
+
+    def from_canonical(self, array: Array, before: Any) -> Any:
+        """What has the shape of the variable, with this parameter's part from an array and the rest as before."""
+        found = before.detach().clone()
+        self._part(found).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        return found
+
+    def _part(self, tensor: Tensor) -> Tensor:
+        return tensor if self.rows is None else tensor[self.rows]
+
+
+def kind_of(layer: Any) -> Kind:
+    """What a module is."""
+    for types, kind in _KINDS:
+        if isinstance(layer, types):
+            return kind
+    name = type(layer).__name__
+    if type(layer).__module__.startswith("torch.nn.modules.activation"):
+        return "activation"
+    if "Pool" in name:
+        return "pooling"
+    return "custom" if any(True for _ in layer.parameters(recurse=False)) else "other"
+
+
+def layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Modules that hold parameters of their own, and those that are not looked into, by name."""
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in inside:
+            continue
+        if isinstance(module, WHOLE):
+            inside.update(each for each in module.modules() if each is not module)
+            yield name or ROOT, module
+        elif isinstance(module, _NORMS) or any(True for _ in module.parameters(recurse=False)):
+            yield name or ROOT, module
+
+
+def held(model: nn.Module) -> list[Held]:
+    """Every parameter and running statistic of a model, each once, in the order in which the modules were made."""
+    found: list[Held] = []
+    seen: set[tuple[int, int]] = set()
+    for name, module in layers(model):
+        for each in _of_layer(name, module):
+            # Weights may be tied: they belong to the first module that holds them.
+            place = (id(each.variable), each.rows.start if each.rows else 0)
+            if place not in seen:
+                seen.add(place)
+                found.append(each)
+    return found
+
+
+def _of_layer(name: str, module: nn.Module) -> Iterator[Held]:
+    if isinstance(module, nn.LSTM | nn.GRU):
+        yield from _of_recurrent(name, module)
+    elif isinstance(module, nn.MultiheadAttention):
+        yield from _of_attention(name, module)
+    else:
+        for role, parameter in module.named_parameters(recurse=False):
+            yield _held(name, role, parameter, f"{name}.{role}")
+        if isinstance(module, (*_BATCH_NORMS, *_INSTANCE_NORMS)):
+            for role in ("running_mean", "running_var"):
+                statistic = getattr(module, role)
+                if statistic is not None:
+                    yield Held(f"{name}.{role}", name, role, False, [f"{name}.{role}"], statistic, statistic=True)
+
+
+def _held(layer: str, role: str, variable: Tensor, own: str, rows: slice | None = None) -> Held:
+    return Held(f"{layer}.{role}", layer, role, variable.requires_grad, [own], variable, rows)
+
+
+def recurrent_names(name: str, layer: Any) -> list[str]:
+    """Names of the layers within one, and of their directions, in the order in which they compute."""
+    ways = ("", "_reverse") if layer.bidirectional else ("",)
+    if layer.num_layers == 1 and not layer.bidirectional:
+        return [name]
+    return [f"{name}.l{number}{way}" for number in range(layer.num_layers) for way in ways]
+
+
+def _of_recurrent(name: str, module: nn.LSTM | nn.GRU) -> Iterator[Held]:
+    ways = ("", "_reverse") if module.bidirectional else ("",)
+    suffixes = [f"_l{number}{way}" for number in range(module.num_layers) for way in ways]
+    for layer, suffix in zip(recurrent_names(name, module), suffixes, strict=True):
+        for role, own in (("input_weight", "weight_ih"), ("recurrent_weight", "weight_hh")):
+            yield _held(layer, role, getattr(module, own + suffix), f"{name}.{own}{suffix}")
+        if module.proj_size:
+            yield _held(layer, "projection_weight", getattr(module, f"weight_hr{suffix}"), f"{name}.weight_hr{suffix}")
+        if not module.bias:
+            continue
+        first, second = (f"{own}{suffix}" for own in ("bias_ih", "bias_hh"))
+        if isinstance(module, nn.LSTM):
+            both = _held(layer, "bias", getattr(module, first), f"{name}.{first}")
+            both.second = getattr(module, second)
+            both.own_names.append(f"{name}.{second}")
+            yield both
+        else:
+            yield _held(layer, "bias", getattr(module, first), f"{name}.{first}")
+            yield _held(layer, "recurrent_bias", getattr(module, second), f"{name}.{second}")
+
+
+def _of_attention(name: str, module: nn.MultiheadAttention) -> Iterator[Held]:
+    width = module.embed_dim
+    for number, role in enumerate(("query", "key", "value")):
+        rows = slice(number * width, (number + 1) * width)
+        if module.in_proj_weight is not None:
+            yield _held(name, f"{role}_weight", module.in_proj_weight, f"{name}.in_proj_weight", rows)
+        else:
+            own = f"{role[0]}_proj_weight"
+            yield _held(name, f"{role}_weight", getattr(module, own), f"{name}.{own}")
+        if module.in_proj_bias is not None:
+            yield _held(name, f"{role}_bias", module.in_proj_bias, f"{name}.in_proj_bias", rows)
+    for role in ("weight", "bias"):
+        variable = getattr(module.out_proj, role)
+        if variable is not None:
+            yield _held(name, f"output_{role}", variable, f"{name}.out_proj.{role}")
+    for role in ("bias_k", "bias_v"):
+        variable = getattr(module, role)
+        if variable is not None:
+            yield _held(name, role, variable, f"{name}.{role}")

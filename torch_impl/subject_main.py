@@ -1,0 +1,7 @@
+"""The process of one side of a user's own pair: ``python -m transfer_parity.torch_impl.subject_main JOB_FOLDER``."""
+
+from transfer_parity.shared.contract.wings import TORCHVISION
+from transfer_parity.shared.runtime.subject_worker import main
+from transfer_parity.torch_impl import subject
+
+main(subject, TORCHVISION)
