@@ -56,7 +56,6 @@ class Dump:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._labels: dict[Rung, list[Label]] = {}
         self._places: dict[Rung, dict[Label, int]] = {}
 
     @property
@@ -81,20 +80,16 @@ class Dump:
 
     def write(self, rung: Rung, label: Label, array: Array) -> None:
         """Write one array of a rung, behind those before it. A label that was written before is replaced."""
-        labels = self._labels.setdefault(rung, [])
+        places = self._places.setdefault(rung, {})
         folder = self.folder / rung
         folder.mkdir(parents=True, exist_ok=True)
-        if label in labels:
-            place = labels.index(label)
-        else:
-            place = len(labels)
-            labels.append(label)
+        place = places.setdefault(label, len(places))
         np.save(folder / f"{place}.npy", np.asarray(array), allow_pickle=False)
 
     def finish(self, rung: Rung) -> None:
         """Write which arrays a rung has."""
         (self.folder / rung).mkdir(parents=True, exist_ok=True)
-        text = _LABELS.dump_json(self._labels.get(rung, []), exclude_defaults=True)
+        text = _LABELS.dump_json(list(self._places.get(rung, {})), exclude_defaults=True)
         (self.folder / rung / LABELS).write_bytes(text)
 
     def has(self, rung: Rung) -> bool:
@@ -114,12 +109,8 @@ class Dump:
         Raises:
             KeyError: the rung does not have it.
         """
-        known = self._labels.get(rung)
-        if known is not None and not self.has(rung):
-            place = known.index(label)
-        else:
-            self.labels(rung)
-            place = self._places[rung][label]
+        self.labels(rung)
+        place = self._places[rung][label]
         array: Array = np.load(self.folder / rung / f"{place}.npy", allow_pickle=False)
         return array
 
