@@ -7,9 +7,10 @@ order, and the projections of an attention by head.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras import layers as kl
 from keras import ops
 
 from transfer_parity.shared.contract.inventory import Kind
+from transfer_parity.shared.contract.subject import AS_IT_IS, Layout
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.tf_impl.internals import layers_of
 
@@ -55,6 +57,9 @@ _KINDS: tuple[tuple[tuple[type, ...], Kind], ...] = (
 #: Layers whose inside is not looked into.
 WHOLE = (kl.RNN, kl.Bidirectional, kl.MultiHeadAttention, *_SEPARABLE)
 
+#: The user's own rules for parameters of such models, by name.
+RULES: WeakKeyDictionary[keras.Model, Mapping[str, Layout]] = WeakKeyDictionary()
+
 
 @dataclass
 class Held:
@@ -70,6 +75,7 @@ class Held:
         forth: from an array with the shape of the variable to the canonical one.
         back: from the canonical array, and one of the variable's before, to one with the shape of the variable.
         statistic: whether it is a running one.
+        layout: the user's own rule.
     """
 
     name: str
@@ -81,11 +87,12 @@ class Held:
     forth: Callable[[Array], Array] = field(repr=False)
     back: Callable[[Array, Array], Array] = field(repr=False)
     statistic: bool = False
+    layout: Layout = AS_IT_IS
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Canonical."""
-        return self.forth(np.empty(self.variable.shape, np.bool_)).shape
+        return self.layout.apply(self.forth(np.empty(self.variable.shape, np.bool_))).shape
 
     def read(self) -> Array:
         """A copy of the values, canonical."""
@@ -103,11 +110,12 @@ class Held:
 
     def to_canonical(self, value: Any) -> Array:
         """This parameter's part of what has the shape of the variable (a gradient, a state), as an array of its own."""
-        return self.forth(np.array(ops.convert_to_numpy(value))).copy()
+        return self.layout.apply(self.forth(np.array(ops.convert_to_numpy(value)))).copy()
 
     def from_canonical(self, array: Array, before: Any) -> Any:
         """What has the shape of the variable, with this parameter's part from an array and the rest as before."""
-        found = self.back(array, np.array(ops.convert_to_numpy(before)))
+        value = np.array(ops.convert_to_numpy(before))
+        found = self.back(self.layout.undo(array, self.forth(value).shape), value)
         return np.ascontiguousarray(found.astype(keras.config.floatx()))
 
 
@@ -156,6 +164,7 @@ def _own_weights(layer: Any) -> list[Any]:
 def held(model: keras.Model) -> list[Held]:
     """Every parameter and running statistic of a model, each once, in the order in which the layers were made."""
     trained = {id(each) for each in model.trainable_variables}
+    rules = RULES.get(model, {})
     found: list[Held] = []
     seen: set[tuple[int, str]] = set()
     for name, layer in layers(model):
@@ -164,6 +173,7 @@ def held(model: keras.Model) -> list[Held]:
             place = (id(each.variable), each.role)
             if place not in seen:
                 seen.add(place)
+                each.layout = rules.get(each.name, AS_IT_IS)
                 found.append(each)
     return found
 

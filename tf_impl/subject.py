@@ -13,6 +13,7 @@ from keras import ops
 
 from transfer_parity.shared.contract.inventory import Amendment, Inventory
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.subject import Layout
 from transfer_parity.shared.contract.subject_wing import Watch
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
@@ -62,6 +63,11 @@ def build(make: Callable[[], Any], prepare: Callable[[], Sequence[Array]]) -> ke
     if not outputs:
         raise BadInput("the model returns no tensor; it has to return one, or several in a tuple or list.")
     return model
+
+
+def lay_out(model: keras.Model, rules: Mapping[str, Layout]) -> None:
+    """From now on the named parameters, and all that has their shapes, are read and written by these rules."""
+    layouts.RULES[model] = rules
 
 
 def inventory(model: keras.Model, inputs: Sequence[Array]) -> Inventory:

@@ -6,15 +6,17 @@ projections of an attention) is taken apart, and its two biases of an LSTM, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from transfer_parity.shared.contract.inventory import Kind
+from transfer_parity.shared.contract.subject import AS_IT_IS, Layout
 from transfer_parity.shared.contract.wing import Array
 
 #: What a layer's parameters stand under in a model that holds some itself.
@@ -44,6 +46,9 @@ _KINDS: tuple[tuple[tuple[type[nn.Module], ...], Kind], ...] = (
 #: Layers whose inside is not looked into.
 WHOLE = (nn.LSTM, nn.GRU, nn.MultiheadAttention)
 
+#: The user's own rules for parameters of such models, by name.
+RULES: WeakKeyDictionary[nn.Module, Mapping[str, Layout]] = WeakKeyDictionary()
+
 
 @dataclass
 class Held:
@@ -59,6 +64,7 @@ class Held:
         rows: of the variable, where it holds more than this.
         second: another one that is added to it, and does not train.
         statistic: whether it is a running one.
+        layout: the user's own rule.
     """
 
     name: str
@@ -70,11 +76,12 @@ class Held:
     rows: slice | None = None
     second: Tensor | None = field(default=None, repr=False)
     statistic: bool = False
+    layout: Layout = AS_IT_IS
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Canonical."""
-        return tuple(self._part(self.variable).shape)
+        return self.layout.apply(np.empty(tuple(self._part(self.variable).shape), np.bool_)).shape
 
     def read(self) -> Array:
         """A copy of the values, canonical."""
@@ -90,20 +97,23 @@ class Held:
         if self.shape != array.shape:
             raise ValueError(f"{self.name} has the shape {self.shape}, not {array.shape}")
         with torch.no_grad():
-            self._part(self.variable).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            self._part(self.variable).copy_(self._laid_back(array))
             if self.second is not None:
                 self.second.zero_()
 
     def to_canonical(self, value: Any) -> Array:
         """This parameter's part of what has the shape of the variable (a gradient, a state), as an array of its own."""
-        found: Array = self._part(value).detach().cpu().numpy().copy()
-        return found
+        return self.layout.apply(self._part(value).detach().cpu().numpy()).copy()
 
     def from_canonical(self, array: Array, before: Any) -> Any:
         """What has the shape of the variable, with this parameter's part from an array and the rest as before."""
         found = before.detach().clone()
-        self._part(found).copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        self._part(found).copy_(self._laid_back(array))
         return found
+
+    def _laid_back(self, array: Array) -> Tensor:
+        shape = tuple(self._part(self.variable).shape)
+        return torch.from_numpy(np.ascontiguousarray(self.layout.undo(array, shape)))
 
     def _part(self, tensor: Tensor) -> Tensor:
         return tensor if self.rows is None else tensor[self.rows]
@@ -137,6 +147,7 @@ def layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def held(model: nn.Module) -> list[Held]:
     """Every parameter and running statistic of a model, each once, in the order in which the modules were made."""
+    rules = RULES.get(model, {})
     found: list[Held] = []
     seen: set[tuple[int, int]] = set()
     for name, module in layers(model):
@@ -145,6 +156,7 @@ def held(model: nn.Module) -> list[Held]:
             place = (id(each.variable), each.rows.start if each.rows else 0)
             if place not in seen:
                 seen.add(place)
+                each.layout = rules.get(each.name, AS_IT_IS)
                 found.append(each)
     return found
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from transfer_parity.shared.contract import wings
@@ -56,6 +58,41 @@ class Input(_Part):
         return (self.channels_last or self.kind == "image") and len(self.shape) > 1
 
 
+class Layout(_Part):
+    """A rule for a parameter that no rule of ours fits: how its array becomes the one that the other side has.
+
+    It is read in one shape, its axes are put into another order, and it is written in another shape; a step that is not
+    given changes nothing. Gradients and what an optimizer holds follow the same rule.
+    """
+
+    split: tuple[int, ...] | None = Field(None, description="shape that it is read in, of as many values")
+    axes: tuple[int, ...] | None = Field(None, description="order of the axes, as numpy.transpose takes it")
+    shape: tuple[int, ...] | None = Field(None, description="shape that it is written in")
+
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The other side's array of this one's.
+
+        Raises:
+            ValueError: shapes or axes do not fit the array.
+        """
+        if self.split is not None:
+            array = array.reshape(self.split)
+        if self.axes is not None:
+            array = array.transpose(self.axes)
+        return array if self.shape is None else array.reshape(self.shape)
+
+    def undo(self, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """This side's array, which has that shape, of the other's."""
+        split = shape if self.split is None else self.split
+        if self.axes is not None:
+            array = array.reshape([split[axis] for axis in self.axes]).transpose(np.argsort(self.axes))
+        return array.reshape(shape)
+
+
+#: Leaves an array as it is.
+AS_IT_IS = Layout()
+
+
 class Side(_Part):
     """One of the two models."""
 
@@ -68,6 +105,9 @@ class Side(_Part):
     loss: str | None = Field(None, description="function of (targets, outputs) in place of [training]'s loss")
     optimizer: str | None = Field(
         None, description="function of the model that returns its optimizer, in place of ours"
+    )
+    layouts: dict[str, Layout] = Field(
+        default_factory=dict, description="by parameter, layer.role: how its array becomes the other side's"
     )
     checkpoint: Path | None = Field(None, description="of this framework; loaded into the model once it is built")
     backend: str | None = Field(None, description="of Keras: tensorflow or torch")

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from transfer_parity.shared.contract.rungs import RUNGS
-from transfer_parity.shared.contract.subject import Input, Side, Subject, Training
+from transfer_parity.shared.contract.subject import Input, Layout, Side, Subject, Training
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.core.text import brief
 
@@ -222,6 +222,8 @@ def _has(changes: Mapping[str, Any], keys: Keys) -> bool:
 
 def _model(keys: Keys) -> type[BaseModel]:
     """What describes the table at a place."""
+    if len(keys) > 3 and keys[0] == SIDES and keys[2] == "layouts":
+        return Layout
     return _TABLES.get(keys[0], Subject) if keys else Subject
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from transfer_parity.shared.contract.inventory import Amendment, Inventory
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.subject import Layout
 from transfer_parity.shared.contract.wing import Array, State
 from transfer_parity.shared.contract.wings import WingInfo
 
@@ -62,6 +63,9 @@ class SubjectModule(Protocol):
         Raises:
             BadInput: the factory returns something else, or the forward pass fails; the last lines of it are shown.
         """
+
+    def lay_out(self, model: Any, rules: Mapping[str, Layout]) -> None:
+        """From now on the named parameters, and all that has their shapes, are read and written by these rules."""
 
     def inventory(self, model: Any, inputs: Sequence[Array]) -> Inventory:
         """Every layer in the order in which it computes, and the functions between layers that can be seen."""

@@ -14,10 +14,10 @@ import numpy as np
 from transfer_parity.shared.contract.inventory import STATISTICS, Amendment, Inventory
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import UNIT, Array
-from transfer_parity.shared.contract.subject import Subject
+from transfer_parity.shared.contract.subject import Layout, Subject
 from transfer_parity.shared.contract.subject_wing import SubjectModule, SubjectTrainer
 from transfer_parity.shared.contract.wings import WingInfo
-from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.runtime import subject_examples, user_code
 
@@ -51,6 +51,9 @@ class SubjectSide:
         if self.side.checkpoint is not None:
             wing.read_checkpoint(self.model, root / self.side.checkpoint)
         wing.silence(self.model)
+        if self.side.layouts:
+            check_layouts(self.side.layouts, {name: array.shape for name, array in wing.dump(self.model)})
+            wing.lay_out(self.model, self.side.layouts)
         self.inventory: Inventory = wing.inventory(self.model, self.prepare(few))
         if not self.inventory.with_parameters:
             raise BadInput(f"{self.side.factory} returns a model without weights; there is nothing to compare.")
@@ -198,6 +201,28 @@ class SubjectSide:
             else:
                 found[name] = random.uniform(0.8, 1.2, array.shape)
         return found
+
+
+def check_layouts(rules: Mapping[str, Layout], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Make sure that the user's own rules fit the parameters that they name.
+
+    Args:
+        rules: by parameter name.
+        shapes: of all parameters.
+
+    Raises:
+        BadInput: a rule is of a parameter that the model does not have, or does not fit it.
+    """
+    for name, rule in rules.items():
+        if name not in shapes:
+            raise BadInput(f"layouts: the model has no parameter {name!r}; {did_you_mean(name, shapes)}")
+        try:
+            rule.undo(rule.apply(np.empty(shapes[name], np.bool_)), shapes[name])
+        except (ValueError, IndexError) as error:
+            raise BadInput(
+                f"layouts: the rule of {name!r} does not fit its shape {shapes[name]} ({error}); "
+                "mend split, axes or shape."
+            ) from None
 
 
 def batches(subject: Subject, examples: Mapping[str, Array], steps: int) -> Iterator[tuple[dict[str, Array], Array]]:

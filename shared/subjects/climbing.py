@@ -20,7 +20,7 @@ from transfer_parity.shared.runtime import subject_dump, subject_examples, subje
 from transfer_parity.shared.runtime.pool import WorkerPool
 from transfer_parity.shared.runtime.subject_dump import Dump
 from transfer_parity.shared.runtime.subject_launch import SubjectTask
-from transfer_parity.shared.subjects import causes, judging, layer_inputs, map_file, mapping, recognising
+from transfer_parity.shared.subjects import causes, custom_layers, judging, layer_inputs, map_file, mapping, recognising
 from transfer_parity.shared.subjects.document import Cause, MappedLayer, Side, SubjectParity, SubjectRung
 from transfer_parity.shared.subjects.name_map import NameMap
 
@@ -253,6 +253,7 @@ def named(subject: Subject, root: Path, inventories: tuple[Inventory, Inventory]
     names = mapping.propose(*inventories, values)
     if path is not None:
         map_file.write(path, names, *inventories, names=(subject.reference, subject.candidate))
+    custom_layers.refuse(names, inventories, (subject.reference, subject.candidate), str(path) if path else None)
     return names
 
 
