@@ -343,10 +343,13 @@ told["own moved"] = float(np.abs(dict(subject.dump(model))["head.bias"] - drawn[
 before = dict(subject.dump(model))
 subject.forward(model, [x], True)
 told["kept"] = all((array == before[name]).all() for name, array in subject.dump(model))
-subject.write_checkpoint(model, __import__("pathlib").Path(sys.argv[1] + ".weights.h5"))
-subject.load(model, drawn)
-subject.read_checkpoint(model, __import__("pathlib").Path(sys.argv[1] + ".weights.h5"))
-told["read"] = all((array == before[name]).all() for name, array in subject.dump(model))
+weights, archive = (__import__("pathlib").Path(sys.argv[1] + suffix) for suffix in (".weights.h5", ".keras"))
+subject.write_checkpoint(model, weights)
+model.save(archive)
+for path in (weights, archive):
+    subject.load(model, drawn)
+    subject.read_checkpoint(model, path)
+    told[f"read {path.suffix}"] = all((array == before[name]).all() for name, array in subject.dump(model))
 """
 
 
@@ -372,7 +375,7 @@ def test_gradients_are_slopes(trained: Any, backend: str) -> None:
         slope = (arrays[f"frozen gradient {name}"] * arrays[f"direction {name}"]).sum()
         assert slope == pytest.approx(told[f"slope {name}"], rel=1e-6, abs=1e-8), name
     assert told["own loss"] == pytest.approx(told["frozen loss"], rel=1e-12)
-    assert told["own moved"] > 0.1 and told["kept"] and told["read"]
+    assert told["own moved"] > 0.1 and told["kept"] and told["read .h5"] and told["read .keras"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

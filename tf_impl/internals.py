@@ -274,3 +274,15 @@ def configure_backend(threads: int, precision: str) -> dict[str, str]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.set_visible_devices([], "GPU")
     return {"tensorflow": tf.__version__}
+
+
+def last_activation(layer: Any) -> Callable[..., Any] | None:
+    """The activation that is applied last; those inside of recurrent layers are none."""
+    activation = getattr(layer, "activation", None)
+    outside = not isinstance(layer, keras.layers.RNN | keras.layers.Activation) and callable(activation)
+    return activation if outside and activation is not keras.activations.linear else None
+
+
+def as_array(tensor: Any) -> Array:
+    """A copy of a tensor of whichever backend."""
+    return np.array(keras.ops.convert_to_numpy(tensor))

@@ -18,7 +18,8 @@ from transfer_parity.shared.contract.subject_wing import Watch
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.tf_impl import layouts, subject_amendments, subject_watch
+from transfer_parity.shared.runtime import user_code
+from transfer_parity.tf_impl import layouts, subject_amendments, subject_layers, subject_watch
 from transfer_parity.tf_impl.internals import configure_backend, layers_of, settle, stop_dropout
 from transfer_parity.tf_impl.subject_training import SubjectTraining
 
@@ -43,25 +44,19 @@ def build(make: Callable[[], Any], prepare: Callable[[], Sequence[Array]]) -> ke
     Raises:
         BadInput: the factory returns something else, or the forward pass fails.
     """
-    with subject_watch.Remembering():
+    with subject_layers.Remembering():
         model = make()
     if not isinstance(model, keras.Model):
         raise BadInput(f"the factory returns {type(model).__name__}; it has to return a keras.Model.")
     settle(model)
     inputs = _tensors(prepare())
     try:
-        with subject_watch.Remembering():
-            outputs = subject_watch.tensors(subject_watch.called(model, inputs, False))
+        with subject_layers.Remembering():
+            outputs = subject_layers.tensors(subject_watch.called(model, inputs, False))
     except Exception as error:
-        shapes = ", ".join(str(tuple(each.shape)) for each in inputs)
-        told = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"the model cannot be called with inputs of shape {shapes} ({type(error).__name__}: {told}); "
-            "mend the shapes under [inputs], the preprocessing, or the model."
-        ) from error
+        raise user_code.cannot_be_called(error, (tuple(each.shape) for each in inputs)) from error
     settle(model)
-    if not outputs:
-        raise BadInput("the model returns no tensor; it has to return one, or several in a tuple or list.")
+    user_code.require_outputs(outputs)
     return model
 
 
@@ -100,20 +95,18 @@ def load(model: keras.Model, arrays: Mapping[str, Array]) -> None:
 
 
 def read_checkpoint(model: keras.Model, path: Path) -> None:
-    """Load weights, ``.weights.h5``, into the model, without running code from it.
+    """Load the weights of a ``.weights.h5``, ``.keras`` or older ``.h5`` file, without running code from it.
 
     Raises:
         BadInput: it cannot be read, or does not fit.
     """
-    if not path.is_file():
-        raise BadInput(f"there is no checkpoint {path}; mend the path, which is relative to the pair's file.")
-    if not path.name.endswith(".weights.h5"):
+    user_code.require_checkpoint(path)
+    if path.suffix not in (".h5", ".hdf5", ".keras"):
         raise BadInput(f"{path} is no file of weights; save it with model.save_weights('model.weights.h5').")
     try:
         model.load_weights(path)
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise BadInput(f"{path} does not fit the model ({told}); give the checkpoint of this model.") from error
+        raise user_code.does_not_fit(path, error) from error
 
 
 def write_checkpoint(model: keras.Model, path: Path) -> None:
@@ -143,14 +136,14 @@ def amend(model: keras.Model, amendment: Amendment) -> None:
     Raises:
         ValueError: it cannot be changed there.
     """
-    subject_amendments.amend(model, amendment, subject_watch.modules_of(model))
+    subject_amendments.amend(model, amendment, subject_layers.modules_of(model))
 
 
 def forward(model: keras.Model, inputs: Sequence[Array], training: bool, watch: Watch | None = None) -> list[Array]:
     """Outputs of the model, in inference mode or in training mode, without gradients. Statistics stay as they were."""
     before = {each.name: each.read() for each in layouts.held(model) if each.statistic} if training else {}
     if watch is None:
-        outputs = subject_watch.tensors(subject_watch.called(model, _tensors(inputs), training))
+        outputs = subject_layers.tensors(subject_watch.called(model, _tensors(inputs), training))
     else:
         outputs, _ = subject_watch.watched(model, _tensors(inputs), training, watch)
     found = [np.array(ops.convert_to_numpy(each)) for each in outputs]
@@ -160,7 +153,7 @@ def forward(model: keras.Model, inputs: Sequence[Array], training: bool, watch: 
 
 def call(model: keras.Model, layer: str, inputs: Sequence[Array]) -> list[Array] | None:
     """A layer alone, in inference mode, with canonical inputs, to canonical outputs; None where it cannot be."""
-    return subject_watch.alone(model, layer, _tensors(inputs))
+    return subject_layers.alone(model, layer, _tensors(inputs))
 
 
 def inputs_of(model: keras.Model, inputs: Sequence[Array], watch: Callable[[str, list[Array]], None]) -> None:

@@ -16,7 +16,7 @@ from transfer_parity.shared.contract.inventory import Amendment
 from transfer_parity.tf_impl import layouts
 from transfer_parity.tf_impl.internals import CONFIGS, replaced, scale_scores
 from transfer_parity.tf_impl.subject_config import function_config
-from transfer_parity.tf_impl.subject_watch import surrounded
+from transfer_parity.tf_impl.subject_layers import surrounded
 
 _FUNCTIONS: dict[str, Any] = {
     "relu": ops.relu,

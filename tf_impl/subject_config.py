@@ -8,6 +8,7 @@ from typing import Any
 
 from keras import layers as kl
 
+from transfer_parity.shared.runtime.canonical import together
 from transfer_parity.tf_impl.internals import score_scale
 
 #: Keras's names of functions to neutral ones, where those differ.
@@ -108,8 +109,7 @@ def _of_pooling(layer: Any, shape: Sequence[int], padding: Sequence[tuple[int, i
     places = len(shape) - 2
     found |= {"kernel": _several(layer.pool_size, places), "stride": _several(layer.strides, places)}
     own = _padding(layer, {**found, "dilation": [1] * places}, shape)
-    if padding:
-        own = [[a + c, b + d] for (a, b), (c, d) in zip(padding, own, strict=False)]
+    own = together(padding, own)
     found["padding"] = own
     if found["mode"] == "average" and any(before or after for before, after in own):
         # Zeros of its own "same" padding are left out of the mean; those of a layer in front of it count.

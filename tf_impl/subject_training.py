@@ -13,7 +13,7 @@ from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.subject_wing import Watch
 from transfer_parity.shared.contract.wing import Array, State
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.tf_impl import internals, layouts, subject_watch
+from transfer_parity.tf_impl import internals, layouts, subject_layers, subject_watch
 from transfer_parity.tf_impl.optimizers import build_loss, build_optimizer
 
 
@@ -52,7 +52,7 @@ class SubjectTraining:
             if watch is not None:
                 outputs, _ = subject_watch.watched(self.model, tensors, self.training_mode, watch, grad=True)
             else:
-                outputs = subject_watch.tensors(subject_watch.called(self.model, tensors, self.training_mode))
+                outputs = subject_layers.tensors(subject_watch.called(self.model, tensors, self.training_mode))
             return self.loss(wanted, outputs[0] if len(outputs) == 1 else outputs)
 
         loss, gradients = _differentiated(compute, self._variables)

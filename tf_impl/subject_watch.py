@@ -13,23 +13,28 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import keras
-import numpy as np
 from keras import layers as kl
-from keras import ops
 
 from transfer_parity.shared.contract.inventory import Inventory, LayerRecord
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.runtime.canonical import covered, uncovered
+from transfer_parity.shared.runtime.canonical import together, uncovered
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
-from transfer_parity.shared.runtime.user_code import calling_line
 from transfer_parity.tf_impl import layouts
-from transfer_parity.tf_impl.internals import CONFIGS, calls_replaced, layers_of, takes_a_list
-from transfer_parity.tf_impl.subject_config import config_of, function_config
+from transfer_parity.tf_impl.internals import CONFIGS, as_array, calls_replaced, last_activation, takes_a_list
+from transfer_parity.tf_impl.subject_config import function_config
+from transfer_parity.tf_impl.subject_layers import (
+    PUT_OUT_BY,
+    SOURCES,
+    SURROUNDED,
+    completed,
+    holds_layers,
+    put_out,
+    records_of,
+    tensors,
+)
 
 if TYPE_CHECKING:
     # Another backend may compute.
@@ -46,34 +51,6 @@ _POOLS = {"Mean", "Amax", "Max", "MaxPool", "AveragePool"}
 _JOINS = {"Concatenate", "Stack", "Hstack", "Vstack"}
 _MULTIPLIES = {"Multiply", "Dot", "Matmul", "Einsum", "Tensordot", "DotProductAttention"}
 _SCALES = {*_MULTIPLIES, "Divide", "TrueDivide", "Rescaling"}
-
-#: Where layers were made, "file:line".
-_sources: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-#: Of models whose inventory was made, what puts out an entry without having parameters, by its name.
-_modules: WeakKeyDictionary[keras.Model, dict[str, Any]] = WeakKeyDictionary()
-#: Zeros that a layer in front of a convolution puts around its input, by axis.
-_surrounded: WeakKeyDictionary[Any, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
-
-
-class Remembering:
-    """While it is open, every layer that is made has its place in the user's code remembered."""
-
-    def __enter__(self) -> Remembering:
-        self._before = before = keras.Layer.__init__
-
-        def remembering(layer: keras.Layer, *arguments: Any, **named: Any) -> None:
-            before(layer, *arguments, **named)
-            place = calling_line(keras.__file__)
-            if place is not None:
-                _sources[layer] = place
-
-        keras.Layer.__init__ = remembering
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        keras.Layer.__init__ = self._before
 
 
 @dataclass(frozen=True)
@@ -109,6 +86,7 @@ class _Watching:
     Attributes:
         records: of what was heard, by name, in the order in which it was computed first.
         others: what puts out an entry without having parameters, by its name.
+        parameters: of each layer, by its name.
     """
 
     def __init__(
@@ -122,9 +100,9 @@ class _Watching:
         self._last = _Seen(INPUT)
         self._calls: Counter[str] = Counter()
         self._names = {id(layer): name for name, layer in layouts.layers(model)}
-        self._parameters: dict[str, list[layouts.Held]] = {}
+        self.parameters: dict[str, list[layouts.Held]] = {}
         for each in layouts.held(model):
-            self._parameters.setdefault(each.layer, []).append(each)
+            self.parameters.setdefault(each.layer, []).append(each)
 
     def call(self, original: Callable[..., Any], operation: Any, arguments: Any, named: Any) -> Any:
         """Carry out a call of an operation, and hear what it puts out."""
@@ -133,19 +111,19 @@ class _Watching:
             return original(operation, *arguments, **named)
         known = [seen for seen in (self.known.get(each) for each in given) if seen is not None]
         name = self._names.get(id(operation))
-        if not known and given and (name is not None or _holds_layers(operation)):
+        if not known and given and (name is not None or holds_layers(operation)):
             # Behind arithmetic that nobody saw.
             known = [self._last]
         if not known or isinstance(operation, keras.Model | kl.InputLayer):
             return original(operation, *arguments, **named)
         if name is not None:
-            if _holds_layers(operation) and not isinstance(operation, layouts.WHOLE):
+            if holds_layers(operation) and not isinstance(operation, layouts.WHOLE):
                 # Its parameters are used somewhere between its own layers.
-                for layer in self.records_of(name, operation, given[0].shape):
+                for layer in records_of(name, operation, self.parameters, given[0].shape):
                     self.records.setdefault(layer.name, layer)
                 return self._through(original, operation, arguments, named, known)
             return self._layer(name, original, operation, arguments, named, given, known)
-        if isinstance(operation, keras.Layer) and _holds_layers(operation):
+        if isinstance(operation, keras.Layer) and holds_layers(operation):
             return self._through(original, operation, arguments, named, known)
         return self._between(original, operation, arguments, named, given, known)
 
@@ -185,10 +163,10 @@ class _Watching:
         if self._hear_inputs is not None:
             pads = layouts.kind_of(layer) in ("conv", "conv_transpose")
             around = known[0].padding if pads else ()
-            arrays = [_array(each) for each in given]
+            arrays = [as_array(each) for each in given]
             # What another layer puts around it counts as this one's padding.
             self._hear_inputs(layouts.recurrent_names(name, layer)[-1], [uncovered(each, around) for each in arrays])
-        activation = _activation_of(layer)
+        activation = last_activation(layer)
         self._silent += 1
         try:
             if activation is not None:
@@ -203,11 +181,11 @@ class _Watching:
         value = self._entries.layer(name + again, [each.value for each in known])
         padding = known[0].padding
         if padding and layouts.kind_of(layer) in ("conv", "conv_transpose"):
-            _surrounded[layer] = padding
-        for each in self.records_of(name, layer, given[0].shape):
+            SURROUNDED[layer] = padding
+        for each in records_of(name, layer, self.parameters, given[0].shape):
             record = each if not again else each.model_copy(update={"name": each.name + again, "parameters": {}})
             if padding and "padding" in record.config:
-                summed = [[a + c, b + d] for (a, b), (c, d) in zip(padding, record.config["padding"], strict=False)]
+                summed = together(padding, record.config["padding"])
                 record = record.model_copy(update={"config": {**record.config, "padding": summed}})
             self.records.setdefault(record.name, record)
             CONFIGS.setdefault(layer, record.config)
@@ -215,8 +193,8 @@ class _Watching:
         for each in tensors(output):
             self.known.put(each, self._last)
         first = tensors(output)[0]
-        for named_layer, array in _put_out(name + again, layer, _array(first)):
-            self._tell(self.records[named_layer], array)
+        for each_name, tensor in put_out(name, layer, first):
+            self._tell(self.records[each_name + again], as_array(tensor))
         if activation is None:
             return output
         self._silent += 1
@@ -248,9 +226,7 @@ class _Watching:
             padding = known[0].padding
             if kind.startswith("ZeroPadding"):
                 own = operation.padding if isinstance(operation.padding[0], tuple | list) else [operation.padding]
-                padding = tuple((int(a), int(b)) for a, b in own)
-                if known[0].padding:
-                    padding = tuple((a + c, b + d) for (a, b), (c, d) in zip(known[0].padding, padding, strict=True))
+                padding = tuple((int(a), int(b)) for a, b in together(padding, own))
             for each in outputs:
                 self.known.put(each, _Seen(known[0].value, padding if kind.startswith("ZeroPadding") else ()))
             return output
@@ -276,12 +252,12 @@ class _Watching:
             kind="activation" if does == "activation" else "pooling" if does == "pooling" else "merge",
             class_name=getattr(operation, "__name__", type(operation).__name__),
             config=function_config(operation, shape, padding),
-            source=_sources.get(operation) if isinstance(operation, keras.Layer) else None,
+            source=SOURCES.get(operation) if isinstance(operation, keras.Layer) else None,
         )
         if isinstance(operation, keras.Operation):
-            _surrounded[operation] = tuple(padding)
+            SURROUNDED[operation] = tuple(padding)
             CONFIGS.setdefault(operation, record.config)
-        self._tell(record, _array(output))
+        self._tell(record, as_array(output))
 
     def _tell(self, record: LayerRecord, array: Array) -> None:
         if BEHIND in record.name:
@@ -289,66 +265,6 @@ class _Watching:
         self.records[record.name] = record.model_copy(update={"output_shape": tuple(array.shape)})
         if self._hear is not None:
             self._hear(record.name, array)
-
-    def records_of(self, name: str, layer: Any, shape: Sequence[int]) -> list[LayerRecord]:
-        return [self._record(each, layer, shape) for each in layouts.recurrent_names(name, layer)]
-
-    def _record(self, name: str, layer: Any, shape: Sequence[int]) -> LayerRecord:
-        inner = {"forward": "forward_layer", "backward": "backward_layer"}.get(name.rpartition(".")[2], "")
-        of = getattr(layer, inner) if inner and isinstance(layer, kl.Bidirectional) else layer
-        mine = self._parameters.get(name, [])
-        return LayerRecord(
-            name=name,
-            kind=layouts.kind_of(of),
-            class_name=type(layer).__name__,
-            config=config_of(of, tuple(shape)),
-            parameters={each.role: each.shape for each in mine},
-            own_names={each.role: each.own_names for each in mine},
-            frozen=[each.role for each in mine if not each.trains and not each.statistic],
-            source=_sources.get(layer),
-        )
-
-
-def _put_out(name: str, layer: Any, output: Array) -> list[tuple[str, Array]]:
-    """Names of records, and what they put out: of several layers in one the last; of a sequence the last state."""
-    names = layouts.recurrent_names(name, layer)
-    both = isinstance(layer, kl.Bidirectional)
-    if not both and not isinstance(layer, kl.RNN):
-        return [(names[-1], output)]
-    forth = back = output
-    if output.ndim == 3:
-        # What reads backwards has read everything at the first place.
-        forth, back = output[:, -1], output[:, 0]
-    if not both:
-        return [(names[0], back if layer.go_backwards and not layer.return_sequences else forth)]
-    if layer.merge_mode != "concat":
-        return []
-    half = output.shape[-1] // 2
-    return [(names[0], forth[..., :half]), (names[1], back[..., half:])]
-
-
-def _activation_of(layer: Any) -> Callable[..., Any] | None:
-    """The activation that is applied last; those inside of recurrent layers are none."""
-    activation = getattr(layer, "activation", None)
-    outside = not isinstance(layer, kl.RNN | kl.Activation) and callable(activation)
-    return activation if outside and activation is not keras.activations.linear else None
-
-
-def _holds_layers(layer: Any) -> bool:
-    return isinstance(layer, keras.Layer) and bool(layers_of(layer))
-
-
-def _array(tensor: Any) -> Array:
-    return np.array(ops.convert_to_numpy(tensor))
-
-
-def tensors(output: Any) -> list[tf.Tensor]:
-    """All tensors in what a model or layer returns, in order."""
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        return [tensor for each in output for tensor in tensors(each)]
-    return [output] if ops.is_tensor(output) else []
 
 
 def watched(
@@ -395,43 +311,6 @@ def called(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool) -> A
 def inventory(model: keras.Model, inputs: Sequence[tf.Tensor]) -> Inventory:
     """Every layer and entry in the order in which they compute, and layers that never do."""
     outputs, watching = watched(model, inputs, False, None)
-    _modules[model] = watching.others
-    records = dict(watching.records)
-    for name, layer in layouts.layers(model):
-        for each in watching.records_of(name, layer, ()):
-            records.setdefault(each.name, each)
-    return Inventory(layers=list(records.values()), outputs=[tuple(each.shape) for each in outputs])
-
-
-def modules_of(model: keras.Model) -> dict[str, Any]:
-    """What puts out an entry without having parameters, by its name, of a model whose inventory was made."""
-    return _modules.get(model, {})
-
-
-def surrounded(layer: Any) -> tuple[tuple[int, int], ...]:
-    """The zeros that another layer puts around what a layer is given, by axis; nothing where there are none."""
-    return _surrounded.get(layer, ())
-
-
-def alone(model: keras.Model, name: str, inputs: Sequence[tf.Tensor]) -> list[Array] | None:
-    """A layer alone, in inference mode, with canonical inputs, to its canonical output; None where it cannot be."""
-    named = dict(layouts.layers(model))
-    whole = name if name in named else name.rpartition(".")[0]
-    layer = named.get(whole)
-    if layer is None or (_holds_layers(layer) and not isinstance(layer, layouts.WHOLE)):
-        return None
-    given = [ops.convert_to_tensor(covered(_array(each), surrounded(layer))) for each in inputs]
-    if isinstance(layer, kl.MultiHeadAttention):
-        # torch's order is query, key, value.
-        given = [given[0], given[-1], given[1]] if len(given) == 3 else [given[0]] * 2
-    activation = _activation_of(layer)
-    try:
-        if activation is not None:
-            layer.activation = keras.activations.linear
-        outputs = _put_out(whole, layer, _array(tensors(layer(*given))[0]))
-        return [array for each, array in outputs if each == name] or None
-    except (ValueError, TypeError):
-        return None
-    finally:
-        if activation is not None:
-            layer.activation = activation
+    PUT_OUT_BY[model] = watching.others
+    records = completed(model, watching.records, watching.parameters)
+    return Inventory(layers=records, outputs=[tuple(each.shape) for each in outputs])

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from transfer_parity.shared.runtime import microbatch
+from transfer_parity.shared.runtime.canonical import together
 
 #: torchvision's DenseNet files are older than its names: ``denselayer1.norm.1`` is ``denselayer1.norm1`` today.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -53,6 +55,47 @@ def with_parameters(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator
         yield
     finally:
         module._parameters.update(before)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What puts out a layer or an entry.
+
+    Attributes:
+        module: that is it, or that called the function.
+        func: torch's function; None of a layer, and of what works on several tensors.
+        args: its arguments; tensors are left out of what is kept.
+        kwargs: its named arguments.
+        config: what the inventory says of it.
+        padding: zeros around its input, by axis.
+        operations: how many calls make it up.
+        channel: the axis of its input's channels; None: the last one.
+    """
+
+    module: nn.Module | None
+    func: Any = None
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    padding: tuple[tuple[int, int], ...] = ()
+    operations: int = 1
+    channel: int | None = None
+
+
+def batch_first(module: nn.Module) -> bool:
+    """Whether sequences have the batch in front, which some of torch's layers expect behind their steps."""
+    return not isinstance(module, nn.LSTM | nn.GRU | nn.MultiheadAttention) or bool(module.batch_first)
+
+
+def added_padding(before: tuple[tuple[int, int], ...], args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
+    """Padding with zeros of (N, C, *places), as [before, after] by axis of places; nothing of other kinds."""
+    pads = args[1] if len(args) > 1 else kwargs.get("pad", ())
+    mode = kwargs.get("mode", args[2] if len(args) > 2 else "constant")
+    value = kwargs.get("value", args[3] if len(args) > 3 else None)
+    if mode != "constant" or value:
+        return ()
+    pairs = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)][::-1]
+    return tuple((int(a), int(b)) for a, b in together(before, pairs))
 
 
 #: What is computed in place of calls of a model's functions, by the name of their entry; see subject_amendments.py.

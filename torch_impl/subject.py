@@ -18,7 +18,8 @@ from transfer_parity.shared.contract.subject_wing import Watch
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.torch_impl import layouts, subject_amendments, subject_watch
+from transfer_parity.shared.runtime import user_code
+from transfer_parity.torch_impl import layouts, subject_amendments, subject_layers, subject_watch
 from transfer_parity.torch_impl.internals import canonical_outputs
 from transfer_parity.torch_impl.subject_training import SubjectTraining
 
@@ -44,7 +45,7 @@ def build(make: Callable[[], Any], prepare: Callable[[], Sequence[Array]]) -> nn
     Raises:
         BadInput: the factory returns something else, or the forward pass fails.
     """
-    with subject_watch.Remembering():
+    with subject_layers.Remembering():
         model = make()
     if not isinstance(model, nn.Module):
         raise BadInput(f"the factory returns {type(model).__name__}; it has to return a torch.nn.Module.")
@@ -52,16 +53,10 @@ def build(make: Callable[[], Any], prepare: Callable[[], Sequence[Array]]) -> nn
     inputs = _tensors(prepare())
     try:
         with torch.no_grad():
-            outputs = subject_watch.tensors(subject_watch.called(model, inputs, False))
+            outputs = subject_layers.tensors(subject_watch.called(model, inputs, False))
     except Exception as error:
-        shapes = ", ".join(str(tuple(each.shape)) for each in inputs)
-        told = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"the model cannot be called with inputs of shape {shapes} ({type(error).__name__}: {told}); "
-            "mend the shapes under [inputs], the preprocessing, or the model."
-        ) from error
-    if not outputs:
-        raise BadInput("the model returns no tensor; it has to return one, or several in a tuple or list.")
+        raise user_code.cannot_be_called(error, (tuple(each.shape) for each in inputs)) from error
+    user_code.require_outputs(outputs)
     return model
 
 
@@ -105,8 +100,7 @@ def read_checkpoint(model: nn.Module, path: Path) -> None:
     Raises:
         BadInput: it cannot be read, or does not fit.
     """
-    if not path.is_file():
-        raise BadInput(f"there is no checkpoint {path}; mend the path, which is relative to the pair's file.")
+    user_code.require_checkpoint(path)
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
@@ -121,8 +115,7 @@ def read_checkpoint(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        told = " ".join(str(error).split())[:300]
-        raise BadInput(f"{path} does not fit the model ({told}); give the checkpoint of this model.") from error
+        raise user_code.does_not_fit(path, error) from error
 
 
 def write_checkpoint(model: nn.Module, path: Path) -> None:
@@ -152,7 +145,7 @@ def amend(model: nn.Module, amendment: Amendment) -> None:
     Raises:
         ValueError: it cannot be changed there.
     """
-    subject_amendments.amend(model, amendment, subject_watch.modules_of(model))
+    subject_amendments.amend(model, amendment, subject_layers.modules_of(model))
 
 
 def forward(model: nn.Module, inputs: Sequence[Array], training: bool, watch: Watch | None = None) -> list[Array]:
@@ -160,7 +153,7 @@ def forward(model: nn.Module, inputs: Sequence[Array], training: bool, watch: Wa
     before = [each.clone() for each in model.buffers()] if training else []
     with torch.no_grad():
         if watch is None:
-            outputs = subject_watch.tensors(subject_watch.called(model, _tensors(inputs), training))
+            outputs = subject_layers.tensors(subject_watch.called(model, _tensors(inputs), training))
         else:
             outputs, _ = subject_watch.watched(model, _tensors(inputs), training, watch)
         for buffer, value in zip(model.buffers(), before, strict=False):
@@ -171,7 +164,7 @@ def forward(model: nn.Module, inputs: Sequence[Array], training: bool, watch: Wa
 
 def call(model: nn.Module, layer: str, inputs: Sequence[Array]) -> list[Array] | None:
     """A layer alone, in inference mode, with canonical inputs, to canonical outputs; None where it cannot be."""
-    return subject_watch.alone(model, layer, _tensors(inputs))
+    return subject_layers.alone(model, layer, _tensors(inputs))
 
 
 def inputs_of(model: nn.Module, inputs: Sequence[Array], watch: Callable[[str, list[Array]], None]) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transfer_parity.shared.contract.inventory import Amendment
 from transfer_parity.torch_impl import layouts
 from transfer_parity.torch_impl.internals import CHANGES, replaced, with_parameters
-from transfer_parity.torch_impl.subject_watch import surrounded
+from transfer_parity.torch_impl.subject_layers import surrounded
 
 _FUNCTIONS: dict[str, Any] = {
     "relu": F.relu,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from transfer_parity.shared.runtime.canonical import together
+
 #: torch's names of functions and modules to neutral ones, where those differ.
 _FUNCTIONS = {"hardtanh": "clip", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid", "swish": "silu"}
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -126,8 +128,7 @@ def _of_pooling(
     kernel = values["kernel_size"]
     stride = kernel if values["stride"] in (None, ()) else values["stride"]
     own = [[each, each] for each in _several(values["padding"] or 0, places)]
-    if padding:
-        own = [[a + c, b + d] for (a, b), (c, d) in zip(padding, own, strict=False)]
+    own = together(padding, own)
     found |= {"kernel": _several(kernel, places), "stride": _several(stride, places), "padding": own}
     if found["mode"] == "average" and any(before or after for before, after in own):
         found["counts_padding"] = bool(counts)

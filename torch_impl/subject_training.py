@@ -15,7 +15,7 @@ from transfer_parity.shared.contract.rungs import StateKind
 from transfer_parity.shared.contract.subject_wing import Watch
 from transfer_parity.shared.contract.wing import Array, State
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.torch_impl import layouts, subject_watch
+from transfer_parity.torch_impl import layouts, subject_layers, subject_watch
 from transfer_parity.torch_impl.internals import canonical_outputs
 from transfer_parity.torch_impl.optimizers import build_loss, build_optimizer
 
@@ -60,7 +60,7 @@ class SubjectTraining:
         if watch is not None:
             outputs, _ = subject_watch.watched(self.model, tensors, self.training_mode, watch, grad=True)
         else:
-            outputs = subject_watch.tensors(subject_watch.called(self.model, tensors, self.training_mode))
+            outputs = subject_layers.tensors(subject_watch.called(self.model, tensors, self.training_mode))
         wanted = torch.from_numpy(np.ascontiguousarray(targets))
         if wanted.is_floating_point():
             wanted = wanted.to(torch.get_default_dtype())

@@ -7,12 +7,10 @@ named after the layer behind which it stands (``shared/runtime/entries.py``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from transfer_parity.shared.contract.inventory import SPATIAL, Inventory, Kind, LayerRecord
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.shared.runtime.canonical import covered, uncovered
+from transfer_parity.shared.runtime.canonical import together, uncovered
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.shared.runtime.user_code import calling_line
 from transfer_parity.torch_impl import layouts
@@ -37,41 +35,26 @@ from transfer_parity.torch_impl.internals import (
     PERMUTES,
     POOLS,
     SCALES,
+    Call,
+    added_padding,
+    batch_first,
     canonical_outputs,
     draws,
 )
-from transfer_parity.torch_impl.subject_config import config_of, function_config
+from transfer_parity.torch_impl.subject_config import function_config
+from transfer_parity.torch_impl.subject_layers import (
+    PUT_OUT_BY,
+    SOURCES,
+    SURROUNDED,
+    completed,
+    holds_layers,
+    put_out,
+    records_of,
+    tensors,
+)
 
 #: Hears the name of a layer or entry, and its canonical output.
 Hear = Callable[[str, Array], None]
-#: Where modules were made, "file:line".
-_sources: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-#: Of models whose inventory was made, what puts out each layer and entry, by its name.
-_modules: WeakKeyDictionary[nn.Module, dict[str, Any]] = WeakKeyDictionary()
-
-#: Zeros around the input of layers of such models, by axis.
-_surrounded: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
-
-
-class Remembering:
-    """While it is open, every module that is made has its place in the user's code remembered."""
-
-    def __enter__(self) -> Remembering:
-        self._before = before = nn.Module.__init__
-
-        def remembering(module: nn.Module, *arguments: Any, **named: Any) -> None:
-            before(module, *arguments, **named)
-            place = calling_line(torch.__file__, module)
-            if place is not None:
-                _sources[module] = place
-
-        nn.Module.__init__ = remembering  # type: ignore[assignment, method-assign]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        nn.Module.__init__ = self._before  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -89,62 +72,38 @@ class _Seen:
     padding: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What puts out a layer or an entry.
-
-    Attributes:
-        module: that is it, or that called the function.
-        func: torch's function; None of a layer, and of what works on several tensors.
-        args: its arguments; tensors are left out of what is kept.
-        kwargs: its named arguments.
-        config: what the inventory says of it.
-        padding: zeros around its input, by axis.
-        operations: how many calls make it up.
-        channel: the axis of its input's channels; None: the last one.
-    """
-
-    module: nn.Module | None
-    func: Any = None
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    padding: tuple[tuple[int, int], ...] = ()
-    operations: int = 1
-    channel: int | None = None
-
-
 class _Watching(TorchFunctionMode):
     """Hears what every layer and entry puts out while a model computes.
 
     Attributes:
         records: of what was heard, by name, in the order in which it was computed first.
         calls: what puts it out.
+        parameters: of each layer, by its name.
     """
 
     def __init__(self, model: nn.Module, hear: Hear | None, hear_inputs: Callable[[str, list[Array]], None] | None):
         super().__init__()
         self._model, self._hear, self._hear_inputs = model, hear, hear_inputs
         self.records: dict[str, LayerRecord] = {}
-        self.calls: dict[str, _Call] = {}
+        self.calls: dict[str, Call] = {}
         self._changes = CHANGES.get(model, {})
         self._entries, self.known, self._silent = Entries(), WeakIdKeyDictionary(), 0
         self._times: Counter[str] = Counter()
         self._inside: list[nn.Module] = []
         self._given: list[tuple[nn.Module, list[_Seen]]] = []
         self._names = {module: name for name, module in layouts.layers(model)}
-        self._parameters: dict[str, list[layouts.Held]] = {}
+        self.parameters: dict[str, list[layouts.Held]] = {}
         for each in layouts.held(model):
-            self._parameters.setdefault(each.layer, []).append(each)
+            self.parameters.setdefault(each.layer, []).append(each)
         self._hooks: list[Any] = []
         for module in model.modules():
             if module in self._names:
-                if not _holds_layers(module) or isinstance(module, layouts.WHOLE):
+                if not holds_layers(module) or isinstance(module, layouts.WHOLE):
                     self._hooks.append(module.register_forward_pre_hook(self._before, with_kwargs=True))
                     self._hooks.append(module.register_forward_hook(self._behind))
                 else:
                     self._hooks.append(module.register_forward_pre_hook(self._around))
-            elif not _holds_layers(module):
+            elif not holds_layers(module):
                 self._hooks.append(module.register_forward_pre_hook(self._enter))
                 self._hooks.append(module.register_forward_hook(self._leave))
 
@@ -196,7 +155,7 @@ class _Watching(TorchFunctionMode):
                     else self._entries.function(values, func in MULTIPLIES, func in SCALES)
                 )
             self._entry(
-                _Call(self._inside[-1] if self._inside else None, func, args, kwargs),
+                Call(self._inside[-1] if self._inside else None, func, args, kwargs),
                 value,
                 given[0],
                 inputs[0],
@@ -206,7 +165,7 @@ class _Watching(TorchFunctionMode):
 
     def _move(self, func: Any, args: Any, kwargs: Any, given: Tensor, seen: _Seen, outputs: Sequence[Tensor]) -> None:
         """Values that stay what they are, elsewhere."""
-        padding = _added(seen.padding, args, kwargs) if func is F.pad else ()
+        padding = added_padding(seen.padding, args, kwargs) if func is F.pad else ()
         for each in outputs:
             channel = seen.channel
             if func in PERMUTES:
@@ -219,7 +178,7 @@ class _Watching(TorchFunctionMode):
                 channel = _kept(channel, given, each)
             self.known[each] = _Seen(seen.value, channel, padding)
 
-    def _entry(self, call: _Call, value: Value, given: Tensor, seen: _Seen, output: Tensor) -> None:
+    def _entry(self, call: Call, value: Value, given: Tensor, seen: _Seen, output: Tensor) -> None:
         """A function between layers."""
         channel = _kept(seen.channel, given, output)
         if value.does is None:
@@ -238,7 +197,7 @@ class _Watching(TorchFunctionMode):
             config = {}
         given_as = [*call.args, *call.kwargs.values()]
         alone = sum(isinstance(each, Tensor) for each in given_as) == 1 and call.args and call.args[0] is given
-        self.calls[value.entry] = _Call(
+        self.calls[value.entry] = Call(
             *(module, call.func if alone else None, [None, *call.args[1:]] if alone else ()),
             *(call.kwargs if alone else {}, config, seen.padding),
             operations=before.operations + 1 if before is not None else 1,
@@ -251,7 +210,7 @@ class _Watching(TorchFunctionMode):
             kind=kind,
             class_name=type(module).__name__ if module is not None else str(getattr(call.func, "__name__", call.func)),
             config=config,
-            source=_sources.get(module) if module is not None else calling_line(torch.__file__),
+            source=SOURCES.get(module) if module is not None else calling_line(torch.__file__),
         )
         self._tell(record, output, _Seen(value, channel))
 
@@ -285,7 +244,7 @@ class _Watching(TorchFunctionMode):
 
     def _around(self, module: nn.Module, inputs: Any) -> None:
         """A module of layers that holds parameters, too: they are used somewhere between its layers."""
-        for layer in self.records_of(self._names[module], module):
+        for layer in records_of(self._names[module], module, self.parameters):
             self.records.setdefault(layer.name, layer)
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -296,7 +255,7 @@ class _Watching(TorchFunctionMode):
             pads = layouts.kind_of(module) in ("conv", "conv_transpose")
             padded = [self.known[each].padding if pads and each in self.known else () for each in given]
             arrays = [uncovered(self._canonical(each), around) for each, around in zip(given, padded, strict=True)]
-            if not _batch_first(module):
+            if not batch_first(module):
                 arrays = [array.swapaxes(0, 1) if array.ndim == 3 else array for array in arrays]
             self._hear_inputs(self._again(self._names[module], self._times[self._names[module]]), arrays)
         self._silent += 1
@@ -310,59 +269,33 @@ class _Watching(TorchFunctionMode):
         name, kind = self._names[module], layouts.kind_of(module)
         number = self._times[name]
         self._times[name] += 1
-        names = [self._again(each.name, number) for each in self.records_of(name, module)]
+        names = [self._again(each.name, number) for each in records_of(name, module, self.parameters)]
         value = self._entries.layer(names[-1], [each.value for each in known])
         before = known[0] if known else _Seen(INPUT)
-        for each in self.records_of(name, module):
+        for each in records_of(name, module, self.parameters):
             config = dict(each.config)
             if before.padding and "padding" in config:
-                pairs = zip(before.padding, config["padding"], strict=False)
-                config["padding"] = [[a + c, b + d] for (a, b), (c, d) in pairs]
+                config["padding"] = together(before.padding, config["padding"])
             parameters = {} if number else each.parameters
             record = each.model_copy(
                 update={"name": self._again(each.name, number), "config": config, "parameters": parameters}
             )
             self.records.setdefault(record.name, record)
-            self.calls[record.name] = _Call(module, config=config, channel=before.channel)
-        _surrounded[module] = before.padding
+            self.calls[record.name] = Call(module, config=config, channel=before.channel)
+        SURROUNDED[module] = before.padding
         for extra in tensors(output):
             self.known[extra] = _Seen(value)
         channel = 1 if kind in SPATIAL else before.channel if kind in ("custom", "prelu", "layer_norm") else None
         first = outputs[0]
         seen = _Seen(value, channel if channel is not None and channel < first.ndim - 1 else None)
-        for place, tensor in _put_out(module, first):
-            self._tell(self.records[names[place]], tensor, seen)
+        for each_name, tensor in put_out(name, module, first):
+            self._tell(self.records[self._again(each_name, number)], tensor, seen)
         self.known[first] = seen
 
     @staticmethod
     def _again(name: str, number: int) -> str:
         """Name of a layer that was called before: so many times."""
         return f"{name}#{number + 1}" if number else name
-
-    def all_records(self) -> list[LayerRecord]:
-        """Of what was heard, and of layers that were not."""
-        records = dict(self.records)
-        for name, module in layouts.layers(self._model):
-            for each in self.records_of(name, module):
-                records.setdefault(each.name, each)
-        return list(records.values())
-
-    def records_of(self, name: str, module: nn.Module) -> list[LayerRecord]:
-        names = layouts.recurrent_names(name, module) if isinstance(module, nn.LSTM | nn.GRU) else [name]
-        return [self._record(each, module) for each in names]
-
-    def _record(self, name: str, module: nn.Module) -> LayerRecord:
-        mine = self._parameters.get(name, [])
-        return LayerRecord(
-            name=name,
-            kind=layouts.kind_of(module),
-            class_name=type(module).__name__,
-            config=config_of(module),
-            parameters={each.role: each.shape for each in mine},
-            own_names={each.role: each.own_names for each in mine},
-            frozen=[each.role for each in mine if not each.trains and not each.statistic],
-            source=_sources.get(module),
-        )
 
 
 def _kept(channel: int | None, given: Tensor, output: Tensor) -> int | None:
@@ -374,50 +307,6 @@ def _kept(channel: int | None, given: Tensor, output: Tensor) -> int | None:
 def _is_property(func: Any) -> bool:
     """Whether a tensor is only asked for one of its properties, or given one."""
     return getattr(func, "__name__", "") in ("__get__", "__set__")
-
-
-def _batch_first(module: nn.Module) -> bool:
-    """Whether sequences have the batch in front, which some of torch's layers expect behind their steps."""
-    return not isinstance(module, nn.LSTM | nn.GRU | nn.MultiheadAttention) or bool(module.batch_first)
-
-
-def _put_out(module: nn.Module, output: Tensor) -> list[tuple[int, Tensor]]:
-    """Places of layers among those of a module, and what they put out: of a sequence the state behind all of it."""
-    if not _batch_first(module) and output.ndim == 3:
-        output = output.transpose(0, 1)
-    if not isinstance(module, nn.LSTM | nn.GRU):
-        return [(-1, output)]
-    if not module.bidirectional:
-        return [(-1, output[..., -1, :])]
-    half = output.shape[-1] // 2
-    # What reads backwards has read everything at the first place.
-    return [(-2, output[..., -1, :half]), (-1, output[..., 0, half:])]
-
-
-def tensors(output: Any) -> list[Tensor]:
-    """All tensors in what a model or layer returns, in order."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [tensor for each in output for tensor in tensors(each)] if isinstance(output, list | tuple) else []
-
-
-def _holds_layers(module: nn.Module) -> bool:
-    return any(True for _ in module.children())
-
-
-def _added(before: tuple[tuple[int, int], ...], args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
-    """Padding with zeros of (N, C, *places), as [before, after] by axis of places; nothing of other kinds."""
-    pads = args[1] if len(args) > 1 else kwargs.get("pad", ())
-    mode = kwargs.get("mode", args[2] if len(args) > 2 else "constant")
-    value = kwargs.get("value", args[3] if len(args) > 3 else None)
-    if mode != "constant" or value:
-        return ()
-    pairs = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)][::-1]
-    if before:
-        pairs = [(a + c, b + d) for (a, b), (c, d) in zip(before, pairs, strict=False)]
-    return tuple((int(a), int(b)) for a, b in pairs)
 
 
 def watched(
@@ -461,47 +350,9 @@ def called(model: nn.Module, inputs: Sequence[Tensor], training: bool) -> Any:
 def inventory(model: nn.Module, inputs: Sequence[Tensor]) -> Inventory:
     """Every layer and entry in the order in which they compute, and layers that never do."""
     outputs, watching = watched(model, inputs, False, None)
-    _modules[model] = watching.calls
+    PUT_OUT_BY[model] = watching.calls
     OUTPUTS[model] = [seen.channel if (seen := watching.known.get(each)) is not None else None for each in outputs]
     return Inventory(
-        layers=watching.all_records(), outputs=[tuple(each.shape) for each in canonical_outputs(model, outputs)]
+        layers=completed(model, watching.records, watching.parameters),
+        outputs=[tuple(each.shape) for each in canonical_outputs(model, outputs)],
     )
-
-
-def modules_of(model: nn.Module) -> dict[str, Any]:
-    """What puts out each layer and entry, by its name, of a model whose inventory was made."""
-    return _modules.get(model, {})
-
-
-def surrounded(layer: Any) -> tuple[tuple[int, int], ...]:
-    """Zeros that stood around the input of a layer when it was watched last, by axis; empty where there were none."""
-    return _surrounded.get(layer, ())
-
-
-def alone(model: nn.Module, name: str, inputs: Sequence[Tensor]) -> list[Array] | None:
-    """A layer alone, in inference mode, with canonical inputs, to its canonical output; None where it cannot be."""
-    call = modules_of(model).get(name)
-    module = dict(layouts.layers(model)).get(name.partition("#")[0])
-    if call is None or (module is None and (call.func is None or call.operations > 1)):
-        return None
-    kind = layouts.kind_of(module) if module is not None else "other"
-    channel = 1 if kind in SPATIAL else call.channel
-    if module is not None and layouts.kind_of(module) in ("conv", "conv_transpose"):
-        inputs = [torch.from_numpy(covered(each.numpy(), surrounded(module))) for each in inputs]
-    moved = [each.movedim(-1, channel) if channel is not None and each.ndim > 2 else each for each in inputs]
-    if module is not None and not _batch_first(module):
-        moved = [each.transpose(0, 1) if each.ndim == 3 else each for each in moved]
-    if isinstance(module, nn.MultiheadAttention) and len(moved) == 1:
-        moved *= 3
-    model.eval()
-    try:
-        with torch.no_grad():
-            found = module(*moved) if module is not None else call.func(moved[0], *call.args[1:], **call.kwargs)
-    except (RuntimeError, TypeError, ValueError, IndexError):
-        return None
-    output = tensors(found)[0]
-    if channel is not None and output.ndim > 2 and (module is None or kind not in ("lstm", "gru")):
-        output = output.movedim(channel, -1)
-    if module is None:
-        return [flattened(output.cpu().numpy().copy())]
-    return [_put_out(module, output)[-1][1].cpu().numpy().copy()]

@@ -22,3 +22,10 @@ def uncovered(array: Array, around: Sequence[tuple[int, int]]) -> Array:
         return array
     inner = (slice(before, size - after) for (before, after), size in zip(around, array.shape[1:-1], strict=True))
     return array[(slice(None), *inner)]
+
+
+def together(around: Sequence[Sequence[int]], more: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Zeros that two layers, one behind the other, put around what both are given: [before, after] by axis."""
+    if not around:
+        return [list(each) for each in more]
+    return [[a + c, b + d] for (a, b), (c, d) in zip(around, more, strict=False)]

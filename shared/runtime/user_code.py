@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,41 @@ def called(place: str, function: Callable[..., Any], *arguments: Any, **named: A
         BadInput: it raises something; its last lines are shown.
     """
     return _guarded(f"{place} raised", lambda: function(*arguments, **named))
+
+
+def cannot_be_called(error: Exception, shapes: Iterable[tuple[int, ...]]) -> BadInput:
+    """What to say of a model whose forward pass fails with inputs of these shapes."""
+    told = " ".join(str(error).split())[:300]
+    return BadInput(
+        f"the model cannot be called with inputs of shape {', '.join(map(str, shapes))} ({type(error).__name__}: "
+        f"{told}); mend the shapes under [inputs], the preprocessing, or the model."
+    )
+
+
+def require_outputs(outputs: Sequence[object]) -> None:
+    """Make sure that a model returns any tensor.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if not outputs:
+        raise BadInput("the model returns no tensor; it has to return one, or several in a tuple or list.")
+
+
+def require_checkpoint(path: Path) -> None:
+    """Make sure that a checkpoint of the user's is there.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no checkpoint {path}; mend the path, which is relative to the pair's file.")
+
+
+def does_not_fit(checkpoint: Path, error: Exception) -> BadInput:
+    """What to say of a checkpoint that a model refuses."""
+    told = " ".join(str(error).split())[:300]
+    return BadInput(f"{checkpoint} does not fit the model ({told}); give the checkpoint of this model.")
 
 
 def last_lines(error: BaseException) -> str:

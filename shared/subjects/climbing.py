@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +19,17 @@ from transfer_parity.shared.runtime import subject_dump, subject_examples, subje
 from transfer_parity.shared.runtime.pool import WorkerPool
 from transfer_parity.shared.runtime.subject_dump import Dump
 from transfer_parity.shared.runtime.subject_launch import SubjectTask
-from transfer_parity.shared.subjects import causes, custom_layers, judging, layer_inputs, map_file, mapping, recognising
-from transfer_parity.shared.subjects.document import Cause, MappedLayer, Side, SubjectParity, SubjectRung
+from transfer_parity.shared.subjects import (
+    causes,
+    custom_layers,
+    judging,
+    layer_inputs,
+    map_file,
+    mapping,
+    outcome,
+    recognising,
+)
+from transfer_parity.shared.subjects.document import Cause, SubjectParity, SubjectRung
 from transfer_parity.shared.subjects.name_map import NameMap
 
 #: Says why a difference is accepted (rung, what, name, relative difference), or None.
@@ -76,19 +84,7 @@ class Workplace:
 
     def at_once(self, inventories: Sequence[Inventory]) -> WorkerPool:
         """A pool for both sides: one after the other where the models are large."""
-        return WorkerPool(1 if max(map(parameters, inventories), default=0) > LARGE else 2)
-
-
-def parameters(inventory: Inventory) -> int:
-    """How many values the parameters and statistics of a model have."""
-    total = 0
-    for layer in inventory.layers:
-        for shape in layer.parameters.values():
-            size = 1
-            for each in shape:
-                size *= each
-            total += size
-    return total
+        return WorkerPool(1 if max(map(outcome.parameters, inventories), default=0) > LARGE else 2)
 
 
 class Climb:
@@ -118,7 +114,7 @@ class Climb:
         tried = 0
         if explain and any(not rung.passed for rung in rungs):
             found, tried = self._explained(rungs)
-        return document(self.subject, self._dumps, self.names, self.inventories, rungs, found, tried)
+        return outcome.document(self.subject, self._dumps, self.names, self.inventories, rungs, found, tried)
 
     def export(self, side: str, path: Path) -> None:
         """Write the weights that a side was given as a checkpoint in its framework's own format."""
@@ -186,7 +182,7 @@ class Climb:
         subject, work = self.subject, self.place.work
         weights = [self._weights(side) for side in subject.sides]
         several = causes.hypotheses(subject, self.names, self.inventories, rungs, (weights[0], weights[1]))
-        large = max(map(parameters, self.inventories)) > LARGE
+        large = max(map(outcome.parameters, self.inventories)) > LARGE
         several = several[: TRIALS_OF_LARGE if large else TRIALS]
         seen = recognising.recognise(
             subject, self.names, self.inventories, rungs, self._dumps, (weights[0], weights[1])
@@ -287,60 +283,6 @@ def parameter_names(names: NameMap, reference: Inventory) -> dict[str, str]:
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
     safetensors.numpy.save_file({name: array.copy() for name, array in arrays.items()}, path)
-
-
-def document(
-    subject: Subject,
-    dumps: tuple[Dump, Dump],
-    names: NameMap,
-    inventories: tuple[Inventory, Inventory],
-    rungs: list[SubjectRung],
-    found: list[Cause],
-    tried: int,
-) -> SubjectParity:
-    """What came of a climb."""
-    sides = []
-    for dump, inventory in zip(dumps, inventories, strict=True):
-        info = dump.info
-        sides.append(
-            Side(
-                name=info.side,
-                framework=info.framework,
-                backend=info.backend,
-                versions=info.versions,
-                factory=info.factory,
-                layers=len(inventory.with_parameters),
-                parameters=parameters(inventory),
-            )
-        )
-    sources = [{layer.name: layer.source for layer in inventory.layers} for inventory in inventories]
-    return SubjectParity(
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        name=subject.name,
-        reference=sides[0],
-        candidate=sides[1],
-        weights=subject.origin,
-        precision=subject.precision,
-        seed=subject.seed,
-        single_step=subject.single_step,
-        map=[
-            MappedLayer(
-                reference=pair.reference,
-                candidate=pair.candidate,
-                kind=pair.kind,
-                certainty=pair.certainty,
-                reference_source=sources[0].get(pair.reference),
-                candidate_source=sources[1].get(pair.candidate),
-            )
-            for pair in names.pairs
-        ],
-        left_over_reference=list(names.left_over_reference),
-        left_over_candidate=list(names.left_over_candidate),
-        rungs=rungs,
-        causes=found,
-        tried=tried,
-        passed=all(rung.passed for rung in rungs),
-    )
 
 
 def climb(

@@ -14,7 +14,7 @@ from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.runtime import subject_dump, subject_examples, subject_launch
 from transfer_parity.shared.runtime.pool import WorkerPool
 from transfer_parity.shared.runtime.subject_dump import Dump, DumpInfo
-from transfer_parity.shared.subjects import climbing, judging, layer_inputs, map_file, recognising
+from transfer_parity.shared.subjects import climbing, judging, layer_inputs, map_file, outcome, recognising
 from transfer_parity.shared.subjects.climbing import CLIMB, DESCRIPTION, Accepted, Workplace
 from transfer_parity.shared.subjects.document import SubjectParity
 from transfer_parity.shared.subjects.name_map import NameMap
@@ -157,7 +157,7 @@ def judge(
         names = climbing.named(pair, root, inventories, dumps)
     rungs = judging.judge(pair, *dumps, names, accepted)
     seen = recognising.recognise(pair, names, inventories, rungs, dumps)
-    return climbing.document(pair, dumps, names, inventories, rungs, seen, 0)
+    return outcome.document(pair, dumps, names, inventories, rungs, seen, 0)
 
 
 def _kept_subject(dump: Dump) -> Subject:
