@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 
 from tests import subjects
 from tests.conftest import run_compare
-from transfer_parity.shared.contract import subject_files
+from transfer_parity.shared.contract import artifacts, subject_files
 from transfer_parity.shared.contract.inventory import LayerRecord
 from transfer_parity.shared.contract.subject import Layout
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.runtime.subject_side import check_layouts
-from transfer_parity.shared.subjects import custom_layers, mapping
+from transfer_parity.shared.subjects import custom_layers, mapping, places
 
 TORCH = """
 import torch
@@ -30,8 +31,24 @@ class Mixer(nn.Module):
         scales = self.scales.reshape(10, 2)
         return (x @ self.kernel.T) * scales[:, 0] + scales[:, 1]
 
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True, bidirectional=True)
+        self.heads, self.mixer, self.last = nn.Linear(10, 8), Mixer(), nn.Linear(10, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.flatten(0, 1)))
+        x = torch.relu(self.second(x)).mean((2, 3)).reshape(-1, 3, 6)
+        _, (state, _) = self.lstm(x)
+        return self.last(self.mixer(self.heads(torch.cat([state[-2], state[-1]], -1))))
+
+def preprocess(x):
+    return x.transpose(0, 1, 4, 2, 3)
+
 def build():
-    return nn.Sequential(nn.Linear(6, 8), Mixer(), nn.Linear(10, 3))
+    return Reader()
 """
 KERAS = """
 import keras
@@ -46,18 +63,25 @@ class Blend(layers.Layer):
         return ops.matmul(x, self.kernel) * self.scales[0] + self.scales[1]
 
 def build():
-    x = keras.Input((6,))
-    y = Blend(name="blend")(layers.Dense(8, name="first")(x))
+    x = keras.Input((3, 7, 7, 3))
+    several = keras.Sequential([layers.Conv2D(6, 3, activation="relu"), layers.GlobalAveragePooling2D()])
+    y = layers.TimeDistributed(layers.Conv2D(4, 3, activation="relu"), name="one")(x)
+    y = layers.TimeDistributed(several, name="several")(y)
+    y = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(y)
+    y = layers.Bidirectional(layers.LSTM(5))(y)
+    y = layers.EinsumDense("bf,hfk->bhk", output_shape=(2, 4), bias_axes="hk", name="heads")(y)
+    y = Blend(name="blend")(layers.Flatten()(y))
     return keras.Model(x, layers.Dense(3, name="last")(y))
 """
 PAIR = """
 weights = "drawn"
 [sides.torch]
 factory = "ours.py:build"
+preprocess = "ours.py:preprocess"
 [sides.keras]
 factory = "ported.py:build"
 [inputs.x]
-shape = [6]
+shape = [3, 7, 7, 3]
 [training]
 optimizer = "adam"
 """
@@ -160,7 +184,8 @@ def test_a_rule_that_fits_no_parameter_is_refused(name: str, rule: Layout, said:
     assert str(error.value).startswith(said)
 
 
-def test_layers_of_ones_own_climb_with_rules(tmp_path: Path) -> None:
+def test_layers_that_ports_meet_climb_with_the_whole_map_found(tmp_path: Path) -> None:
+    """Layers of one's own, of both layers and directions, of every step of a sequence, and by head."""
     (tmp_path / "ours.py").write_text(TORCH, encoding="utf-8")
     (tmp_path / "ported.py").write_text(KERAS, encoding="utf-8")
     path = tmp_path / "pair.toml"
@@ -168,3 +193,21 @@ def test_layers_of_ones_own_climb_with_rules(tmp_path: Path) -> None:
     found = run_compare(tmp_path / "out", "parity", path)
     assert found.status == 0, found.errors
     assert "All 9 rungs passed" in found.output
+    document = json.loads((tmp_path / "out" / artifacts.PARITY).read_text(encoding="utf-8"))
+    assert not document["left_over_reference"] and not document["left_over_candidate"]
+    pairs = {each["reference"]: each["candidate"] for each in document["map"]}
+    assert (
+        pairs["first"] == "one" and pairs["heads"] == "heads" and pairs["lstm.l0_reverse"] == "bidirectional.backward"
+    )
+    heard = {each["reference"] for each in document["rungs"][2]["arrays"] if each["what"] == "activation"}
+    # What several layers do at every step of a sequence is heard as the next layer's input alone.
+    assert {"first", "lstm.l0", "lstm.l0_reverse", "lstm.l1", "heads", "mixer", "last"} <= heard
+    assert "second" not in heard
+
+
+def test_an_axis_that_preprocessing_moved_is_found_by_shape_and_then_by_values() -> None:
+    mine = np.random.default_rng(0).standard_normal((4, 3, 7, 7, 3))
+    assert (places.turned(mine, np.moveaxis(mine, -1, 2)) == mine).all()
+    assert (places.turned(mine, np.moveaxis(mine, -1, 1)) == mine).all()
+    other = np.zeros((4, 3, 7, 8, 3))
+    assert places.turned(mine, other) is other

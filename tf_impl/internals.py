@@ -286,3 +286,32 @@ def last_activation(layer: Any) -> Callable[..., Any] | None:
 def as_array(tensor: Any) -> Array:
     """A copy of a tensor of whichever backend."""
     return np.array(keras.ops.convert_to_numpy(tensor))
+
+
+def within(layer: Any) -> Any:
+    """The one layer that another one calls for every step of a sequence; any other layer itself."""
+    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+    return inner if inner is not layer and not layers_of(inner) and inner.weights else layer
+
+
+def hidden_layers(model: keras.Model) -> set[int]:
+    """Identities of layers that are called for every step of a sequence together with others: in a graph, unheard."""
+    distributed = [each for each in layers_of(model) if isinstance(each, keras.layers.TimeDistributed)]
+    return {id(each) for layer in distributed if within(layer) is layer for each in layers_of(layer)}
+
+
+def einsum_letters(layer: keras.layers.EinsumDense) -> tuple[str, str, str] | None:
+    """What an einsum sums over, what it puts out, and its kernel's axes, if it is a dense layer of the last axes."""
+    incoming, _, rest = layer.equation.replace("...", "").replace(" ", "").partition(",")
+    kernel, _, outcome = rest.partition("->")
+    summed = "".join(each for each in incoming if each in kernel and each not in outcome)
+    made = "".join(each for each in outcome if each in kernel and each not in incoming)
+    whole = sorted(summed + made) == sorted(kernel) and incoming.endswith(summed) and outcome.endswith(made)
+    biased = not layer.bias_axes or sorted(layer.bias_axes) == sorted(made)
+    return (summed, made, kernel) if whole and biased and summed and made else None
+
+
+def own_weights(layer: Any) -> list[Any]:
+    """Weights that are no sublayer's; dropout's seeds are none."""
+    theirs = {id(each) for sub in layers_of(layer) for each in sub.weights}
+    return [each for each in layer.weights if id(each) not in theirs]

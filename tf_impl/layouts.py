@@ -6,6 +6,7 @@ order, and the projections of an attention by head.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,42 +21,8 @@ from keras import ops
 from transfer_parity.shared.contract.inventory import Kind
 from transfer_parity.shared.contract.subject import AS_IT_IS, Layout
 from transfer_parity.shared.contract.wing import Array
-from transfer_parity.tf_impl.internals import layers_of
-
-#: What a layer's parameters stand under in a model that holds some itself.
-ROOT = "model"
-_CONVS = (kl.Conv1D, kl.Conv2D, kl.Conv3D)
-_TRANSPOSES = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
-_DEPTHWISE = (kl.DepthwiseConv1D, kl.DepthwiseConv2D)
-_SEPARABLE = (kl.SeparableConv1D, kl.SeparableConv2D)
-_DROPS = (
-    *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D),
-    *(kl.GaussianDropout, kl.GaussianNoise, kl.AlphaDropout),
-)
-_SHAPES = (
-    *(kl.Flatten, kl.Reshape, kl.Permute, kl.RepeatVector, kl.Identity),
-    *(kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D, kl.Cropping1D, kl.Cropping2D, kl.Cropping3D),
-)
-_KINDS: tuple[tuple[tuple[type, ...], Kind], ...] = (
-    ((kl.Dense,), "dense"),
-    # Transposed ones are subclasses of nothing here, depthwise ones neither.
-    (_TRANSPOSES, "conv_transpose"),
-    ((*_CONVS, *_DEPTHWISE, *_SEPARABLE), "conv"),
-    ((kl.BatchNormalization,), "batch_norm"),
-    ((kl.LayerNormalization,), "layer_norm"),
-    ((kl.GroupNormalization,), "group_norm"),
-    ((kl.RMSNormalization,), "rms_norm"),
-    ((kl.Embedding,), "embedding"),
-    ((kl.LSTM,), "lstm"),
-    ((kl.MultiHeadAttention,), "attention"),
-    ((kl.PReLU,), "prelu"),
-    (_DROPS, "dropout"),
-    (_SHAPES, "shape"),
-    ((kl.Activation, kl.ReLU, kl.LeakyReLU, kl.ELU, kl.Softmax), "activation"),
-    ((kl.Concatenate, kl.Add, kl.Subtract, kl.Multiply, kl.Average, kl.Maximum, kl.Minimum, kl.Dot), "merge"),
-)
-#: Layers whose inside is not looked into.
-WHOLE = (kl.RNN, kl.Bidirectional, kl.MultiHeadAttention, *_SEPARABLE)
+from transfer_parity.tf_impl.internals import einsum_letters, own_weights, within
+from transfer_parity.tf_impl.layer_kinds import kind_of, layers
 
 #: The user's own rules for parameters of such models, by name.
 RULES: WeakKeyDictionary[keras.Model, Mapping[str, Layout]] = WeakKeyDictionary()
@@ -119,48 +86,6 @@ class Held:
         return np.ascontiguousarray(found.astype(keras.config.floatx()))
 
 
-def kind_of(layer: Any) -> Kind:
-    """What a layer is."""
-    if isinstance(layer, kl.GRU):
-        # Otherwise its gates use the old state in another way, which torch does not have.
-        return "gru" if layer.reset_after else "custom"
-    for types, kind in _KINDS:
-        if isinstance(layer, types):
-            return kind
-    if isinstance(layer, kl.EinsumDense) and len(layer.kernel.shape) == 2:
-        return "dense"
-    if "Pooling" in type(layer).__name__:
-        return "pooling"
-    return "custom" if isinstance(layer, keras.Layer) and _own_weights(layer) else "other"
-
-
-def layers(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Layers that hold parameters of their own, and those that are not looked into, by name."""
-    inside: set[int] = set()
-    names: Counter[str] = Counter()
-    for layer in [model, *layers_of(model)]:
-        if id(layer) in inside:
-            continue
-        if isinstance(layer, WHOLE):
-            inside.update(id(each) for each in layers_of(layer))
-        elif not _own_weights(layer):
-            continue
-        name = ROOT if layer is model else _name_of(layer, model)
-        names[name] += 1
-        yield (f"{name}_{names[name]}" if names[name] > 1 else name), layer
-
-
-def _name_of(layer: Any, model: keras.Model) -> str:
-    path = str(layer.path or layer.name)
-    return path.removeprefix(f"{model.name}/")
-
-
-def _own_weights(layer: Any) -> list[Any]:
-    """Weights that are no sublayer's; dropout's seeds are none."""
-    theirs = {id(each) for sub in layers_of(layer) for each in sub.weights}
-    return [each for each in layer.weights if id(each) not in theirs]
-
-
 def held(model: keras.Model) -> list[Held]:
     """Every parameter and running statistic of a model, each once, in the order in which the layers were made."""
     trained = {id(each) for each in model.trainable_variables}
@@ -220,7 +145,7 @@ def _depthwise(layer: str, role: str, variable: Any) -> Held:
 
 
 def _of_layer(name: str, layer: Any) -> Iterator[Held]:
-    kind = kind_of(layer)
+    kind, layer = kind_of(layer), within(layer)
     if isinstance(layer, kl.Bidirectional):
         for way, inner in (("forward", layer.forward_layer), ("backward", layer.backward_layer)):
             yield from _of_layer(f"{name}.{way}", inner)
@@ -230,18 +155,40 @@ def _of_layer(name: str, layer: Any) -> Iterator[Held]:
         yield from _of_gru(name, layer)
     elif kind == "attention":
         yield from _of_attention(name, layer)
-    elif isinstance(layer, _SEPARABLE):
+    elif isinstance(layer, kl.SeparableConv1D | kl.SeparableConv2D):
         yield _depthwise(f"{name}.depthwise", "weight", layer.depthwise_kernel)
         yield _kernel(f"{name}.pointwise", "weight", layer.pointwise_kernel)
         if layer.bias is not None:
             yield _plain(f"{name}.pointwise", "bias", layer.bias)
+    elif isinstance(layer, kl.EinsumDense) and kind == "dense":
+        yield _summed(name, layer)
+        if layer.bias is not None:
+            yield _flat(name, "bias", layer.bias)
     elif kind in ("dense", "conv", "conv_transpose"):
-        rule = _depthwise if isinstance(layer, _DEPTHWISE) else _transposed if kind == "dense" else _kernel
+        rule = (
+            _depthwise
+            if isinstance(layer, kl.DepthwiseConv1D | kl.DepthwiseConv2D)
+            else _transposed
+            if kind == "dense"
+            else _kernel
+        )
         yield rule(name, "weight", layer.kernel)
         if layer.bias is not None:
             yield _plain(name, "bias", layer.bias)
     else:
         yield from _of_others(name, layer, kind)
+
+
+def _summed(name: str, layer: kl.EinsumDense) -> Held:
+    """A kernel with any order of axes, several of which may be heads, to (out, in)."""
+    letters = einsum_letters(layer)
+    assert letters is not None
+    summed, made, kernel = letters
+    shape = tuple(layer.kernel.shape)
+    sizes = dict(zip(kernel, shape, strict=True))
+    rows = math.prod(sizes[each] for each in made)
+    rule = Layout(axes=tuple(kernel.index(each) for each in made + summed), shape=(rows, math.prod(shape) // rows))
+    return _turned(name, "weight", layer.kernel, rule.apply, lambda array: rule.undo(array, shape))
 
 
 def _of_others(name: str, layer: Any, kind: Kind) -> Iterator[Held]:
@@ -257,8 +204,8 @@ def _of_others(name: str, layer: Any, kind: Kind) -> Iterator[Held]:
             name, "weight", layer.alpha, lambda array: array.reshape(-1), lambda array: array.reshape(layer.alpha.shape)
         )
     else:
-        names = Counter(each.name for each in _own_weights(layer))
-        for number, each in enumerate(_own_weights(layer)):
+        names = Counter(each.name for each in own_weights(layer))
+        for number, each in enumerate(own_weights(layer)):
             yield _plain(name, each.name if names[each.name] == 1 else f"{each.name}_{number}", each)
     for role, variable in roles.items():
         if variable is not None:
@@ -268,15 +215,6 @@ def _of_others(name: str, layer: Any, kind: Kind) -> Iterator[Held]:
             statistic = _plain(name, role, variable)
             statistic.statistic = True
             yield statistic
-
-
-def recurrent_names(name: str, layer: Any) -> list[str]:
-    """Names of the layers within one, and of their directions, in the order in which they compute."""
-    if isinstance(layer, kl.Bidirectional):
-        return [f"{name}.forward", f"{name}.backward"]
-    if isinstance(layer, _SEPARABLE):
-        return [f"{name}.depthwise", f"{name}.pointwise"]
-    return [name]
 
 
 def _of_lstm(name: str, layer: Any) -> Iterator[Held]:

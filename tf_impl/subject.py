@@ -19,7 +19,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.runtime import user_code
-from transfer_parity.tf_impl import layouts, subject_amendments, subject_layers, subject_watch
+from transfer_parity.tf_impl import layer_kinds, layouts, subject_amendments, subject_layers, subject_watch
 from transfer_parity.tf_impl.internals import configure_backend, layers_of, settle, stop_dropout
 from transfer_parity.tf_impl.subject_training import SubjectTraining
 
@@ -119,7 +119,7 @@ def write_checkpoint(model: keras.Model, path: Path) -> None:
 def silence(model: keras.Model) -> None:
     """Switch off everything random that is a layer of its own, in training mode too."""
     for layer in layers_of(model):
-        if layouts.kind_of(layer) == "dropout":
+        if layer_kinds.kind_of(layer) == "dropout":
             for key in ("rate", "stddev"):
                 if hasattr(layer, key):
                     setattr(layer, key, 0.0)

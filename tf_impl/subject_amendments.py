@@ -13,7 +13,7 @@ from keras import layers as kl
 from keras import ops
 
 from transfer_parity.shared.contract.inventory import Amendment
-from transfer_parity.tf_impl import layouts
+from transfer_parity.tf_impl import layer_kinds
 from transfer_parity.tf_impl.internals import CONFIGS, replaced, scale_scores
 from transfer_parity.tf_impl.subject_config import function_config
 from transfer_parity.tf_impl.subject_layers import surrounded
@@ -52,7 +52,7 @@ def amend(model: keras.Model, amendment: Amendment, others: dict[str, Any]) -> N
     Raises:
         ValueError: it cannot be changed there.
     """
-    named = dict(layouts.layers(model)) | {
+    named = dict(layer_kinds.layers(model)) | {
         name: each for name, each in others.items() if isinstance(each, keras.Operation)
     }
     if amendment.layer == "*":

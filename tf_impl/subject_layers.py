@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,19 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from transfer_parity.shared.contract.inventory import LayerRecord
+from transfer_parity.shared.contract.inventory import SPATIAL, LayerRecord
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.runtime.canonical import covered
 from transfer_parity.shared.runtime.user_code import calling_line
-from transfer_parity.tf_impl import layouts
-from transfer_parity.tf_impl.internals import as_array, last_activation, layers_of
+from transfer_parity.tf_impl import layer_kinds
+from transfer_parity.tf_impl.internals import (
+    as_array,
+    einsum_letters,
+    hidden_layers,
+    last_activation,
+    layers_of,
+    within,
+)
 from transfer_parity.tf_impl.layouts import Held
 from transfer_parity.tf_impl.subject_config import config_of
 
@@ -67,22 +75,39 @@ def holds_layers(layer: Any) -> bool:
     return isinstance(layer, keras.Layer) and bool(layers_of(layer))
 
 
-def put_out(name: str, layer: Any, output: tf.Tensor) -> list[tuple[str, tf.Tensor]]:
-    """Names of layers within one, and what they put out: of a sequence the state behind all of it."""
-    names = layouts.recurrent_names(name, layer)
+def put_out(name: str, layer: Any, output: Any) -> list[tuple[str, tf.Tensor]]:
+    """Names of layers within one, and what they put out: of a sequence the state behind all of it.
+
+    Args:
+        name: of the layer.
+        layer: one with parameters.
+        output: all that it returned.
+    """
+    names, first = layer_kinds.recurrent_names(name, layer), tensors(output)[0]
     both = isinstance(layer, kl.Bidirectional)
     if not both and not isinstance(layer, kl.RNN):
-        return [(names[-1], output)]
-    forth = back = output
-    if len(output.shape) == 3:
+        return [(names[-1], ops.reshape(first, _canonical_shape(layer, first.shape)))]
+    forth = back = first
+    if len(first.shape) == 3:
         # What reads backwards has read everything at the first place.
-        forth, back = output[:, -1], output[:, 0]
+        forth, back = first[:, -1], first[:, 0]
     if not both:
         return [(names[0], back if layer.go_backwards and not layer.return_sequences else forth)]
     if layer.merge_mode != "concat":
         return []
-    half = output.shape[-1] // 2
+    half = first.shape[-1] // 2
     return [(names[0], forth[..., :half]), (names[1], back[..., half:])]
+
+
+def _canonical_shape(layer: Any, shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of what a layer puts out: heads are one axis, and steps of feature maps are examples."""
+    inner = within(layer)
+    if isinstance(inner, kl.EinsumDense) and (letters := einsum_letters(inner)) is not None:
+        kept = len(shape) - len(letters[1])
+        return (*shape[:kept], math.prod(shape[kept:]))
+    if inner is not layer and layer_kinds.kind_of(inner) in SPATIAL and len(shape) > 3:
+        return (shape[0] * shape[1], *shape[2:])
+    return tuple(shape)
 
 
 def records_of(
@@ -96,7 +121,7 @@ def records_of(
         held: parameters by the name of their layer.
         shape: of what it was given, with the batch.
     """
-    return [_record(each, layer, held.get(each, ()), shape) for each in layouts.recurrent_names(name, layer)]
+    return [_record(each, layer, held.get(each, ()), shape) for each in layer_kinds.recurrent_names(name, layer)]
 
 
 def completed(
@@ -104,18 +129,21 @@ def completed(
 ) -> list[LayerRecord]:
     """Records of what was heard, in that order, and of layers that were not."""
     found = dict(records)
-    for name, layer in layouts.layers(model):
+    hidden = hidden_layers(model)
+    for name, layer in layer_kinds.layers(model):
         for each in records_of(name, layer, held):
-            found.setdefault(each.name, each)
+            found.setdefault(each.name, each.model_copy(update={"hidden": id(layer) in hidden}))
     return list(found.values())
 
 
 def _record(name: str, layer: Any, held: Sequence[Held], shape: Sequence[int]) -> LayerRecord:
     inner = {"forward": "forward_layer", "backward": "backward_layer"}.get(name.rpartition(".")[2], "")
-    of = getattr(layer, inner) if inner and isinstance(layer, kl.Bidirectional) else layer
+    of = getattr(layer, inner) if inner and isinstance(layer, kl.Bidirectional) else within(layer)
+    if of is not layer and shape and isinstance(layer, kl.TimeDistributed):
+        shape = [shape[0], *shape[2:]]
     return LayerRecord(
         name=name,
-        kind=layouts.kind_of(of),
+        kind=layer_kinds.kind_of(of),
         class_name=type(layer).__name__,
         config=config_of(of, tuple(shape)),
         parameters={each.role: each.shape for each in held},
@@ -137,23 +165,24 @@ def surrounded(layer: Any) -> tuple[tuple[int, int], ...]:
 
 def alone(model: keras.Model, name: str, inputs: Sequence[tf.Tensor]) -> list[Array] | None:
     """A layer alone, in inference mode, with canonical inputs, to its canonical output; None where it cannot be."""
-    named = dict(layouts.layers(model))
+    named = dict(layer_kinds.layers(model))
     whole = name if name in named else name.rpartition(".")[0]
     layer = named.get(whole)
-    if layer is None or (holds_layers(layer) and not isinstance(layer, layouts.WHOLE)):
+    if layer is None or (holds_layers(layer) and not layer_kinds.is_whole(layer)):
         return None
     given = [ops.convert_to_tensor(covered(as_array(each), surrounded(layer))) for each in inputs]
     if isinstance(layer, kl.MultiHeadAttention):
         # torch's order is query, key, value.
         given = [given[0], given[-1], given[1]] if len(given) == 3 else [given[0]] * 2
-    activation = last_activation(layer)
+    inner = within(layer)
+    activation = last_activation(inner)
     try:
         if activation is not None:
-            layer.activation = keras.activations.linear
-        outputs = put_out(whole, layer, tensors(layer(*given))[0])
+            inner.activation = keras.activations.linear
+        outputs = put_out(whole, layer, layer(*given))
         return [as_array(output) for each, output in outputs if each == name] or None
     except (ValueError, TypeError):
         return None
     finally:
         if activation is not None:
-            layer.activation = activation
+            inner.activation = activation

@@ -22,19 +22,9 @@ from transfer_parity.shared.contract.inventory import Inventory, LayerRecord
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.runtime.canonical import together, uncovered
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
-from transfer_parity.tf_impl import layouts
-from transfer_parity.tf_impl.internals import CONFIGS, as_array, calls_replaced, last_activation, takes_a_list
+from transfer_parity.tf_impl import layer_kinds, layouts, subject_layers
+from transfer_parity.tf_impl.internals import CONFIGS, as_array, calls_replaced, last_activation, takes_a_list, within
 from transfer_parity.tf_impl.subject_config import function_config
-from transfer_parity.tf_impl.subject_layers import (
-    PUT_OUT_BY,
-    SOURCES,
-    SURROUNDED,
-    completed,
-    holds_layers,
-    put_out,
-    records_of,
-    tensors,
-)
 
 if TYPE_CHECKING:
     # Another backend may compute.
@@ -99,37 +89,37 @@ class _Watching:
         #: What was put out last.
         self._last = _Seen(INPUT)
         self._calls: Counter[str] = Counter()
-        self._names = {id(layer): name for name, layer in layouts.layers(model)}
+        self._names = {id(layer): name for name, layer in layer_kinds.layers(model)}
         self.parameters: dict[str, list[layouts.Held]] = {}
         for each in layouts.held(model):
             self.parameters.setdefault(each.layer, []).append(each)
 
     def call(self, original: Callable[..., Any], operation: Any, arguments: Any, named: Any) -> Any:
         """Carry out a call of an operation, and hear what it puts out."""
-        given = tensors([arguments, list(named.values())])
+        given = subject_layers.tensors([arguments, list(named.values())])
         if self._silent or any(isinstance(each, keras.KerasTensor) for each in given) or operation is self._model:
             return original(operation, *arguments, **named)
         known = [seen for seen in (self.known.get(each) for each in given) if seen is not None]
         name = self._names.get(id(operation))
-        if not known and given and (name is not None or holds_layers(operation)):
+        if not known and given and (name is not None or subject_layers.holds_layers(operation)):
             # Behind arithmetic that nobody saw.
             known = [self._last]
         if not known or isinstance(operation, keras.Model | kl.InputLayer):
             return original(operation, *arguments, **named)
         if name is not None:
-            if holds_layers(operation) and not isinstance(operation, layouts.WHOLE):
+            if subject_layers.holds_layers(operation) and not layer_kinds.is_whole(operation):
                 # Its parameters are used somewhere between its own layers.
-                for layer in records_of(name, operation, self.parameters, given[0].shape):
+                for layer in subject_layers.records_of(name, operation, self.parameters, given[0].shape):
                     self.records.setdefault(layer.name, layer)
                 return self._through(original, operation, arguments, named, known)
             return self._layer(name, original, operation, arguments, named, given, known)
-        if isinstance(operation, keras.Layer) and holds_layers(operation):
+        if isinstance(operation, keras.Layer) and subject_layers.holds_layers(operation):
             return self._through(original, operation, arguments, named, known)
         return self._between(original, operation, arguments, named, given, known)
 
     def function(self, original: Callable[..., Any], name: str, arguments: Any, named: Any) -> Any:
         """Carry out a call of a function of Keras's, and hear what it puts out."""
-        given = tensors([arguments, list(named.values())])
+        given = subject_layers.tensors([arguments, list(named.values())])
         known = [seen for seen in (self.known.get(each) for each in given) if seen is not None]
         if self._silent or not known:
             return original(*arguments, **named)
@@ -143,8 +133,12 @@ class _Watching:
         self, original: Callable[..., Any], operation: Any, arguments: Any, named: Any, known: list[_Seen]
     ) -> Any:
         """A layer of layers. What it does besides is not seen: its output holds what its last layer put out."""
+        # Layers that are called for every step of a sequence put out a part, or what only a graph has.
+        steps = isinstance(operation, kl.TimeDistributed)
+        self._silent += steps
         output = original(operation, *arguments, **named)
-        for each in tensors(output):
+        self._silent -= steps
+        for each in subject_layers.tensors(output):
             if self.known.get(each) is None:
                 last = next(reversed(self.records), known[0].value.entry)
                 self.known.put(each, _Seen(Value(last, last, 1 + max(seen.value.depth for seen in known))))
@@ -161,28 +155,31 @@ class _Watching:
         known: list[_Seen],
     ) -> Any:
         if self._hear_inputs is not None:
-            pads = layouts.kind_of(layer) in ("conv", "conv_transpose")
+            pads = layer_kinds.kind_of(layer) in ("conv", "conv_transpose")
             around = known[0].padding if pads else ()
             arrays = [as_array(each) for each in given]
             # What another layer puts around it counts as this one's padding.
-            self._hear_inputs(layouts.recurrent_names(name, layer)[-1], [uncovered(each, around) for each in arrays])
-        activation = last_activation(layer)
+            self._hear_inputs(
+                layer_kinds.recurrent_names(name, layer)[-1], [uncovered(each, around) for each in arrays]
+            )
+        inner = within(layer)
+        activation = last_activation(inner)
         self._silent += 1
         try:
             if activation is not None:
-                layer.activation = keras.activations.linear
+                inner.activation = keras.activations.linear
             output = original(layer, *arguments, **named)
         finally:
             self._silent -= 1
             if activation is not None:
-                layer.activation = activation
+                inner.activation = activation
         self._calls[name] += 1
         again = f"#{self._calls[name]}" if self._calls[name] > 1 else ""
         value = self._entries.layer(name + again, [each.value for each in known])
         padding = known[0].padding
-        if padding and layouts.kind_of(layer) in ("conv", "conv_transpose"):
-            SURROUNDED[layer] = padding
-        for each in records_of(name, layer, self.parameters, given[0].shape):
+        if padding and layer_kinds.kind_of(layer) in ("conv", "conv_transpose"):
+            subject_layers.SURROUNDED[layer] = padding
+        for each in subject_layers.records_of(name, layer, self.parameters, given[0].shape):
             record = each if not again else each.model_copy(update={"name": each.name + again, "parameters": {}})
             if padding and "padding" in record.config:
                 summed = together(padding, record.config["padding"])
@@ -190,10 +187,9 @@ class _Watching:
             self.records.setdefault(record.name, record)
             CONFIGS.setdefault(layer, record.config)
         self._last = _Seen(value)
-        for each in tensors(output):
+        for each in subject_layers.tensors(output):
             self.known.put(each, self._last)
-        first = tensors(output)[0]
-        for each_name, tensor in put_out(name, layer, first):
+        for each_name, tensor in subject_layers.put_out(name, layer, output):
             self._tell(self.records[each_name + again], as_array(tensor))
         if activation is None:
             return output
@@ -215,13 +211,15 @@ class _Watching:
         self._silent += 1
         output = original(operation, *arguments, **named)
         self._silent -= 1
-        outputs = [each for each in tensors(output) if "float" in keras.backend.standardize_dtype(each.dtype)]
+        outputs = [
+            each for each in subject_layers.tensors(output) if "float" in keras.backend.standardize_dtype(each.dtype)
+        ]
         kind = type(operation).__name__
         if inspect.isfunction(operation):
             # As the operation of a graph is called.
             kind = "".join(word.title() for word in operation.__name__.split("_"))
         linear = getattr(operation, "activation", None) is keras.activations.linear
-        moves = layouts.kind_of(operation) in ("shape", "dropout") or kind in _MOVES or linear
+        moves = layer_kinds.kind_of(operation) in ("shape", "dropout") or kind in _MOVES or linear
         if moves or len(outputs) != 1:
             padding = known[0].padding
             if kind.startswith("ZeroPadding"):
@@ -252,10 +250,10 @@ class _Watching:
             kind="activation" if does == "activation" else "pooling" if does == "pooling" else "merge",
             class_name=getattr(operation, "__name__", type(operation).__name__),
             config=function_config(operation, shape, padding),
-            source=SOURCES.get(operation) if isinstance(operation, keras.Layer) else None,
+            source=subject_layers.SOURCES.get(operation) if isinstance(operation, keras.Layer) else None,
         )
         if isinstance(operation, keras.Operation):
-            SURROUNDED[operation] = tuple(padding)
+            subject_layers.SURROUNDED[operation] = tuple(padding)
             CONFIGS.setdefault(operation, record.config)
         self._tell(record, as_array(output))
 
@@ -293,7 +291,7 @@ def watched(
         watching.known.put(each, _Seen(INPUT))
     with calls_replaced(watching.call, watching.function):
         output = called(model, inputs, training)
-    return tensors(output), watching
+    return subject_layers.tensors(output), watching
 
 
 def called(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool) -> Any:
@@ -311,6 +309,6 @@ def called(model: keras.Model, inputs: Sequence[tf.Tensor], training: bool) -> A
 def inventory(model: keras.Model, inputs: Sequence[tf.Tensor]) -> Inventory:
     """Every layer and entry in the order in which they compute, and layers that never do."""
     outputs, watching = watched(model, inputs, False, None)
-    PUT_OUT_BY[model] = watching.others
-    records = completed(model, watching.records, watching.parameters)
+    subject_layers.PUT_OUT_BY[model] = watching.others
+    records = subject_layers.completed(model, watching.records, watching.parameters)
     return Inventory(layers=records, outputs=[tuple(each.shape) for each in outputs])

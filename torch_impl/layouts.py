@@ -15,36 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transfer_parity.shared.contract.inventory import Kind
 from transfer_parity.shared.contract.subject import AS_IT_IS, Layout
 from transfer_parity.shared.contract.wing import Array
-
-#: What a layer's parameters stand under in a model that holds some itself.
-ROOT = "model"
-#: Normalisations by the statistics of the batch, and by those of single channels.
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-#: Normalisations are layers, whether they hold parameters or not.
-_NORMS = (*_BATCH_NORMS, *_INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_DROPS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-_KINDS: tuple[tuple[tuple[type[nn.Module], ...], Kind], ...] = (
-    ((nn.Linear,), "dense"),
-    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
-    (_BATCH_NORMS, "batch_norm"),
-    ((nn.LayerNorm,), "layer_norm"),
-    ((nn.GroupNorm, *_INSTANCE_NORMS), "group_norm"),
-    ((nn.RMSNorm,), "rms_norm"),
-    ((nn.Embedding,), "embedding"),
-    ((nn.LSTM,), "lstm"),
-    ((nn.GRU,), "gru"),
-    ((nn.MultiheadAttention,), "attention"),
-    ((nn.PReLU,), "prelu"),
-    (_DROPS, "dropout"),
-    ((nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), "shape"),
-)
-#: Layers whose inside is not looked into.
-WHOLE = (nn.LSTM, nn.GRU, nn.MultiheadAttention)
+from transfer_parity.torch_impl.layer_kinds import kind_of, layers, recurrent_names
 
 #: The user's own rules for parameters of such models, by name.
 RULES: WeakKeyDictionary[nn.Module, Mapping[str, Layout]] = WeakKeyDictionary()
@@ -119,32 +92,6 @@ class Held:
         return tensor if self.rows is None else tensor[self.rows]
 
 
-def kind_of(layer: Any) -> Kind:
-    """What a module is."""
-    for types, kind in _KINDS:
-        if isinstance(layer, types):
-            return kind
-    name = type(layer).__name__
-    if type(layer).__module__.startswith("torch.nn.modules.activation"):
-        return "activation"
-    if "Pool" in name:
-        return "pooling"
-    return "custom" if any(True for _ in layer.parameters(recurse=False)) else "other"
-
-
-def layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Modules that hold parameters of their own, and those that are not looked into, by name."""
-    inside: set[nn.Module] = set()
-    for name, module in model.named_modules():
-        if module in inside:
-            continue
-        if isinstance(module, WHOLE):
-            inside.update(each for each in module.modules() if each is not module)
-            yield name or ROOT, module
-        elif isinstance(module, _NORMS) or any(True for _ in module.parameters(recurse=False)):
-            yield name or ROOT, module
-
-
 def held(model: nn.Module) -> list[Held]:
     """Every parameter and running statistic of a model, each once, in the order in which the modules were made."""
     rules = RULES.get(model, {})
@@ -169,7 +116,7 @@ def _of_layer(name: str, module: nn.Module) -> Iterator[Held]:
     else:
         for role, parameter in module.named_parameters(recurse=False):
             yield _held(name, role, parameter, f"{name}.{role}")
-        if isinstance(module, (*_BATCH_NORMS, *_INSTANCE_NORMS)):
+        if kind_of(module) in ("batch_norm", "group_norm") and hasattr(module, "running_mean"):
             for role in ("running_mean", "running_var"):
                 statistic = getattr(module, role)
                 if statistic is not None:
@@ -178,14 +125,6 @@ def _of_layer(name: str, module: nn.Module) -> Iterator[Held]:
 
 def _held(layer: str, role: str, variable: Tensor, own: str, rows: slice | None = None) -> Held:
     return Held(f"{layer}.{role}", layer, role, variable.requires_grad, [own], variable, rows)
-
-
-def recurrent_names(name: str, layer: Any) -> list[str]:
-    """Names of the layers within one, and of their directions, in the order in which they compute."""
-    ways = ("", "_reverse") if layer.bidirectional else ("",)
-    if layer.num_layers == 1 and not layer.bidirectional:
-        return [name]
-    return [f"{name}.l{number}{way}" for number in range(layer.num_layers) for way in ways]
 
 
 def _of_recurrent(name: str, module: nn.LSTM | nn.GRU) -> Iterator[Held]:

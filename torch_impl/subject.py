@@ -19,7 +19,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.runtime import user_code
-from transfer_parity.torch_impl import layouts, subject_amendments, subject_layers, subject_watch
+from transfer_parity.torch_impl import layer_kinds, layouts, subject_amendments, subject_layers, subject_watch
 from transfer_parity.torch_impl.internals import canonical_outputs
 from transfer_parity.torch_impl.subject_training import SubjectTraining
 
@@ -107,8 +107,11 @@ def read_checkpoint(model: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        told = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BadInput(f"{path} cannot be read as weights ({told[:200]}); save model.state_dict() alone.") from error
+        # torch's own words advise to read it with the code that it holds.
+        raise BadInput(
+            f"{path} cannot be read as weights without running code from it ({type(error).__name__}); "
+            "save model.state_dict() alone, with torch.save or as .safetensors."
+        ) from error
     if not isinstance(state, Mapping):
         raise BadInput(f"{path} holds {type(state).__name__}, no state dict; save model.state_dict().")
     state = state.get("state_dict", state)
@@ -131,7 +134,7 @@ def write_checkpoint(model: nn.Module, path: Path) -> None:
 def silence(model: nn.Module) -> None:
     """Switch off everything random that is a layer of its own, in training mode too."""
     for module in model.modules():
-        if layouts.kind_of(module) == "dropout" or type(module).__name__ in _DROPS:
+        if layer_kinds.kind_of(module) == "dropout" or type(module).__name__ in _DROPS:
             for rate in _RATES:
                 if hasattr(module, rate):
                     setattr(module, rate, 0.0)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transfer_parity.shared.contract.inventory import Amendment
-from transfer_parity.torch_impl import layouts
+from transfer_parity.torch_impl import layer_kinds
 from transfer_parity.torch_impl.internals import CHANGES, replaced, with_parameters
 from transfer_parity.torch_impl.subject_layers import surrounded
 
@@ -56,7 +56,7 @@ def amend(model: nn.Module, amendment: Amendment, others: dict[str, Any]) -> Non
     Raises:
         ValueError: it cannot be changed there.
     """
-    named = dict(layouts.layers(model))
+    named = dict(layer_kinds.layers(model))
     if amendment.layer == "*":
         several = [(name, each) for name, each in named.items() if _has(each, amendment.key)]
         if not several:

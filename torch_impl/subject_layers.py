@@ -15,7 +15,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.runtime.canonical import covered
 from transfer_parity.shared.runtime.entries import flattened
 from transfer_parity.shared.runtime.user_code import calling_line
-from transfer_parity.torch_impl import layouts
+from transfer_parity.torch_impl import layer_kinds
 from transfer_parity.torch_impl.internals import batch_first
 from transfer_parity.torch_impl.layouts import Held
 from transfer_parity.torch_impl.subject_config import config_of
@@ -63,18 +63,20 @@ def holds_layers(layer: Any) -> bool:
     return any(True for _ in layer.children())
 
 
-def put_out(name: str, layer: Any, output: Tensor) -> list[tuple[str, Tensor]]:
-    """Names of layers within one, and what they put out: of a sequence the state behind all of it."""
-    if not batch_first(layer) and output.ndim == 3:
-        output = output.transpose(0, 1)
-    if not isinstance(layer, nn.LSTM | nn.GRU):
-        return [(name, output)]
-    names = layouts.recurrent_names(name, layer)
-    if not layer.bidirectional:
-        return [(names[-1], output[..., -1, :])]
-    half = output.shape[-1] // 2
-    # What reads backwards has read everything at the first place.
-    return [(names[-2], output[..., -1, :half]), (names[-1], output[..., 0, half:])]
+def put_out(name: str, layer: Any, output: Any) -> list[tuple[str, Tensor]]:
+    """Names of layers within one, and what they put out: of a sequence the state behind all of it.
+
+    Args:
+        name: of the layer.
+        layer: one with parameters.
+        output: all that it returned.
+    """
+    if isinstance(layer, nn.LSTM | nn.GRU):
+        # Of every layer and direction: (layers * directions, b, h); a state behind all of it says the same of each.
+        states = tensors(output[1])[0]
+        return list(zip(layer_kinds.recurrent_names(name, layer), states, strict=True))
+    first = next(each for each in tensors(output) if each.is_floating_point())
+    return [(name, first if batch_first(layer) or first.ndim < 3 else first.transpose(0, 1))]
 
 
 def records_of(
@@ -88,7 +90,7 @@ def records_of(
         held: parameters by the name of their layer.
         shape: of what it was given, with the batch; torch's own layers do not depend on it.
     """
-    names = layouts.recurrent_names(name, layer) if isinstance(layer, nn.LSTM | nn.GRU) else [name]
+    names = layer_kinds.recurrent_names(name, layer) if isinstance(layer, nn.LSTM | nn.GRU) else [name]
     return [_record(each, layer, held.get(each, ())) for each in names]
 
 
@@ -97,7 +99,7 @@ def completed(
 ) -> list[LayerRecord]:
     """Records of what was heard, in that order, and of layers that were not."""
     found = dict(records)
-    for name, layer in layouts.layers(model):
+    for name, layer in layer_kinds.layers(model):
         for each in records_of(name, layer, held):
             found.setdefault(each.name, each)
     return list(found.values())
@@ -106,7 +108,7 @@ def completed(
 def _record(name: str, layer: nn.Module, held: Sequence[Held]) -> LayerRecord:
     return LayerRecord(
         name=name,
-        kind=layouts.kind_of(layer),
+        kind=layer_kinds.kind_of(layer),
         class_name=type(layer).__name__,
         config=config_of(layer),
         parameters={each.role: each.shape for each in held},
@@ -129,12 +131,12 @@ def surrounded(layer: Any) -> tuple[tuple[int, int], ...]:
 def alone(model: nn.Module, name: str, inputs: Sequence[Tensor]) -> list[Array] | None:
     """A layer alone, in inference mode, with canonical inputs, to its canonical output; None where it cannot be."""
     call = modules_of(model).get(name)
-    module = dict(layouts.layers(model)).get(name.partition("#")[0])
+    module = dict(layer_kinds.layers(model)).get(name.partition("#")[0])
     if call is None or (module is None and (call.func is None or call.operations > 1)):
         return None
-    kind = layouts.kind_of(module) if module is not None else "other"
+    kind = layer_kinds.kind_of(module) if module is not None else "other"
     channel = 1 if kind in SPATIAL else call.channel
-    if module is not None and layouts.kind_of(module) in ("conv", "conv_transpose"):
+    if module is not None and layer_kinds.kind_of(module) in ("conv", "conv_transpose"):
         inputs = [torch.from_numpy(covered(each.numpy(), surrounded(module))) for each in inputs]
     moved = [each.movedim(-1, channel) if channel is not None and each.ndim > 2 else each for each in inputs]
     if module is not None and not batch_first(module):
@@ -147,9 +149,8 @@ def alone(model: nn.Module, name: str, inputs: Sequence[Tensor]) -> list[Array] 
             found = module(*moved) if module is not None else call.func(moved[0], *call.args[1:], **call.kwargs)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    output = tensors(found)[0]
-    if channel is not None and output.ndim > 2 and (module is None or kind not in ("lstm", "gru")):
+    output = put_out(name, module, found)[-1][1] if module is not None else tensors(found)[0]
+    if channel is not None and output.ndim > 2:
         output = output.movedim(channel, -1)
-    if module is None:
-        return [flattened(output.cpu().numpy().copy())]
-    return [put_out(name, module, output)[-1][1].cpu().numpy().copy()]
+    array = output.cpu().numpy().copy()
+    return [flattened(array) if module is None else array]

@@ -23,7 +23,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.runtime.canonical import together, uncovered
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.shared.runtime.user_code import calling_line
-from transfer_parity.torch_impl import layouts
+from transfer_parity.torch_impl import layer_kinds, layouts, subject_layers
 from transfer_parity.torch_impl.internals import (
     ARITHMETIC,
     CHANGES,
@@ -42,16 +42,6 @@ from transfer_parity.torch_impl.internals import (
     draws,
 )
 from transfer_parity.torch_impl.subject_config import function_config
-from transfer_parity.torch_impl.subject_layers import (
-    PUT_OUT_BY,
-    SOURCES,
-    SURROUNDED,
-    completed,
-    holds_layers,
-    put_out,
-    records_of,
-    tensors,
-)
 
 #: Hears the name of a layer or entry, and its canonical output.
 Hear = Callable[[str, Array], None]
@@ -91,19 +81,19 @@ class _Watching(TorchFunctionMode):
         self._times: Counter[str] = Counter()
         self._inside: list[nn.Module] = []
         self._given: list[tuple[nn.Module, list[_Seen]]] = []
-        self._names = {module: name for name, module in layouts.layers(model)}
+        self._names = {module: name for name, module in layer_kinds.layers(model)}
         self.parameters: dict[str, list[layouts.Held]] = {}
         for each in layouts.held(model):
             self.parameters.setdefault(each.layer, []).append(each)
         self._hooks: list[Any] = []
         for module in model.modules():
             if module in self._names:
-                if not holds_layers(module) or isinstance(module, layouts.WHOLE):
+                if not subject_layers.holds_layers(module) or layer_kinds.is_whole(module):
                     self._hooks.append(module.register_forward_pre_hook(self._before, with_kwargs=True))
                     self._hooks.append(module.register_forward_hook(self._behind))
                 else:
                     self._hooks.append(module.register_forward_pre_hook(self._around))
-            elif not holds_layers(module):
+            elif not subject_layers.holds_layers(module):
                 self._hooks.append(module.register_forward_pre_hook(self._enter))
                 self._hooks.append(module.register_forward_hook(self._leave))
 
@@ -131,7 +121,7 @@ class _Watching(TorchFunctionMode):
         inputs = [self.known[each] for each in given if each in self.known]
         if not inputs or (_is_property(func) and func not in PERMUTES):
             output = func(*args, **kwargs)
-            for each in tensors(output) if inputs else ():
+            for each in subject_layers.tensors(output) if inputs else ():
                 self.known[each] = inputs[0]
             return output
         values = [each.value for each in inputs]
@@ -143,7 +133,7 @@ class _Watching(TorchFunctionMode):
             value = self._entries.function(values, func in MULTIPLIES, func in SCALES)
         change = self._changes.get(value.entry) if value is not None else None
         output = func(*args, **kwargs) if change is None else change(func, args, kwargs)
-        outputs = [each for each in tensors(output) if each.is_floating_point()]
+        outputs = [each for each in subject_layers.tensors(output) if each.is_floating_point()]
         if moves or len(outputs) > 1:
             self._move(func, args, kwargs, given[0], inputs[0], outputs)
         elif outputs:
@@ -210,7 +200,7 @@ class _Watching(TorchFunctionMode):
             kind=kind,
             class_name=type(module).__name__ if module is not None else str(getattr(call.func, "__name__", call.func)),
             config=config,
-            source=SOURCES.get(module) if module is not None else calling_line(torch.__file__),
+            source=subject_layers.SOURCES.get(module) if module is not None else calling_line(torch.__file__),
         )
         self._tell(record, output, _Seen(value, channel))
 
@@ -244,15 +234,15 @@ class _Watching(TorchFunctionMode):
 
     def _around(self, module: nn.Module, inputs: Any) -> None:
         """A module of layers that holds parameters, too: they are used somewhere between its layers."""
-        for layer in records_of(self._names[module], module, self.parameters):
+        for layer in subject_layers.records_of(self._names[module], module, self.parameters):
             self.records.setdefault(layer.name, layer)
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = tensors([*args, *kwargs.values()])
+        given = subject_layers.tensors([*args, *kwargs.values()])
         self._given.append((module, [self.known[each] for each in given if each in self.known]))
         if self._hear_inputs is not None and not self._silent:
             # What another module puts around it counts as this one's padding.
-            pads = layouts.kind_of(module) in ("conv", "conv_transpose")
+            pads = layer_kinds.kind_of(module) in ("conv", "conv_transpose")
             padded = [self.known[each].padding if pads and each in self.known else () for each in given]
             arrays = [uncovered(self._canonical(each), around) for each, around in zip(given, padded, strict=True)]
             if not batch_first(module):
@@ -263,16 +253,16 @@ class _Watching(TorchFunctionMode):
     def _behind(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         _, known = self._given.pop()
         self._silent -= 1
-        outputs = [each for each in tensors(output) if each.is_floating_point()]
+        outputs = [each for each in subject_layers.tensors(output) if each.is_floating_point()]
         if self._silent or not outputs:
             return
-        name, kind = self._names[module], layouts.kind_of(module)
+        name, kind = self._names[module], layer_kinds.kind_of(module)
         number = self._times[name]
         self._times[name] += 1
-        names = [self._again(each.name, number) for each in records_of(name, module, self.parameters)]
+        names = [self._again(each.name, number) for each in subject_layers.records_of(name, module, self.parameters)]
         value = self._entries.layer(names[-1], [each.value for each in known])
         before = known[0] if known else _Seen(INPUT)
-        for each in records_of(name, module, self.parameters):
+        for each in subject_layers.records_of(name, module, self.parameters):
             config = dict(each.config)
             if before.padding and "padding" in config:
                 config["padding"] = together(before.padding, config["padding"])
@@ -282,13 +272,13 @@ class _Watching(TorchFunctionMode):
             )
             self.records.setdefault(record.name, record)
             self.calls[record.name] = Call(module, config=config, channel=before.channel)
-        SURROUNDED[module] = before.padding
-        for extra in tensors(output):
+        subject_layers.SURROUNDED[module] = before.padding
+        for extra in subject_layers.tensors(output):
             self.known[extra] = _Seen(value)
         channel = 1 if kind in SPATIAL else before.channel if kind in ("custom", "prelu", "layer_norm") else None
         first = outputs[0]
         seen = _Seen(value, channel if channel is not None and channel < first.ndim - 1 else None)
-        for each_name, tensor in put_out(name, module, first):
+        for each_name, tensor in subject_layers.put_out(name, module, output):
             self._tell(self.records[self._again(each_name, number)], tensor, seen)
         self.known[first] = seen
 
@@ -335,7 +325,7 @@ def watched(
     with nullcontext() if grad else torch.no_grad(), watching:
         watching.begin(inputs)
         output = model(*inputs)
-    return tensors(output), watching
+    return subject_layers.tensors(output), watching
 
 
 def called(model: nn.Module, inputs: Sequence[Tensor], training: bool) -> Any:
@@ -350,9 +340,9 @@ def called(model: nn.Module, inputs: Sequence[Tensor], training: bool) -> Any:
 def inventory(model: nn.Module, inputs: Sequence[Tensor]) -> Inventory:
     """Every layer and entry in the order in which they compute, and layers that never do."""
     outputs, watching = watched(model, inputs, False, None)
-    PUT_OUT_BY[model] = watching.calls
+    subject_layers.PUT_OUT_BY[model] = watching.calls
     OUTPUTS[model] = [seen.channel if (seen := watching.known.get(each)) is not None else None for each in outputs]
     return Inventory(
-        layers=completed(model, watching.records, watching.parameters),
+        layers=subject_layers.completed(model, watching.records, watching.parameters),
         outputs=[tuple(each.shape) for each in canonical_outputs(model, outputs)],
     )

@@ -79,6 +79,7 @@ class LayerRecord(Document):
     output_shape: tuple[int, ...] | None = Field(
         None, description="canonical, with the batch; None for several outputs"
     )
+    hidden: bool = Field(False, description="whether it computes where what it puts out cannot be heard")
 
 
 class Inventory(Document):

@@ -197,6 +197,8 @@ class _Judging:
         allowed = self._allowed(rung, *labels) * scale
         if mine.shape != theirs.shape and labels[0].name and fits(mine.shape, theirs.shape):
             theirs = theirs.reshape(mine.shape)
+        if mine.shape != theirs.shape and labels[0].kind == "inputs":
+            theirs = places.turned(mine, theirs)
         if mine.shape != theirs.shape:
             lost = Difference(labels[0], math.inf, math.inf, allowed, scale)
             return _Compared(labels, names, lost, "shapes differ", (mine.shape, theirs.shape))

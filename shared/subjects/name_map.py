@@ -171,6 +171,13 @@ def complete(
     candidate: Inventory,
 ) -> NameMap:
     """A map of these pairs: what has another shape, what does nothing, and what is left over, is found out."""
+    hidden = [{layer.name for layer in side.layers if layer.hidden} for side in (reference, candidate)]
+    pairs = [
+        pair.model_copy(update={"outputs": False})
+        if pair.reference in hidden[0] or pair.candidate in hidden[1]
+        else pair
+        for pair in pairs
+    ]
     shapes = [
         {f"{layer.name}.{role}": shape for layer in side.with_parameters for role, shape in layer.parameters.items()}
         for side in (reference, candidate)

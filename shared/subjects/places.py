@@ -44,6 +44,17 @@ def absolute(mine: Array, theirs: Array) -> Array:
     return np.asarray(found)
 
 
+def turned(mine: Array, theirs: Array) -> Array:
+    """The other side's inputs with one axis moved, where that makes them this side's; else as they are.
+
+    A user's preprocessing may move channels. Of several axes of one size it is the one that leaves least difference.
+    """
+    axes = range(1, theirs.ndim)
+    moved = [np.moveaxis(theirs, one, other) for one in axes for other in axes]
+    fitting = [each for each in moved if each.shape == mine.shape]
+    return min(fitting, key=lambda each: float(absolute(mine, each).max(initial=0.0)), default=theirs)
+
+
 def _channels(difference: Array) -> Array:
     return np.asarray(difference.reshape(-1, difference.shape[-1]).max(axis=0))
 
