@@ -28,6 +28,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "tests/libraries/test_logits.py::test_epsilon_and_momentum_of_every_pair_are_torchvisions",
     ),
     _planted(
+        "layout-rule",
+        "shared/contract/subject.py",
+        "transpose(np.argsort(self.axes))",
+        "transpose(self.axes)",
+        "a user's rule for a layer's layout is undone in the order in which it is applied",
+        "tests/test_subject_layouts.py::test_a_rule_is_undone_to_the_bit",
+    ),
+    _planted(
         "clocks",
         "shared/runtime/train.py",
         '"features": extracted.seconds, "training": training,',
