@@ -257,8 +257,7 @@ class _Watching(TorchFunctionMode):
         if self._silent or not outputs:
             return
         name, kind = self._names[module], layer_kinds.kind_of(module)
-        number = self._times[name]
-        self._times[name] += 1
+        number, self._times[name] = self._times[name], self._times[name] + 1
         names = [self._again(each.name, number) for each in subject_layers.records_of(name, module, self.parameters)]
         value = self._entries.layer(names[-1], [each.value for each in known])
         before = known[0] if known else _Seen(INPUT)
@@ -278,7 +277,10 @@ class _Watching(TorchFunctionMode):
         channel = 1 if kind in SPATIAL else before.channel if kind in ("custom", "prelu", "layer_norm") else None
         first = outputs[0]
         seen = _Seen(value, channel if channel is not None and channel < first.ndim - 1 else None)
-        for each_name, tensor in subject_layers.put_out(name, module, output):
+        self._silent += 1
+        several = subject_layers.put_out(name, module, output)
+        self._silent -= 1
+        for each_name, tensor in several:
             self._tell(self.records[self._again(each_name, number)], tensor, seen)
         self.known[first] = seen
 
