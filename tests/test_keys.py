@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import PIL
 import pytest
+from PIL import Image
 
 from tests import test_clocks
 from tests.conftest import write_images
@@ -413,6 +414,7 @@ class Setting:
     switches: frozenset[str] = frozenset()
     weights: str = "weights"
     pixels: str = "pixels"
+    division: str = "division"
     threads: int = 2
     packages: str = "2.0"
     source: str = "0123456789abcdef"
@@ -426,6 +428,7 @@ RUN_CHANGES: dict[str, Setting] = {
     "switches": Setting(switches=frozenset({"epsilon"})),
     "weights": Setting(weights="other weights"),
     "pixels": Setting(pixels="other pixels"),
+    "division": Setting(division="other division"),
     "threads": Setting(threads=1),
     "packages": Setting(packages="2.1"),
     "code": Setting(source="fedcba9876543210"),
@@ -458,7 +461,8 @@ class Runs:
         checkpoint = self.folder / "weights.safetensors"
         checkpoint.write_text(setting.weights, encoding="utf-8")
         return digests.of_runs(
-            *(setting.info.identifier, setting.recipe, setting.switches, checkpoint, self.folder, setting.threads),
+            *(setting.info.identifier, setting.recipe, setting.switches, checkpoint, self.folder),
+            *(setting.division, setting.threads),
             {"framework": setting.packages},
         )
 
@@ -489,8 +493,21 @@ def test_fields_that_cannot_matter_leave_runs_warm(field: str, runs: Runs) -> No
 def test_runs_of_another_framework_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code is."""
     monkeypatch.setattr(prepare, "data_digest", lambda pixels, switches: "pixels")
-    found = {digests.of_runs(each.identifier, RECIPE, frozenset(), None, tmp_path, 1, {}) for each in WINGS}
+    found = {digests.of_runs(each.identifier, RECIPE, frozenset(), None, tmp_path, "", 1, {}) for each in WINGS}
     assert len(found) == len(WINGS)
+
+
+def test_an_image_in_another_class_is_another_division(tmp_path: Path) -> None:
+    """Though all of them are decoded in the same order: the last of a class became the first of the next."""
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (int(name[2]), 0, 0)).save(tmp_path / name)
+    before = folders.from_folder(tmp_path)
+    (tmp_path / "a/2.png").rename(tmp_path / "b/2.png")
+    after = folders.from_folder(tmp_path)
+    assert before.division != after.division
+    assert before.division != replace(before, classes=("a", "c")).division
+    assert before.division != replace(before, is_test=np.array([True, False, False])).division
 
 
 # Decoded pixels.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +42,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def division(self) -> str:
+        """A digest of the class of every image, of the classes' names, and of what is apart for testing."""
+        found = hashlib.sha256(json.dumps(self.classes).encode())
+        for array in (self.labels, self.is_test):
+            found.update(b"-" if array is None else array.tobytes())
+        return found.hexdigest()
 
     def only(self, keep: NDArray[np.bool_]) -> Dataset:
         """The images that a mask (N,) chooses, in the same order."""

@@ -254,8 +254,8 @@ class ComparisonRunner:
             "models": [run.id for run in runs if run.save_model],
         }
         found = digests.of_runs(
-            *(framework, self.recipe, frozenset[str](), inputs.checkpoint, inputs.pixels, execution.threads),
-            *(self._versions, more),
+            *(framework, self.recipe, frozenset[str](), inputs.checkpoint, inputs.pixels),
+            *(inputs.data.division, execution.threads, self._versions, more),
         )
         return f"{framework}-{execution.runtime}-{execution.precision}-{number}-{found}"
 

@@ -23,6 +23,7 @@ def of_runs(
     switches: frozenset[str],
     checkpoint: Path | None,
     pixels: Path,
+    division: str,
     threads: int,
     versions: Mapping[str, str],
     more: Mapping[str, Any] | None = None,
@@ -35,6 +36,7 @@ def of_runs(
         switches: of the wing.
         checkpoint: neutral checkpoint, or None where all weights are drawn.
         pixels: decoded images in the cache.
+        division: which class each of them is of (``Dataset.division``).
         threads: of the process.
         versions: by distribution.
         more: JSON values that matter besides.
@@ -50,6 +52,7 @@ def of_runs(
         "threads": threads,
         "environment": keys.arithmetic(wing(framework)),
         "pixels": prepare.data_digest(pixels, switches),
+        "division": division,
         "weights": _sha256(checkpoint) if checkpoint else None,
         "switches": sorted(switches),
     }

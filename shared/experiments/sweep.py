@@ -71,7 +71,7 @@ def prepared(
     for arm in make_arms(recipes, data):
         checkpoint = resolve_weights.resolve(arm.configuration.recipe, cache, machine.available_cores(), progress)
         pixels = strategies[arm.key.strategy].pixels
-        arms.append(ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, threads, versions)))
+        arms.append(ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, data.division, threads, versions)))
     inputs = SweepInputs(data, strategies, tuple(arms), threads, versions, load)
     return Sweep(inputs, cache, folder, progress, processes or max(1, machine.available_cores() // threads), explains)
 
@@ -172,7 +172,7 @@ class Sweep:
         for each in inputs.arms:
             if (each.arm.key.strategy, each.arm.key.mode) == (strategy, "matched"):
                 arm = replace(each.arm, configuration=replace(each.arm.configuration, recipe=recipe))
-                digest = _digest(arm, each.checkpoint, pixels, inputs.threads, inputs.versions)
+                digest = _digest(arm, each.checkpoint, pixels, inputs.data.division, inputs.threads, inputs.versions)
                 arms.append(ArmInputs(arm, each.checkpoint, digest))
         changed = replace(inputs, strategies={strategy: StrategyInputs(recipe, pixels, plans)}, arms=tuple(arms))
         return Sweep(changed, self.cache, self.folder, self.progress, self._processes, explains=False)
@@ -204,7 +204,11 @@ class Sweep:
                 checkpoint = resolve_weights.resolve(recipe, self.cache, machine.available_cores(), self.progress)
             pixels = inputs.strategies[arm.key.strategy].pixels
             made.append(
-                ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, inputs.threads, inputs.versions, more))
+                ArmInputs(
+                    arm,
+                    checkpoint,
+                    _digest(arm, checkpoint, pixels, inputs.data.division, inputs.threads, inputs.versions, more),
+                )
             )
         strategies = dict(inputs.strategies)
         for name, found in (plans or {}).items():
@@ -305,6 +309,7 @@ def _digest(
     arm: Arm,
     checkpoint: Path | None,
     pixels: Path,
+    division: str,
     threads: int,
     versions: Mapping[str, str],
     more: Mapping[str, Any] | None = None,
@@ -312,7 +317,16 @@ def _digest(
     """Of everything that the numbers of an arm's cells depend on."""
     configuration = arm.configuration
     return digests.of_runs(
-        *(arm.key.framework, configuration.recipe, configuration.switches, checkpoint, pixels, threads, versions),
+        *(
+            arm.key.framework,
+            configuration.recipe,
+            configuration.switches,
+            checkpoint,
+            pixels,
+            division,
+            threads,
+            versions,
+        ),
         more,
     )
 
