@@ -125,6 +125,24 @@ def test_no_test_image_chooses_a_rate(arguments: list[str], tmp_path: Path, work
     assert {rate for rate, train, _ in seen if len(train) == 9} == {1e-3, 1e-4}
 
 
+def test_an_arm_trains_at_its_own_rate(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
+    """The rate of every step stands in the plan, and the plan of an arm at another rate has that one."""
+    seen: dict[float, set[float]] = {}
+    run = workers.run
+
+    def watch(framework: str, job: TrainJob, folder: Path, listen: object) -> object:
+        for each in job.runs:
+            rates = plan.Plan.load(folder / each.plan).learning_rates
+            seen.setdefault(job.recipe.learning_rate, set()).update(rates.tolist())
+        return run(framework, job, folder, listen)  # type: ignore[arg-type]
+
+    workers.logits = planted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transfer_parity.shared.runtime.launch.run", watch)
+        assert compare.main([*arguments, "--jobs", "1", "--switches", "torch:frozen_batch_norm"]) == 0
+    assert seen == {rate: {rate} for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
+
+
 def test_pairs_and_what_they_explain(arguments: list[str], tmp_path: Path, workers: FakeWorkers) -> None:
     workers.logits = planted
     assert compare.main([*arguments, "--no-tune"]) == 0
@@ -181,7 +199,7 @@ def test_an_interruption_while_rates_are_chosen(arguments: list[str], tmp_path: 
         (["--rates", "1"], "at least two different multiples"),
         (["--rates", "1", "-3"], "all above 0"),
         (["--rates", "1", "nan"], "all above 0"),
-        (["--rates", "1", "3", "--no-tune"], "with --no-tune no rate is chosen"),
+        (["--rates", "1", "3", "--no-tune"], "without --tune no rate is chosen"),
         (["--mode", "guide"], "guide"),
     ],
 )

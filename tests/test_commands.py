@@ -109,7 +109,7 @@ def completed(*words: str) -> list[str]:
     [
         (["st"], ["study"]),
         (["--strat"], ["--strategy"]),
-        (["--strategy", "fi"], ["finetune"]),
+        (["--strategy", "fin"], ["finetune"]),
         (["study", "--mode", ""], ["matched", "as-shipped", "both"]),
         (["parity", "--backbone", "ResNet15"], ["ResNet152"]),
         (["completion", ""], list(SHELLS)),

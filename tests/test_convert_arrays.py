@@ -16,7 +16,8 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe_files import validated
 from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.contract.spec import ModelSpec
-from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import ForeignCheckpoint
 from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.runtime import checkpoint_io

@@ -27,7 +27,8 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe_files import validated
 from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.contract.spec import ModelSpec, describe
-from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import ForeignCheckpoint
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.experiments import conversion, conversion_request
@@ -342,6 +343,8 @@ small = {"backbone": "MobileNetV3Small", "image_size": 64}
 models = {
     "linear_probe": ({}, "keras"),
     "ridge": ({"solver": "ridge"}, "torchvision"),
+    "prototypes": ({"strategy": "prototypes"}, "torchvision"),
+    "tip_adapter": ({"strategy": "tip_adapter", "text_features": "text.npy"}, "keras"),
     "finetune": ({"strategy": "finetune", "head": "mlp"}, "keras"),
     "finetune_all": ({"strategy": "finetune", "finetune_stages": "all", "head": "conv"}, "torchvision"),
     "scratch": ({"strategy": "scratch", "weights": "random", "preprocessing": "symmetric"}, None),

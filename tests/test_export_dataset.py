@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.contract.wing_values import Portion
 from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import folders, images

@@ -62,6 +62,7 @@ ANOTHER: dict[str, Any] = {
     "first_seed": 7,
     "test_fraction": 0.3,
     "skip_unreadable": True,
+    "unlabeled": "more",
     "backbone": "ResNet50",
     "weights": "keras",
     "strategy": "finetune",
@@ -69,7 +70,12 @@ ANOTHER: dict[str, Any] = {
     "freeze_batch_norm": False,
     "head": "conv",
     "solver": "ridge",
+    "first_head": "probe",
     "ridge_penalty": 2.0,
+    "logit_scale": 3.0,
+    "text_features": "text.npy",
+    "cache_alpha": 2.0,
+    "cache_beta": 3.0,
     "head_units": 8,
     "image_size": 40,
     "resize": 50,
@@ -88,7 +94,15 @@ ANOTHER: dict[str, Any] = {
     "schedule": "cosine",
     "warmup_epochs": 1.0,
     "epochs": 3,
+    "stage_rate_decay": 0.5,
     "batch_size": 8,
+    "unlabeled_ratio": 2,
+    "unlabeled_weight": 0.5,
+    "threshold": 0.7,
+    "label_temperature": 0.5,
+    "teacher_decay": 0.9,
+    "pair_margin": 0.5,
+    "views": 2,
     "precision": "float64",
     "frameworks": ("torch",),
     "control": False,
@@ -422,7 +436,17 @@ class Setting:
 
 
 #: Written out, so that a field cannot go missing from the key and from here at once.
-WITHOUT_EFFECT = {"name", "data", "seeds", "first_seed", "skip_unreadable", "frameworks", "margin", "check"}
+WITHOUT_EFFECT = {
+    "name",
+    "data",
+    "seeds",
+    "first_seed",
+    "skip_unreadable",
+    "unlabeled",
+    "frameworks",
+    "margin",
+    "check",
+}
 RUN_CHANGES: dict[str, Setting] = {
     **{f"recipe.{field}": Setting(changed(RECIPE, field)) for field in FIELDS if field not in WITHOUT_EFFECT},
     "switches": Setting(switches=frozenset({"epsilon"})),
@@ -495,6 +519,19 @@ def test_runs_of_another_framework_are_others(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(prepare, "data_digest", lambda pixels, switches: "pixels")
     found = {digests.of_runs(each.identifier, RECIPE, frozenset(), None, tmp_path, "", 1, {}) for each in WINGS}
     assert len(found) == len(WINGS)
+
+
+def test_text_features_are_what_is_in_the_file(runs: Runs, tmp_path: Path) -> None:
+    """Not where it lies: other vectors at the same place are another key, and the same ones elsewhere are not."""
+
+    def digest(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        text = {"strategy": "zero_shot", "text_features": str(tmp_path / name)}
+        return runs.digest(Setting(RECIPE.model_copy(update=text)))
+
+    first = digest("a.npy", b"one")
+    assert first != digest("a.npy", b"other")
+    assert first == digest("b.npy", b"one")
 
 
 def test_an_image_in_another_class_is_another_division(tmp_path: Path) -> None:

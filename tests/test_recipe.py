@@ -11,7 +11,7 @@ from transfer_parity.shared.contract.options import Option, Options
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.contract.recipe_files import RECIPES
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.shared.runtime.train import trained_names
+from transfer_parity.shared.runtime.built_network import trained_names
 
 
 def test_defaults_are_the_default_run() -> None:
@@ -173,4 +173,4 @@ def test_what_trains_is_the_head_and_the_last_stages(values: dict[str, Any], fir
     if not recipe.batch_norm_trains:
         expected = {name for name in expected if ".1." not in name}
     head = {"head.output.weight", "head.output.bias"}
-    assert trained_names(recipe, backbone, head) == expected | head
+    assert trained_names(recipe, dict.fromkeys(backbone, (1,)), head) == expected | head

@@ -69,7 +69,7 @@ def test_few_test_images_of_all_classes(tmp_path: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("strategy", recipe_climb.STRATEGIES)
 def test_recipes_of_defaults(strategy: str) -> None:
-    recipe = recipe_of(SMALLEST, "linear", strategy, {"data": "nowhere"})
+    recipe = recipe_of(SMALLEST, "linear", strategy, {"data": "nowhere", "text_features": "nowhere.npy"})
     assert strategy_of(recipe) == strategy
     # Images that go through everything in every step are augmented; others cannot be.
     assert recipe.flip == recipe.crop == (recipe.frozen_stages == 0)

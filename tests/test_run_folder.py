@@ -65,7 +65,7 @@ def test_images_are_never_deleted(inside: Command, tmp_path: Path, workers: Fake
     assert workers.runs == []
 
 
-@pytest.mark.parametrize("command", [(), ("study",), ("attribute",), ("rank",)])
+@pytest.mark.parametrize("command", [(), ("study",), ("attribute",), ("rank",), ("episodes",)])
 @pytest.mark.parametrize(
     ("data", "output"), [("photos", "photos/circle/out"), ("out/photos", "out"), ("linked", "photos/square")]
 )
@@ -102,6 +102,7 @@ IN_THE_WAY = (
     (("study",), "curves.png"),
     (("attribute",), "attribution.md"),
     (("rank",), "rank.json"),
+    (("episodes",), "episodes.json"),
     (("rank", "--train"), "trained/1-VGG16/comparison.json"),
     (("parity",), "parity.json"),
 )

@@ -383,8 +383,10 @@ def test_chance_is_told(tmp_path: Path, photos: Path, workers: FakeWorkers, caps
 def test_a_strategy_means_the_same_everywhere(strategy: str) -> None:
     alone = recipe_files.read(None, {"strategy": strategy})
     studied = study_recipe.read(None, {}, [strategy])[strategy]
-    for key in ("optimizer", "learning_rate", "schedule", "epochs", "image_size", "batch_size"):
+    for key in ("optimizer", "schedule", "momentum", "weight_decay"):
         assert getattr(alone, key) == getattr(studied, key)
+    # In a study conditions are equal.
+    assert studied.model_dump(include=set(study_recipe.CONDITIONS)) == study_recipe.CONDITIONS
     for key, value in strategy_defaults.BY_STRATEGY[strategy].items():
         assert getattr(alone, key) == value
 

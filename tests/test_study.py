@@ -41,8 +41,15 @@ def silent(what: str, done: int, total: int) -> None:
     """No progress."""
 
 
-def sweep_in(folder: Path, photos: Path, processes: int = 1, chosen: list[str] | None = None) -> Sweep:
-    recipes = study_recipe.read(None, {**KEYS, "data": str(photos)}, chosen or ["scratch", "linear_probe", "ridge"])
+def sweep_in(
+    folder: Path,
+    photos: Path,
+    processes: int = 1,
+    chosen: list[str] | None = None,
+    keys: dict[str, Any] | None = None,
+) -> Sweep:
+    given = {**KEYS, "data": str(photos), **(keys or {})}
+    recipes = study_recipe.read(None, given, chosen or ["scratch", "linear_probe", "ridge"])
     return prepared(recipes, Cache(folder / "cache"), folder / "out", silent, processes=processes)
 
 

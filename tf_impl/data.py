@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from PIL import Image
 
-from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.contract.wing_values import Portion
 from transfer_parity.shared.data.offered import downloading, find
 
 #: The others are texts or tables.

@@ -25,7 +25,8 @@ from transfer_parity.shared.checkpoints.layout import (
 from transfer_parity.shared.checkpoints.tfjs import single_epsilon
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.spec import ModelSpec
-from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import ForeignCheckpoint
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.zoo.pair import HEAD, PREPROCESSING, Pair
 from transfer_parity.tf_impl import backbone, formats, weights

@@ -38,10 +38,11 @@ _VARIABLES = {
     "layer_scale": ("gamma",),
     "normalization": ("mean", "variance", "count"),
 }
-#: A batch normalisation may lack its scale.
+#: A batch normalisation may lack its scale, and its shift.
 _BATCH_NORMALIZATION = {
     4: ("gamma", "beta", "moving_mean", "moving_variance"),
     3: ("beta", "moving_mean", "moving_variance"),
+    2: ("moving_mean", "moving_variance"),
 }
 #: Keras 3's name for the list of a model's layers, and that of TensorFlow 2.13.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")

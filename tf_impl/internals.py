@@ -117,18 +117,23 @@ def replaced(layer: Any, call: Callable[..., Any] | None) -> None:
         layer.__dict__["call"] = partial(call, layer)
 
 
-def momentum(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
-    """What an SGD holds for a variable.
+def place(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
+    """Which of its variables it is.
 
-    A subclass that overrides ``update_step`` gets the variable, and an optimizer's state lies in lists in the order in
-    which it was built.
+    A subclass that overrides ``update_step`` gets the variable, and what belongs to it lies in lists in the order in
+    which the optimizer was built.
     """
-    return optimizer.momentums[optimizer._get_variable_index(variable)]
+    return int(optimizer._get_variable_index(variable))
+
+
+def momentum(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
+    """What an SGD holds for a variable; see ``place``."""
+    return optimizer.momentums[place(optimizer, variable)]
 
 
 def moments(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
-    """The first and the second moment that an Adam holds for a variable; see ``momentum``."""
-    index = optimizer._get_variable_index(variable)
+    """The first and the second moment that an Adam holds for a variable; see ``place``."""
+    index = place(optimizer, variable)
     return optimizer._momentums[index], optimizer._velocities[index]
 
 
@@ -138,7 +143,8 @@ def states(optimizer: keras.optimizers.Optimizer) -> dict[StateKind, list[keras.
     ``Optimizer.variables`` has the same and more, told apart by nothing but names.
     """
     if isinstance(optimizer, keras.optimizers.SGD):
-        return {"momentum": optimizer.momentums}
+        # Without momentum it holds nothing.
+        return {"momentum": optimizer.momentums} if optimizer.momentum else {}
     return {"first_moment": optimizer._momentums, "second_moment": optimizer._velocities}
 
 

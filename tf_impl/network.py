@@ -23,6 +23,7 @@ class Network:
             "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
             there is only "all".
         stock: whether everything about its execution is left as it is when TensorFlow is installed.
+        objective: of the latest training.
         forwards: compiled forward passes by part.
         trainers: training steps by what they train and how.
         explainer: compiled pass for class-activation maps. All three are kept: a second seed does not trace them again.
@@ -49,6 +50,7 @@ class Network:
                 self.models |= {"frozen": frozen, "trainable": trainable}
         self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
         self.trainers: dict[Any, Any] = {}
+        self.objective: Any = None
         self.explainer: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:

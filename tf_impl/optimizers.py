@@ -6,7 +6,7 @@ implements it: Keras's SGD and Adam are subclassed. Keras's own operations, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.tf_impl.internals import moments, momentum
+from transfer_parity.tf_impl.internals import moments, momentum, place
 
 if TYPE_CHECKING:
     # Another backend may compute for a user's own model.
@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(
-    recipe: Recipe, variables: list[keras.Variable], switches: frozenset[str] = frozenset()
+    recipe: Recipe,
+    variables: list[keras.Variable],
+    switches: frozenset[str] = frozenset(),
+    factors: Sequence[float] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer of some variables. Its learning rate is set anew in every step."""
+    """The recipe's optimizer of some variables. Its learning rate is set anew in every step.
+
+    ``factors``: of the rate, by variable. Keras has no groups of parameters, so each step is scaled by itself.
+    """
     optimizer = _unbuilt(recipe, switches)
     optimizer.build(variables)
+    optimizer.factors = [1.0] * len(variables) if factors is None else list(factors)
     return optimizer
 
 
@@ -41,7 +48,7 @@ def _unbuilt(recipe: Recipe, switches: frozenset[str]) -> keras.optimizers.Optim
     # Without weight decay, which Trainer.update does: Keras decouples it in every optimizer, and casts it by way of
     # float32, which makes 0.01 into 0.0099999998 even where everything else is float64.
     if recipe.optimizer == "sgd":
-        kind = keras.optimizers.SGD if "sgd_momentum" in switches else _SGD
+        kind = _KerasSGD if "sgd_momentum" in switches else _SGD
         return kind(recipe.learning_rate, momentum=recipe.momentum, name="sgd")
     beta1, beta2 = recipe.beta1, recipe.beta2
     if "adam_betas" in switches:
@@ -51,6 +58,16 @@ def _unbuilt(recipe: Recipe, switches: frozenset[str]) -> keras.optimizers.Optim
     return optimizer
 
 
+class _KerasSGD(keras.optimizers.SGD):
+    """Keras's own, with a factor of the rate for each variable."""
+
+    factors: list[float]
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its velocity."""
+        super().update_step(gradient, variable, learning_rate * self.factors[place(self, variable)])
+
+
 class _SGD(keras.optimizers.SGD):
     """SGD whose momentum does not hold the learning rate: v = m v + g, w = w - lr v.
 
@@ -58,9 +75,11 @@ class _SGD(keras.optimizers.SGD):
     velocity still carries the old one.
     """
 
+    factors: list[float]
+
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable and its velocity."""
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        learning_rate = ops.cast(learning_rate, variable.dtype) * self.factors[place(self, variable)]
         velocity = gradient
         if self.momentum:
             held = momentum(self, variable)
@@ -78,10 +97,11 @@ class _Adam(keras.optimizers.Adam):
 
     #: Whether epsilon is added before the correction, as Keras itself does.
     epsilon_first = False
+    factors: list[float]
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable and its two moments."""
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        learning_rate = ops.cast(learning_rate, variable.dtype) * self.factors[place(self, variable)]
         # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
         # makes 0.9 into 0.89999998 even where everything else is float64.
         beta1, beta2 = self.beta_1, self.beta_2

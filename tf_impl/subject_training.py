@@ -11,7 +11,8 @@ from keras import ops
 
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.subject_wing import Watch
-from transfer_parity.shared.contract.wing import Array, State
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import State
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.tf_impl import internals, layouts, subject_layers, subject_watch
 from transfer_parity.tf_impl.optimizers import build_loss, build_optimizer

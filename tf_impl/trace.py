@@ -11,7 +11,8 @@ from keras import layers
 from transfer_parity.shared.checkpoints.layout import LAYER_SCALE
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.contract.wing_values import Differentiated, State
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.tf_impl import internals
 from transfer_parity.tf_impl.network import Network
@@ -111,14 +112,14 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
     """One forward and backward pass with all parameters trainable. Not compiled: it would take longer than the pass."""
     everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
-    inputs = tf.convert_to_tensor(batch.inputs)
-    loss, gradients = trainer.differentiate(inputs, tf.convert_to_tensor(batch.labels))
+    streams = trainer.streams(batch)
+    loss, gradients = trainer.differentiate(streams)
     named = {
         each.name: each.to_neutral(gradient.numpy())
         for each, gradient in zip(trainer.parameters, gradients, strict=True)
     }
     before = [tf.identity(variable) for variable in network.models["all"].weights]
-    seen = _watched(network, network.prepare("all", inputs), trainer.batch_norm_trains)
+    seen = _watched(network, network.prepare("all", streams["inputs"]), trainer.batch_norm_trains)
     # The second forward pass has taught the running statistics once more.
     for variable, value in zip(network.models["all"].weights, before, strict=True):
         variable.assign(value)
@@ -135,7 +136,7 @@ def gradients(
 ) -> tuple[float, dict[str, Array]]:
     """Loss of a batch and its gradients by the named parameters, as a step of training has them."""
     trainer = Trainer(network, part, trainable, batch_norm_trains, recipe)
-    loss, found = trainer.differentiate(tf.convert_to_tensor(batch.inputs), tf.convert_to_tensor(batch.labels))
+    loss, found = trainer.differentiate(trainer.streams(batch))
     named = {
         each.name: each.to_neutral(gradient.numpy()) for each, gradient in zip(trainer.parameters, found, strict=True)
     }

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.contract.wings import KERAS
-from transfer_parity.tf_impl import data, device, explain, files, inference, native, network, trace, training, weights
+from transfer_parity.tf_impl import (
+    data,
+    device,
+    episodes,
+    explain,
+    files,
+    inference,
+    native,
+    network,
+    trace,
+    training,
+    weights,
+)
 
 WING = Wing(
     info=KERAS,
@@ -18,4 +30,5 @@ WING = Wing(
     trace=trace,
     explain=explain,
     native=native,
+    episodes=episodes,
 )

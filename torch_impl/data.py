@@ -10,7 +10,7 @@ from typing import Any
 import torchvision.datasets
 from PIL import Image
 
-from transfer_parity.shared.contract.wing import Portion
+from transfer_parity.shared.contract.wing_values import Portion
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data.offered import downloading, find
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from transfer_parity.shared.checkpoints import bias_folding, neutral
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.spec import ModelSpec
-from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import ForeignCheckpoint
 from transfer_parity.shared.zoo.pair import Pair
 from transfer_parity.torch_impl import backbone, formats
 from transfer_parity.torch_impl.internals import present_name

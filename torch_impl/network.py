@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ class Network(nn.Module):
             "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
             there is only "all".
         reduced: type of the backbone's arithmetic where it is not that of the weights, or None.
+        objective: of the latest training.
         stock: whether everything else about its execution is left as it is when torch is installed.
     """
 
@@ -28,6 +31,7 @@ class Network(nn.Module):
         settings = device.settings()
         self.spec, self.device, self.stock = spec, settings.device, settings.stock
         self.reduced = reduced = settings.reduced
+        self.objective: Any = None
         body = backbone.build(spec)
         self.features = nn.Sequential(body)
         self.head: nn.Module = nn.Identity()

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import StateKind
 from transfer_parity.shared.contract.subject_wing import Watch
-from transfer_parity.shared.contract.wing import Array, State
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import State
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.torch_impl import layouts, subject_layers, subject_watch
 from transfer_parity.torch_impl.internals import canonical_outputs

@@ -16,7 +16,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import StateKind
-from transfer_parity.shared.contract.wing import Array, Differentiated, Part, State
+from transfer_parity.shared.contract.wing import Array, Part
+from transfer_parity.shared.contract.wing_values import Differentiated, State
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.shared.zoo.pair import HEAD
 from transfer_parity.torch_impl.network import Network
@@ -61,7 +62,7 @@ def _layers(network: Network) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for prefix, part in (("", network.features), (HEAD, network.head)):
         for name, module in part.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LayerNorm):
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d | nn.LayerNorm):
                 found[prefix + name.removeprefix("0.model.")] = module
     return found
 
@@ -182,7 +183,7 @@ def differentiate(network: Network, recipe: Recipe, batch: Batch, batch_norm_tra
     everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything, batch_norm_trains, recipe)
     with _Watch(network) as watch:
-        loss, gradients = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
+        loss, gradients = trainer.differentiate(trainer.streams(batch))
     named = {
         each.name: each.to_neutral(gradient.cpu().numpy().copy())
         for each, gradient in zip(trainer.parameters, gradients, strict=True)
@@ -201,7 +202,7 @@ def gradients(
 ) -> tuple[float, dict[str, Array]]:
     """Loss of a batch and its gradients by the named parameters, as a step of training has them."""
     trainer = Trainer(network, part, trainable, batch_norm_trains, recipe)
-    loss, found = trainer.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
+    loss, found = trainer.differentiate(trainer.streams(batch))
     named = {
         each.name: each.to_neutral(gradient.cpu().numpy().copy())
         for each, gradient in zip(trainer.parameters, found, strict=True)

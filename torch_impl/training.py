@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 from torchvision.ops import StochasticDepth
 
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.shared.contract.wing import Part
+from transfer_parity.shared.contract.wing import Array, Part
 from transfer_parity.torch_impl.network import Network
-from transfer_parity.torch_impl.optimizers import build_loss, build_optimizer
+from transfer_parity.torch_impl.objectives import build_objective
+from transfer_parity.torch_impl.optimizers import build_optimizer
 from transfer_parity.torch_impl.weights import parameters
 
 
@@ -29,13 +29,14 @@ class Trainer:
         self.network, self.part, self.recipe = network, part, recipe
         self.switches = network.spec.switches
         self.model = network.models[part]
-        self.loss = build_loss(recipe)
         everything = [each for each in parameters(network) if isinstance(each.variable, nn.Parameter)]
         for each in everything:
             each.variable.requires_grad_(each.name in trainable)
         self.parameters = [each for each in everything if each.variable.requires_grad]
         self.variables = [each.variable for each in self.parameters if isinstance(each.variable, nn.Parameter)]
-        self.optimizer = build_optimizer(recipe, self.variables, self.switches)
+        factors = [recipe.rate_factor(each.name) for each in self.parameters]
+        self.optimizer = build_optimizer(recipe, self.variables, self.switches, factors)
+        self.objective = build_objective(network, recipe, self.parameters, self._forward)
         self.steps = 0
         # In torch requires_grad says nothing about the statistics: a normalisation that is not in training mode is
         # frozen, one that is learns them, whatever its parameters do.
@@ -51,15 +52,22 @@ class Trainer:
 
     def step(self, batch: Batch) -> Tensor:
         """One optimizer step. Returns the loss before it, as a scalar tensor."""
-        loss, gradients = self.differentiate(torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels))
+        loss, gradients = self.differentiate(self.streams(batch))
         self.update(gradients, batch.learning_rate)
+        self.objective.after_step()
         return loss
 
-    def differentiate(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def streams(self, batch: Batch) -> dict[str, Tensor]:
+        """All that a step is given, as tensors."""
+        return {name: torch.from_numpy(array) for name, array in batch.streams.items()}
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        return self.model(self.network.prepare(self.part, inputs))
+
+    def differentiate(self, streams: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Loss of a batch, and its gradients by each of ``variables``; running statistics learn on the way."""
-        targets = F.one_hot(labels.to(self.network.device), self.network.spec.classes).to(torch.get_default_dtype())
         hooks = self._counting_biased_variance() if "bn_running_variance" in self.switches else []
-        loss = self.loss(targets, self.model(self.network.prepare(self.part, inputs)))
+        loss = self.objective.loss(streams)
         for hook in hooks:
             hook.remove()
         self.optimizer.zero_grad()
@@ -74,8 +82,8 @@ class Trainer:
         self.steps += 1
         for group in self.optimizer.param_groups:
             if self.switches:
-                self._as_keras(group, rate)
-            group["lr"] = rate
+                self._as_keras(group, rate * group["factor"])
+            group["lr"] = rate * group["factor"]
         self.optimizer.step()
 
     def _as_keras(self, group: dict[str, Any], learning_rate: float) -> None:
@@ -85,11 +93,11 @@ class Trainer:
             group["eps"] = self.recipe.epsilon / math.sqrt(1 - self.recipe.beta2**self.steps)
         if "weight_decay" in self.switches and self.recipe.optimizer != "adamw":
             with torch.no_grad():
-                for variable in self.variables:
+                for variable in group["params"]:
                     variable.mul_(1 - learning_rate * self.recipe.weight_decay)
         if "sgd_momentum" in self.switches:
             # Keras's velocity holds the rate of its time: torch's does if it is rescaled whenever the rate changes.
-            for state in self.optimizer.state.values():
+            for state in map(self.optimizer.state.__getitem__, group["params"]):
                 if state.get("momentum_buffer") is not None:
                     state["momentum_buffer"].mul_(group["lr"] / learning_rate)
 
@@ -147,8 +155,15 @@ def train(
         The loss of every step, before its update.
     """
     trainer = Trainer(network, part, trainable, batch_norm_trains, recipe)
+    network.objective = trainer.objective
+    trainer.objective.begin()
     losses = []
     for batch in batches:
         losses.append(trainer.step(batch))
         on_step()
     return [float(loss) for loss in losses]
+
+
+def state(network: Network) -> dict[str, Array]:
+    """What the objective of the latest training keeps from step to step, by neutral name, in torch's layout."""
+    return network.objective.state() if network.objective is not None else {}

@@ -7,6 +7,7 @@ from transfer_parity.shared.contract.wings import TORCHVISION
 from transfer_parity.torch_impl import (
     data,
     device,
+    episodes,
     explain,
     files,
     inference,
@@ -29,4 +30,5 @@ WING = Wing(
     trace=trace,
     explain=explain,
     native=native,
+    episodes=episodes,
 )

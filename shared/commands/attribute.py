@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from transfer_parity.shared.commands import rates
 from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import artifacts, framework_defaults, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, BadInput
-from transfer_parity.shared.experiments import guides, tuning
+from transfer_parity.shared.experiments import guides
 from transfer_parity.shared.experiments.attribution import Attribution
 from transfer_parity.shared.experiments.attribution_document import AttributionDocument
 from transfer_parity.shared.experiments.sweep import prepared
@@ -69,20 +69,11 @@ def build_parser() -> Parser:
         help="defaults: one default at a time, from matched runs; guides: from one library's official guide to the "
         "other's, one step at a time, on these images and this backbone (default: defaults)",
     )
-    parser.add_argument(
-        "--tune",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="also measure each effect at a rate that is chosen for each side on training images held out "
+    rates.add(
+        parser,
+        "also measure each effect at a rate that is chosen for each side on training images held out "
         "(default: yes; for each run, five shorter ones choose the rate)",
-    )
-    parser.add_argument(
-        "--rates",
-        nargs="+",
-        type=float,
-        metavar="X",
-        help="rates to choose from, as multiples of the recipe's (default: "
-        f"{' '.join(f'{each:g}' for each in tuning.FACTORS)})",
+        default=True,
     )
     parser.add_argument(
         "--pairs",
@@ -103,9 +94,10 @@ def run(arguments: list[str], errors: Console) -> int:
     options = build_parser().read(arguments)
     at_least(options, jobs=1)
     framework_defaults.check(options.switches or ())
-    factors = _factors(options)
+    factors = rates.factors(options)
     overrides = {key: getattr(options, key) for key in OPTIONS.of("attribute")}
-    recipes = study_recipe.read(options.recipe, overrides, options.strategies)
+    # Each strategy is compared with itself, not with another one.
+    recipes = study_recipe.read(options.recipe, overrides, options.strategies, conditions={})
     common = next(iter(recipes.values()))
     if options.mode == "guides":
         return _guides(options, recipes, errors)
@@ -161,22 +153,6 @@ def _guides(options: argparse.Namespace, recipes: Mapping[str, Recipe], errors: 
     guides_report.show(found, output)
     output.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     return IDENTICAL_OR_EQUIVALENT
-
-
-def _factors(options: argparse.Namespace) -> tuple[float, ...]:
-    """The grid of rates, as multiples of the recipe's; none if no rate is to be chosen.
-
-    Raises:
-        BadInput: there is nothing to choose from, or it is not to be done.
-    """
-    if options.rates is None:
-        return tuning.FACTORS if options.tune else ()
-    given = " ".join(f"{each:g}" for each in options.rates)
-    if not options.tune:
-        raise BadInput(f"--rates {given}: with --no-tune no rate is chosen; leave out one of the two.")
-    if any(not (math.isfinite(each) and each > 0) for each in options.rates) or len(set(options.rates)) < 2:
-        raise BadInput(f"--rates {given}: give at least two different multiples of the recipe's rate, all above 0.")
-    return tuple(options.rates)
 
 
 def write(recipe: str, document: AttributionDocument, folder: Path) -> None:

@@ -58,7 +58,7 @@ def build_parser() -> Parser:
         "--heads", nargs="+", metavar="NAME", help=f"climb recipes with these heads ({heads}), or all (default: linear)"
     )
     parser.add_argument(
-        "--strategies",
+        *("--strategies", "--method"),
         nargs="+",
         metavar="NAME",
         help=f"climb recipes of these strategies ({strategies}), or all (default: linear_probe)",

@@ -65,12 +65,22 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"unknown option {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
         return options
 
-    def add_recipe_option(self, key: str, group: argparse._ArgumentGroup | None = None) -> None:
-        """One field of the recipe as an option; the recipe checks values, so files and options get the same words."""
+    def add_recipe_option(
+        self, key: str, group: argparse._ArgumentGroup | None = None, stands_in: object | None = None
+    ) -> None:
+        """One field of the recipe as an option; the recipe checks values, so files and options get the same words.
+
+        Args:
+            key: of the recipe.
+            group: in which it is listed.
+            stands_in: the command's own default, if it has one.
+        """
         field = Recipe.model_fields[key]
         option, add = "--" + key.replace("_", "-"), (group or self).add_argument
         described = str(field.description)
-        if field.default is not None:
+        if stands_in is not None:
+            described = f"{described.partition(' (default')[0]} (default: {stands_in})"
+        elif field.default is not None:
             described += f" (default: {_shown(field.default)}{strategy_defaults.in_words(key)})"
         choices = literal_choices(key)
         if isinstance(field.default, bool):

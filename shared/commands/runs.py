@@ -12,9 +12,9 @@ from rich.text import Text
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, BadInput
-from transfer_parity.shared.experiments import run_table
+from transfer_parity.shared.experiments import run_table, standing
 from transfer_parity.shared.experiments.run_table import Found
-from transfer_parity.shared.report import csv_file
+from transfer_parity.shared.report import csv_file, order
 from transfer_parity.shared.report.console import WIDTH, Console
 
 
@@ -30,6 +30,12 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="default: results"
+    )
+    parser.add_argument(
+        "--order",
+        action="store_true",
+        help="also in which order the strategies of several studies stand, over their data sets and numbers of shots "
+        "(Friedman's test with Nemenyi's critical difference)",
     )
     parser.add_csv()
     return parser
@@ -49,6 +55,15 @@ def run(arguments: list[str], errors: Console) -> int:
         )
     output = Console(width=WIDTH)
     show(found, options.folder, output)
+    if options.order:
+        found_order = standing.over_studies([each.document for each in found if each.command == "study"])
+        if found_order is None:
+            raise BadInput(
+                f"--order: {options.folder} holds no studies of two data sets or more that share two strategies; run "
+                "compare.py study on further images."
+            )
+        for line in order.sentences(found_order):
+            output.print(line, highlight=False)
     if options.csv is not None:
         count = csv_file.append(options.csv, found)
         output.print(f"{count} runs added to {options.csv}", highlight=False, soft_wrap=True)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from transfer_parity.shared.commands import records
+from transfer_parity.shared.commands import rates, records
 from transfer_parity.shared.commands.parser import Parser, at_least
 from transfer_parity.shared.contract import artifacts, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.evaluation import agreement
-from transfer_parity.shared.experiments import learning_curves, rounding_check
+from transfer_parity.shared.experiments import cross_validation, learning_curves, rounding_check
 from transfer_parity.shared.experiments.arms import MakeArms, matched, shipped
 from transfer_parity.shared.experiments.run_table import Found
 from transfer_parity.shared.experiments.study_document import StudyDocument
 from transfer_parity.shared.experiments.sweep import Sweep, prepared
-from transfer_parity.shared.report import gallery, page, plots, tensorboard
+from transfer_parity.shared.report import gallery, order_plot, page, plots, tensorboard
 from transfer_parity.shared.report import study as report
 from transfer_parity.shared.report.console import WIDTH, Console
 from transfer_parity.shared.report.progress import progress
@@ -29,10 +30,11 @@ MODES: dict[str, MakeArms] = {
     "both": lambda recipes, data: [*matched(recipes, data), *shipped(recipes, data)],
 }
 
+PLOTS = (artifacts.CURVES_PLOT, artifacts.ORDER_PLOT, artifacts.DIFFERENCES_PLOT)
 #: Names of what a study leaves in its folder, besides its cells.
 WRITES = (
     *(artifacts.STUDY, artifacts.RECIPE, artifacts.STUDY_TABLES, artifacts.STUDY_PAGE),
-    *(f"{name}.{kind}" for name in (artifacts.CURVES_PLOT, artifacts.DIFFERENCES_PLOT) for kind in ("svg", "png")),
+    *(f"{name}.{kind}" for name in PLOTS for kind in ("svg", "png")),
     f"{artifacts.CELLS}/{run_folder.ANYTHING_OF_OURS}",
 )
 
@@ -61,8 +63,15 @@ def build_parser() -> Parser:
         "preprocessing, resizing, initialisation, optimizer, shuffling and freezing; both: side by side "
         "(default: matched)",
     )
+    rates.add(
+        parser,
+        "choose the rate of each run by cross-validation inside its training images, four parts, where each class has "
+        "four or more (default: no, every run has the recipe's; it is done by one framework, and takes twenty shorter "
+        "runs for each)",
+        default=False,
+    )
     for key in OPTIONS.of("study"):
-        parser.add_recipe_option(key)
+        parser.add_recipe_option(key, stands_in=study_recipe.CONDITIONS.get(key))
     parser.add_jobs()
     parser.add_output_dir("results/study-<name>/")
     parser.add_tensorboard()
@@ -78,6 +87,9 @@ def run(arguments: list[str], errors: Console) -> int:
     at_least(options, jobs=1)
     records.check(options)
     overrides = {key: getattr(options, key) for key in OPTIONS.of("study")}
+    factors = rates.factors(options)
+    if factors and options.mode != "matched":
+        raise BadInput(f"--tune goes with --mode matched, not {options.mode}; attribute tunes each side for itself.")
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
@@ -85,14 +97,20 @@ def run(arguments: list[str], errors: Console) -> int:
     with progress(errors) as tell, run_folder.claimed(folder, WRITES, common.data) as output_folder:
         cache, arms = Cache(options.cache_dir), MODES[options.mode]
         sweep = prepared(recipes, cache, folder, tell, processes=options.jobs, make_arms=arms)
-        complete, rounding = False, None
+        complete, rounding, tuning = False, None, None
+        choosing = cross_validation.prepared(sweep, factors) if factors else []
         try:
+            for each in choosing:
+                each.run()
+            if choosing:
+                chosen = cross_validation.choices(choosing)
+                sweep, tuning = cross_validation.tuned(sweep, chosen), cross_validation.described(sweep, chosen)
             sweep.run()
             complete = True
             rounding = rounding_check.carry_out(sweep, learning_curves.document(sweep))
         finally:
             # Also after an interruption or a failure: what is finished is worth a report.
-            found = learning_curves.document(sweep, rounding)
+            found = learning_curves.document(sweep, rounding, tuning)
             write(sweep, found, output_folder.stage)
             if options.tensorboard:
                 trainings = learning_curves.trainings(sweep, found)
@@ -112,10 +130,15 @@ def write(sweep: Sweep, document: StudyDocument, folder: Path | None = None) -> 
     document.save(folder / artifacts.STUDY)
     (folder / artifacts.RECIPE).write_text(recipe, encoding="utf-8")
     (folder / artifacts.STUDY_TABLES).write_text(report.markdown(document), encoding="utf-8")
-    figures = {artifacts.CURVES_PLOT: plots.learning_curves, artifacts.DIFFERENCES_PLOT: plots.differences}
+    figures = {
+        artifacts.CURVES_PLOT: partial(plots.learning_curves, document),
+        artifacts.DIFFERENCES_PLOT: partial(plots.differences, document),
+    }
+    if document.order:
+        figures[artifacts.ORDER_PLOT] = partial(order_plot.diagram, document.order, report.conditions_of(document))
     for name, draw in figures.items():
-        (folder / f"{name}.svg").write_text(plots.svg(partial(draw, document)), encoding="utf-8")
-        (folder / f"{name}.png").write_bytes(plots.png(partial(draw, document)))
+        (folder / f"{name}.svg").write_text(plots.svg(draw), encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(plots.png(draw))
     pictures, maps = gallery.of_page(sweep, document), gallery.activation_maps(sweep, document)
     text = page.render(document, plots.of_page(document), gallery.confusion(document), pictures, maps, recipe)
     (folder / artifacts.STUDY_PAGE).write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ COMMANDS = {
     "study": "learning curves: what transfer buys when labels are few",
     "attribute": "why two implementations of one recipe differ",
     "rank": "which backbone suits a data set, without training",
+    "episodes": "few labels: small tasks of classes that were not seen before",
     "parity": "whether a model is the same function in both frameworks",
     "convert": "a checkpoint of one library as one of the other, and checked",
     "zoo": "the architectures that both libraries have",

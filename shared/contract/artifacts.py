@@ -11,6 +11,8 @@ WORKER_RESULT = "result.json"
 #: What the process wrote to its error output.
 LOG = "worker.log"
 IMAGES = "images.npy"
+#: Vectors of the classes, of a text encoder.
+TEXT = "text.npy"
 LABELS = "labels.npy"
 PLAN = "plan.npz"
 #: A neutral checkpoint that the process made, and what it says about the file that it read for it.
@@ -29,6 +31,8 @@ DATA_SET = "images"
 RUN_RESULT = "cell.json"
 LOGITS = "logits.npy"
 LOSSES = "losses.npy"
+#: What a method has learned from base classes.
+LEARNED = "learned.npz"
 #: In the folder of a job: what its short check wrote, in files as those of a climb, and how far rounding moved a run.
 CHECK = "check"
 SHADOW = "shadow.json"
@@ -51,6 +55,7 @@ COMPARISON = "comparison.json"
 STUDY = "study.json"
 ATTRIBUTION = "attribution.json"
 RANKING = "rank.json"
+EPISODES = "episodes.json"
 PARITY = "parity.json"
 #: What there is to say about a kept model, and the same for people.
 CARD = "model-card.json"
@@ -65,6 +70,7 @@ PARITY_PAGE = "report.html"
 NAME_MAP = "map.toml"
 #: Plots: these and a suffix.
 CURVES_PLOT = "curves"
+ORDER_PLOT = "order"
 DIFFERENCES_PLOT = "differences"
 ATTRIBUTION_PLOT = "attribution"
 #: Folders: test logits and models of a comparison, finished cells of a sweep, comparisons of ranked backbones, events.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,27 @@ class Batch:
         inputs: uint8 images (b, H, W, 3) in RGB, or features (b, ...).
         labels: int64 (b,).
         learning_rate: of this step.
+        more: other streams by name, where a strategy has any, each (b', ...).
     """
 
     inputs: NDArray[np.generic]
     labels: NDArray[np.int64]
     learning_rate: float
+    more: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> dict[str, NDArray[np.generic]]:
+        """All that the step is given, by name."""
+        return {"inputs": self.inputs, "labels": self.labels, **self.more}
 
 
 def training_batches(
-    plan: Plan, batch_size: int, inputs: NDArray[np.generic] | Rows, labels: NDArray[np.int64], size: int | None
+    plan: Plan,
+    batch_size: int,
+    inputs: NDArray[np.generic] | Rows,
+    labels: NDArray[np.int64],
+    size: int | None,
+    more: Callable[[int], Mapping[str, NDArray[np.generic]]] = lambda step: {},
 ) -> Iterator[Batch]:
     """The batches of all epochs in the plan's order, with its flips and crops. The last batch of an epoch may be small.
 
@@ -39,6 +51,7 @@ def training_batches(
         inputs: stored images (N, S, S, 3) uint8, or features (N, ...).
         labels: of all N images.
         size: side of the network's input in pixels if ``inputs`` are images, None if they are features.
+        more: other streams of a step, counted from 0.
     """
     n, step = len(plan.train), 0
     for epoch in range(len(plan.order)):
@@ -50,7 +63,13 @@ def training_batches(
                 corners = plan.crops[epoch, places] if len(plan.crops) else None
                 mirrored = plan.flips[epoch, places] if len(plan.flips) else None
                 batch = augmented(batch, size, corners, mirrored)
-            yield Batch(batch, labels[chosen], float(plan.learning_rates[step]))
+            others = dict(more(step))
+            if len(plan.partners):
+                partners = plan.partners[epoch, places]
+                found = inputs[partners]
+                others["partners"] = found if size is None else augmented(found, size, None, None)
+                others["partner_labels"] = labels[partners]
+            yield Batch(batch, labels[chosen], float(plan.learning_rates[step]), others)
             step += 1
 
 

@@ -107,7 +107,7 @@ def as_shipped(recipe: Recipe, framework: Framework, found: list[Default]) -> Co
 
 def _library_weights(framework: Framework, recipe: Recipe) -> list[Default]:
     library, libraries = wing(framework).library, {each.library for each in WINGS}
-    if recipe.strategy == "scratch" or recipe.weights not in libraries or recipe.weights == library:
+    if not recipe.method.pretrained or recipe.weights not in libraries or recipe.weights == library:
         return []
     what = "takes its own library's ImageNet weights, with the preprocessing, padding and epsilon that belong to them"
     return [Default(framework, "weights", what, False, True, {"weights": library})]
@@ -124,7 +124,7 @@ def _library_structure(framework: Framework, switch: Switch, recipe: Recipe) -> 
 
 def _drawn(recipe: Recipe) -> bool:
     """Whether the whole network starts from weights that are drawn."""
-    return recipe.strategy == "scratch" or recipe.weights == "random"
+    return not recipe.pretrained
 
 
 def _matters(switch: Switch, recipe: Recipe, data: Dataset) -> bool:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.climbs import WingClimb
+from transfer_parity.shared.contract.learners import LearnerName, LearnerSettings
 from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.zoo.lookup import find_pair
 from transfer_parity.shared.zoo.pair import Pair, Semantics
@@ -55,6 +56,7 @@ class DataFiles(_Part):
         classes: their names, in label order.
         digest: of the images as the wing sees them.
         pictures: the files of all images, for a wing that is to read them itself; else none.
+        text: a vector for each class, float64 (classes, d) as .npy, for a strategy that compares with text.
     """
 
     images: Path
@@ -62,6 +64,7 @@ class DataFiles(_Part):
     classes: tuple[str, ...]
     digest: str
     pictures: tuple[Path, ...] = ()
+    text: Path | None = None
 
 
 class RunSpec(_Part):
@@ -245,6 +248,43 @@ class TraceJob(_Job):
     recipes: tuple[RecipeClimb, ...] = ()
 
 
+class Learning(_Part):
+    """A method that learns from base classes, and is judged on episodes of novel ones.
+
+    Attributes:
+        id: name of its folder below the job's, which receives logits, losses and what was learned.
+        method: which.
+        base: features of the base images, (B, d), as .npy.
+        novel: features of the images of the episodes, (M, d), as .npy.
+        plan: what it learns from and is judged on, relative to the job's folder (``shared/contract/learning_plan.py``).
+        seed: of its first arrays.
+        settings: how it trains.
+        recipe: its optimizer and learning rate.
+    """
+
+    id: str
+    method: LearnerName
+    base: Path
+    novel: Path
+    plan: str
+    seed: int
+    settings: LearnerSettings
+    recipe: Recipe
+
+
+class EpisodesJob(_Job):
+    """Train methods on base classes, and classify the queries of episodes of novel ones.
+
+    Attributes:
+        features: what is done first, in the same folder, so that files of features are there; None if they are already.
+        learnings: one after the other.
+    """
+
+    kind: Literal["episodes"] = "episodes"
+    features: FeaturesJob | None = None
+    learnings: tuple[Learning, ...]
+
+
 class DataSetJob(_Job):
     """Download a data set that the library offers, as a folder of image files.
 
@@ -258,7 +298,7 @@ class DataSetJob(_Job):
 
 JobOfRuns = TrainJob | FeaturesJob
 CheckpointJob = DownloadJob | ImportJob | ExportJob | ProbeJob
-Job = JobOfRuns | CheckpointJob | PredictJob | TraceJob | DataSetJob
+Job = JobOfRuns | CheckpointJob | PredictJob | TraceJob | EpisodesJob | DataSetJob
 _ANY: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")], config=ConfigDict(defer_build=True))
 
 

@@ -7,17 +7,18 @@ for (``shared.core.random``), so that changing one thing (more epochs, another h
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transfer_parity.shared.contract.recipe import Recipe, Shots
-from transfer_parity.shared.contract.splits import hold_out, split
+from transfer_parity.shared.contract.splits import folds, hold_out, split
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
+from transfer_parity.shared.data.views import DRAWS
 
 #: Of the schedule "step": after so many epochs the rate is this part of what it was.
 STEP_EPOCHS, STEP_FACTOR = 7, 0.1
@@ -34,6 +35,12 @@ class Plan:
         learning_rates: of every step, float64 (steps,).
         flips: whether the image in this place of ``order`` is mirrored, bool (epochs, n); empty without ``flip``.
         crops: upper left corner of its crop in pixels, int64 (epochs, n, 2) as (y, x); empty without ``crop``.
+        partners: index of the partner of each image in ``order``, int64 (epochs, n); empty where none has one.
+        unlabelled: indices of the unlabelled images, int64 (u,); empty where the strategy takes none, as all below.
+        unlabelled_order: places of every step's images in ``unlabelled``, int64 (steps, b).
+        unlabelled_views: which view of each, int64 (steps, b).
+        view_draws: what the weak views, and the strong ones are made of (``shared.data.views``), float64 (2, u, views,
+            DRAWS).
     """
 
     train: NDArray[np.int64]
@@ -42,6 +49,11 @@ class Plan:
     learning_rates: NDArray[np.float64]
     flips: NDArray[np.bool_]
     crops: NDArray[np.int64]
+    partners: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    unlabelled: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    unlabelled_order: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    unlabelled_views: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    view_draws: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 0, 0, DRAWS)))
 
     def save(self, path: Path) -> None:
         """Write all arrays into one ``.npz`` file."""
@@ -98,7 +110,31 @@ def draw(
     shots: Shots,
 ) -> Plan:
     """The plan of one run. Arguments and errors as in ``split``, and one for a batch of a single image."""
-    return _following(recipe, seed, *split(recipe, labels, is_test, classes, seed, shots))
+    train, test = split(recipe, labels, is_test, classes, seed, shots)
+    return _following(recipe, seed, train, test, _pool(recipe, labels, train, test), labels)
+
+
+def _pool(
+    recipe: Recipe, labels: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Indices of the unlabelled images of a run; none where the strategy takes none.
+
+    Those of the recipe's folder, which have no label. Without one, those beyond the shots that nobody is tested on; and
+    where every such image is labelled, those without their labels.
+
+    Raises:
+        BadInput: there are none, since every other image is a test image.
+    """
+    if not recipe.method.takes_unlabelled:
+        return np.zeros(0, np.int64)
+    given = np.flatnonzero(labels < 0)
+    found = given if len(given) else np.setdiff1d(np.arange(len(labels)), np.concatenate([train, test]))
+    if not len(found) and "all" not in recipe.shots:
+        raise BadInput(
+            f"strategy {recipe.strategy} takes unlabelled images, and beyond the shots every image is a test image; "
+            "give --unlabeled FOLDER, or all among the --shots to test on a part of each class."
+        )
+    return found if len(found) else train
 
 
 def draw_validation(recipe: Recipe, labels: NDArray[np.int64], drawn: Plan, seed: int) -> Plan | None:
@@ -115,28 +151,69 @@ def draw_validation(recipe: Recipe, labels: NDArray[np.int64], drawn: Plan, seed
     Returns:
         None if no class has an image to spare.
     """
-    # Where normalisation may follow the batches, no batch may have a single image.
-    batch = recipe.batch_size if recipe.pair.batch_norm else 0
-    kept, held_out = hold_out(drawn.train, labels, seed, batch)
-    return _following(recipe, seed, kept, held_out) if len(held_out) and len(kept) > 1 else None
+    kept, held_out = hold_out(drawn.train, labels, seed, _batch(recipe))
+    return (
+        _following(recipe, seed, kept, held_out, drawn.unlabelled, labels) if len(held_out) and len(kept) > 1 else None
+    )
 
 
-def draw_on_all(recipe: Recipe, images: int, seed: int) -> Plan:
+def draw_folds(recipe: Recipe, labels: NDArray[np.int64], drawn: Plan, seed: int) -> list[Plan]:
+    """The plans of cross-validation inside the training images of a run: each of these is judged once. As above.
+
+    Returns:
+        None at all if a class has fewer images than there are parts (``splits.FOLDS``).
+    """
+    return [
+        _following(recipe, seed, kept, held_out, drawn.unlabelled, labels)
+        for kept, held_out in folds(drawn.train, labels, seed, _batch(recipe))
+    ]
+
+
+def _batch(recipe: Recipe) -> int:
+    """Where normalisation may follow the batches, no batch may have a single image."""
+    return recipe.batch_size if recipe.pair.batch_norm else 0
+
+
+def draw_on_all(
+    recipe: Recipe, images: int, seed: int, unlabelled: int = 0, labels: NDArray[np.int64] | None = None
+) -> Plan:
     """The plan of a run that trains on every image, for a model to be used: what it tests on says nothing.
 
     Args:
         recipe: as in ``draw``.
-        images: number of them, N.
+        images: number of labelled ones, N.
         seed: repetition.
+        unlabelled: number of those that come after them.
+        labels: class index of every image, where the strategy takes pairs.
 
     Raises:
         BadInput: a batch would have a single image, or the plan would fill the memory.
     """
     _check_memory(recipe.model_copy(update={"shots": ("all",), "seeds": 1}), images, 0)
-    return _following(recipe, seed, np.arange(images), np.arange(images))
+    pool = images + np.arange(unlabelled) if unlabelled else np.arange(images)
+    return _following(recipe, seed, np.arange(images), np.arange(images), pool, labels)
 
 
-def _following(recipe: Recipe, seed: int, train: NDArray[np.int64], test: NDArray[np.int64]) -> Plan:
+def at_rate(recipe: Recipe, drawn: Plan, rate: float) -> Plan:
+    """The plan as it would have been drawn for another learning rate: the same images in the same order.
+
+    Args:
+        recipe: that the plan was drawn for.
+        drawn: the plan.
+        rate: the peak learning rate.
+    """
+    steps_per_epoch = math.ceil(len(drawn.train) / recipe.batch_size)
+    return replace(drawn, learning_rates=schedule(recipe.model_copy(update={"learning_rate": rate}), steps_per_epoch))
+
+
+def _following(
+    recipe: Recipe,
+    seed: int,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    unlabelled: NDArray[np.int64],
+    labels: NDArray[np.int64] | None,
+) -> Plan:
     """The plan of a run on these images."""
     n, epochs = len(train), recipe.epochs
     if recipe.batch_norm_trains:
@@ -149,7 +226,39 @@ def _following(recipe: Recipe, seed: int, train: NDArray[np.int64], test: NDArra
     if recipe.crop:
         crops = generator(seed, "crops").integers(0, recipe.resize_to - recipe.size + 1, (epochs, n, 2))
     steps_per_epoch = math.ceil(n / recipe.batch_size)
-    return Plan(train, test, order, schedule(recipe, steps_per_epoch), flips, crops)
+    if recipe.method.takes_pairs and labels is not None:
+        partners = np.stack([_partners(train[each], labels, seed, epoch) for epoch, each in enumerate(order)])
+    else:
+        partners = np.zeros((0, 0), np.int64)
+    drawn = Plan(train, test, order, schedule(recipe, steps_per_epoch), flips, crops, partners)
+    return _with_views(recipe, seed, drawn, unlabelled) if recipe.method.takes_unlabelled else drawn
+
+
+def _partners(images: NDArray[np.int64], labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """A partner for each image, every other one of the same class; never itself, so a class of one has only others."""
+    random = generator(seed, "partners", epoch)
+    own = labels[images]
+    found = []
+    for place, image in enumerate(images):
+        alike = images[(own == own[place]) & (images != image)]
+        others = images[own != own[place]]
+        found.append(random.choice(alike if place % 2 == 0 and len(alike) else others))
+    return np.array(found, dtype=np.int64)
+
+
+def _with_views(recipe: Recipe, seed: int, drawn: Plan, unlabelled: NDArray[np.int64]) -> Plan:
+    """A plan with the unlabelled images of each step, each of which comes once before any comes again, and views."""
+    steps, n = len(drawn.learning_rates), len(unlabelled)
+    batch = min(recipe.batch_size * recipe.unlabeled_ratio, n)
+    rounds = math.ceil(steps * batch / n)
+    order = np.concatenate([generator(seed, "unlabelled", number).permutation(n) for number in range(rounds)])
+    return replace(
+        drawn,
+        unlabelled=unlabelled,
+        unlabelled_order=order[: steps * batch].reshape(steps, batch),
+        unlabelled_views=generator(seed, "unlabelled views").integers(0, recipe.views, (steps, batch)),
+        view_draws=generator(seed, "views").random((2, n, recipe.views, DRAWS)),
+    )
 
 
 def check_batches(recipe: Recipe, n: int) -> None:

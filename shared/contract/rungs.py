@@ -39,6 +39,8 @@ RUNGS: tuple[Rung, ...] = (
 DUMPED = RUNGS[:-1]
 #: Of what a recipe runs, and of one whose head is fitted in closed form, which has no steps.
 RECIPE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", *RUNGS[3:])
+#: Of one whose head is fitted before the first step.
+FITTED_RUNGS: tuple[Rung, ...] = (*RECIPE_RUNGS[:-3], "fit", *RECIPE_RUNGS[-3:])
 RIDGE_RUNGS: tuple[Rung, ...] = (*RUNGS[:3], "engines", "fit", *RUNGS[-2:])
 
 #: What an optimizer holds for each parameter, and the parameter itself.
@@ -58,6 +60,9 @@ Kind = Literal[
     "batch_labels",
     "batch_images",
     "test_images",
+    "views",
+    "state",
+    "closest",
     "frozen_output",
     "head_input",
     "losses",
@@ -66,7 +71,7 @@ Kind = Literal[
     Metric,
 ]
 #: Whole numbers, which have no rounding.
-WHOLE: frozenset[Kind] = frozenset({"images", "batch_sizes", "batch_labels", "batch_images", "test_images"})
+WHOLE: frozenset[Kind] = frozenset({"images", "batch_sizes", "batch_labels", "batch_images", "views", "test_images"})
 #: Whether normalisations were frozen or in training mode.
 Phase = Literal["frozen", "training"]
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -130,6 +135,9 @@ _WORDS: dict[Kind, str] = {
     "batch_labels": "labels of the batches",
     "batch_images": "images of the batches",
     "test_images": "test images in order",
+    "views": "views and partners",
+    "state": "what the objective keeps",
+    "closest": "how near a probability came to the threshold",
     "frozen_output": "output of the frozen stages",
     "head_input": "input of the head",
     "predictions": "predicted classes",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
 
 from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.methods import HeadKind as HeadKind
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wings import REFERENCE, of_library, other
 from transfer_parity.shared.zoo.pair import HEAD, PREPROCESSING, Aspect, BatchNorm, Pair, Preprocessing, Semantics
-
-HeadKind = Literal["linear", "mlp", "conv", "imagenet"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class ModelSpec:
         image_size: side of the square input in pixels.
         resize: shorter side in pixels to which an image is resized before that square is cut out.
         batch_norm: epsilon and momentum of every normalisation in the backbone.
-        head: one of the recipe's, or "imagenet": the architecture's own classifier, as both libraries ship it.
+        head: the recipe's, its strategy's, or "imagenet": the architecture's own classifier, as both libraries ship it.
         frozen_stages: how many of the first stages are the part "frozen"; the others and the head are "trainable". With
             0 there are no such parts.
         switches: what this wing is to do as the other framework does it (see ``shared.contract.switches``).
@@ -99,7 +97,7 @@ def model_spec(
         preprocessing=PREPROCESSING[preprocessing],
         image_size=recipe.size,
         resize=recipe.resize_to,
-        head=head or recipe.head,
+        head=head or recipe.head_kind,
         head_units=recipe.head_units,
         classes=classes,
         frozen_stages=0 if head == "imagenet" else frozen_stages(recipe, switches),

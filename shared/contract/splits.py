@@ -11,6 +11,8 @@ from transfer_parity.shared.core.random import generator
 
 #: Of the training images of a class, the part on which rates are chosen; one at least.
 HELD_OUT = 0.2
+#: Parts of the training images of a run, of which each is held out once to choose by; a class needs an image for each.
+FOLDS = 4
 
 
 def split(
@@ -99,3 +101,36 @@ def hold_out(
         kept.remove(largest[0])
         held.append(largest[0])
     return np.array(sorted(kept), dtype=np.int64), np.array(sorted(held), dtype=np.int64)
+
+
+def folds(
+    train: NDArray[np.int64], labels: NDArray[np.int64], seed: int, batch: int = 0
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Divide the training images of a run into parts, each of which is held out once: cross-validation, class by class.
+
+    Args:
+        train: indices of the training images.
+        labels: class index of every image of the set, (N,).
+        seed: repetition.
+        batch: if not 0, one more image is held out where otherwise the last of so many images a batch were alone.
+
+    Returns:
+        For each part, sorted indices (those that are left to train on, those that are held out). None at all if a class
+        has fewer images than there are parts.
+    """
+    parts: list[list[int]] = [[] for _ in range(FOLDS)]
+    dealt = 0
+    for index in np.unique(labels[train]):
+        members = generator(seed, "folds", int(index)).permutation(np.sort(train[labels[train] == index])).tolist()
+        if len(members) < FOLDS:
+            return []
+        for image in members:
+            parts[dealt % FOLDS].append(image)
+            dealt += 1
+    found = []
+    for number, held in enumerate(parts):
+        kept = [image for other, part in enumerate(parts) if other != number for image in part]
+        if batch > 1 and len(kept) % batch == 1:
+            held = [*held, kept.pop()]
+        found.append((np.array(sorted(kept), dtype=np.int64), np.array(sorted(held), dtype=np.int64)))
+    return found

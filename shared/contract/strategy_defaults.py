@@ -9,18 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: By strategy, recipe keys and values.
-#:
-#: scratch: everything is drawn, batches are few: a large rate that falls, and small images, since every step runs the
-#: whole network.
-#:
-#: finetune: what trains was trained before, so the rate is smaller than a probe's and falls to nothing; with few images
-#: an epoch is one or two steps, so there are more of them than the 20 (or 10) at 1e-4 that the study had.
-BY_STRATEGY: dict[str, dict[str, Any]] = {
-    "scratch": {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "epochs": 20, "image_size": 96},
-    "linear_probe": {},
-    "finetune": {"learning_rate": 3e-4, "schedule": "cosine", "epochs": 50},
-}
+from transfer_parity.shared.contract.methods import METHODS
+
+#: By strategy, recipe keys and values; ``methods.py`` says why they are what they are.
+BY_STRATEGY: dict[str, dict[str, Any]] = {name: dict(method.defaults) for name, method in METHODS.items()}
 
 #: The optimizer of strategies whose defaults name none.
 OPTIMIZER = "adam"

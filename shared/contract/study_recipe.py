@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 
 from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.methods import VARIANTS
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.core import paths
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
@@ -16,20 +17,30 @@ from transfer_parity.shared.core.errors import BadInput, did_you_mean
 #: The strategies of a study whose recipe names none, each with the defaults of its kind (``strategy_defaults``), as
 #: everywhere. scratch is what the others are compared with.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scratch": {"strategy": "scratch"},
-    "linear_probe": {"strategy": "linear_probe"},
-    "ridge": {"strategy": "linear_probe", "solver": "ridge"},
-    "finetune": {"strategy": "finetune", "finetune_stages": 1},
-    "finetune_all": {"strategy": "finetune", "finetune_stages": "all"},
+    name: VARIANTS[name] for name in ("scratch", "linear_probe", "ridge", "finetune", "finetune_all")
 }
 BASELINE = "scratch"
+#: Equal conditions: what every strategy of a study has unless the recipe or the command line says otherwise. Those that
+#: train all of a network in every step set the size and the budget. Reports say what is not alike
+#: (``experiments/conditions.py``).
+CONDITIONS: dict[str, Any] = {"image_size": 128, "batch_size": 16, "epochs": 10}
 #: What all strategies of a study have in common: the pictures, their division, and what pretrained weights there are.
 COMMON = OPTIONS.common
 #: A study has a baseline of its own, times nothing against the clock, and must give the same bits when it goes on.
 FIXED = OPTIONS.fixed
 
 
-def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | None = None) -> dict[str, Recipe]:
+#: What the rule of ``benchmarks/choose_rates.py`` has chosen on other images under these conditions
+#: (``docs/strategy-rates.json``); a strategy that is not there has its kind's own rate.
+RATES: dict[str, dict[str, Any]] = {"finetune": {"learning_rate": 3e-5}}
+
+
+def read(
+    source: str | None,
+    overrides: dict[str, Any],
+    chosen: Sequence[str] | None = None,
+    conditions: Mapping[str, Any] = CONDITIONS,
+) -> dict[str, Recipe]:
     """The recipes of a study by strategy, in order.
 
     A TOML file holds keys that all strategies share, and may have a table ``[strategies.NAME]`` for each of them with
@@ -39,12 +50,14 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
         source: a path, the name of a file in ``recipes/``, or None for the defaults.
         overrides: recipe keys and their values from the command line; None means not given. They go to all strategies.
         chosen: names of strategies; None means all.
+        conditions: recipe keys and values of all strategies where nothing is given.
 
     Raises:
         BadInput: the file, a key, a value or a name is not valid.
     """
     common, where = recipe_files.load(source)
-    tables = common.pop("strategies", None) or DEFAULTS
+    # Without tables every strategy can be chosen by its name, the usual ones first, which are all where none is.
+    tables = common.pop("strategies", None) or ({**DEFAULTS, **VARIANTS} if chosen else DEFAULTS)
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise BadInput(f"{where}: strategies is not a table of tables; write [strategies.NAME] and keys below it.")
     for name in chosen or ():
@@ -62,7 +75,10 @@ def read(source: str | None, overrides: dict[str, Any], chosen: Sequence[str] | 
             if key in COMMON or key in FIXED:
                 raise BadInput(f"{where}: strategies.{name}: {key} is the same for all strategies; move or remove it.")
         if not chosen or name in chosen:
-            values = {"name": "study", **common, **table, **given}
+            # A rate belongs to an optimizer, and to the conditions under which it was chosen.
+            usual = conditions and table == VARIANTS.get(name) and "optimizer" not in {**common, **given}
+            own = RATES.get(name, {}) if usual else {}
+            values = {"name": "study", **conditions, **own, **common, **table, **given}
             found[name] = recipe_files.validated({**values, **FIXED}, f"{where} (strategy {name})", given)
     return found
 

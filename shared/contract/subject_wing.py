@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from transfer_parity.shared.contract.inventory import Amendment, Inventory
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.subject import Layout
-from transfer_parity.shared.contract.wing import Array, State
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.contract.wing_values import State
 from transfer_parity.shared.contract.wings import WingInfo
 
 #: Called with the name of a layer, as the inventory has it, and its canonical output, as soon as that is computed.

@@ -90,7 +90,7 @@ def _normalises(pair: Pair) -> bool:
 
 
 def _in_steps(recipe: Recipe) -> bool:
-    return recipe.solver == "optimizer"
+    return recipe.closed_form is None
 
 
 def _with(*optimizers: str) -> Callable[[Recipe], bool]:
@@ -214,7 +214,14 @@ SWITCHES: tuple[Switch, ...] = (
         _families("MobileNetV3"),
         only_float64=True,
         native=(TORCH,),
-        counts=lambda recipe: recipe.strategy != "linear_probe",
+        counts=lambda recipe: not recipe.only_head_trains,
+    ),
+    Switch(
+        "norm_only_frozen",
+        "freezes normalisations with their scales and shifts, as trainable = False does",
+        {TENSORFLOW: Caught("gradients", "gradient", "features.18.1.bias", phase="frozen")},
+        concerns=_normalises,
+        counts=lambda recipe: recipe.method.only_normalisations,
     ),
     Switch(
         "sgd_momentum",

@@ -7,85 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from numpy.typing import NDArray
-from PIL import Image
-
 from transfer_parity.shared.contract.batches import Batch
 from transfer_parity.shared.contract.engines import Engine
 from transfer_parity.shared.contract.jobs import Runtime
+from transfer_parity.shared.contract.learners import LearnerName, LearnerSettings, Pairs, Tasks
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.shared.contract.rungs import StateKind
 from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.contract.wing_values import Array as Array
+from transfer_parity.shared.contract.wing_values import Differentiated, ForeignCheckpoint, Portion, State
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.zoo.pair import Pair
 
 Part = Literal["features", "head", "all", "frozen", "trainable"]
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Differentiated:
-    """One forward and backward pass.
-
-    Attributes:
-        activations: output of every layer that holds parameters, by neutral name, and of every activation, gate,
-            pooling, sum and concatenation between them, by the name that ``shared/runtime/entries.py`` gives it, in the
-            order of the forward pass; feature maps are (b, H, W, C), what stands behind the pooling is (b, C).
-        loss: of the batch.
-        gradients: by neutral name, in torch's layout.
-    """
-
-    activations: dict[str, Array]
-    loss: float
-    gradients: dict[str, Array]
-
-
-@dataclass(frozen=True)
-class State:
-    """What an optimizer holds for a parameter after a step, or the parameter itself, which follows from it.
-
-    Attributes:
-        kind: which of them.
-        name: neutral name of the parameter.
-        array: a sample of the values in torch's layout.
-    """
-
-    kind: StateKind
-    name: str
-    array: Array
-
-
-@dataclass(frozen=True)
-class ForeignCheckpoint:
-    """What a file in a framework's own format holds.
-
-    Attributes:
-        arrays: by neutral name, in torch's layout. Nothing says yet that they fit the architecture.
-        recorded: what the file says about itself, if this project wrote it.
-        left_over: shapes of arrays that have no neutral name, by their name in the file.
-        batch_norm_epsilon: from the model's configuration, if the file has it.
-    """
-
-    arrays: dict[str, Array]
-    recorded: Metadata | None
-    left_over: dict[str, tuple[int, ...]]
-    batch_norm_epsilon: float | None = None
-
-
-@dataclass(frozen=True)
-class Portion:
-    """The training or the test images of a data set that a framework offers.
-
-    Attributes:
-        classes: names by label, or None if it has none.
-        total: number of images.
-        images: each as a file or decoded, and its label; can be gone through once.
-    """
-
-    classes: tuple[str, ...] | None
-    total: int
-    images: Iterator[tuple[Path | Image.Image, int]]
 
 
 class DeviceModule(Protocol):
@@ -155,6 +89,9 @@ class TrainingModule(Protocol):
         on_step: Callable[[], None],
     ) -> list[float]:
         """Train the named parameters on the batches, from a fresh optimizer state. Returns the loss of every step."""
+
+    def state(self, network: Any) -> dict[str, Array]:
+        """What the objective of the latest training keeps from step to step, by neutral name, in torch's layout."""
 
 
 class InferenceModule(Protocol):
@@ -304,6 +241,26 @@ class NativeModule(Protocol):
         """The named parameters and statistics as the framework itself initialises them, in torch's layout."""
 
 
+class Learner(Protocol):
+    """A method that learns from base classes how to learn novel ones (``episodes.py``)."""
+
+    def arrays(self) -> dict[str, Array]:
+        """What has been learned, by neutral name (``shared/contract/learners.py``)."""
+
+    def step(self, batch: Tasks | Pairs) -> float:
+        """One step of the optimizer on a batch of the method's kind. Returns the loss before it."""
+
+    def logits(self, tasks: Tasks) -> Array:
+        """Logits of the queries of some tasks, (T, m, ways)."""
+
+
+class EpisodesModule(Protocol):
+    """``episodes.py``: methods that learn from base classes, on frozen features."""
+
+    def learner(self, name: LearnerName, start: Mapping[str, Array], settings: LearnerSettings, recipe: Recipe) -> Any:
+        """A ``Learner`` that sets out from these arrays, with the recipe's optimizer and learning rate."""
+
+
 @dataclass(frozen=True)
 class Wing:
     """A wing: who it is, and its modules. The harness reaches the framework through nothing else.
@@ -325,3 +282,4 @@ class Wing:
     trace: TraceModule
     explain: ExplainModule
     native: NativeModule
+    episodes: EpisodesModule

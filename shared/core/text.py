@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: What a terminal acts on instead of showing it: control characters, line separators, changes of direction, what takes
 #: no room, and halves of surrogate pairs, which stand for the bytes of a name that is not UTF-8.
@@ -36,6 +37,11 @@ def brief(value: object, most: int = 60) -> str:
         # Python writes no whole number of more than a few thousand digits, and nothing that is nested without end.
         shown = f"a very long {type(value).__name__}"
     return shown if len(shown) <= most else f"{shown[: most // 2]}...{shown[-most // 4 :]}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Words as a sentence lists them: ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _escaped(character: str) -> str:

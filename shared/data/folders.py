@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transfer_parity.shared.core import notices, text
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import images
-from transfer_parity.shared.data.storage import Files, Pictures
+from transfer_parity.shared.data.storage import Files, Joined, Pictures
 
 TRAIN = ("train",)
 TEST = ("test", "val", "valid", "validation")
@@ -106,6 +106,24 @@ def from_folder(folder: Path) -> Dataset:
             )
     own_test = np.array(is_test) if test is not None else None
     return Dataset(str(folder), classes, Files(folder, tuple(paths)), np.array(labels, dtype=np.int64), own_test)
+
+
+def extended(data: Dataset, folder: Path) -> Dataset:
+    """A data set with the images of a folder behind all others: they have no label, which is -1, and test nothing.
+
+    Raises:
+        BadInput: there is no such folder, or it holds no image.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"--unlabeled {folder}: there is no such folder; give one that holds images.")
+    closed: list[Path] = []
+    found = _image_files(folder, closed)
+    if not found:
+        raise BadInput(f"--unlabeled {folder} holds no image that can be opened; give a folder with images.")
+    more = len(found)
+    is_test = None if data.is_test is None else np.concatenate([data.is_test, np.zeros(more, bool)])
+    pictures = Joined(data.pictures, Files(folder, tuple(found)))
+    return replace(data, pictures=pictures, labels=np.concatenate([data.labels, np.full(more, -1)]), is_test=is_test)
 
 
 def _subfolders(folder: Path) -> list[Path]:

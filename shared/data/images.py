@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,11 @@ def fit(image: Image.Image, resize: int, size: int) -> NDArray[np.uint8]:
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def decode(path: Path) -> Image.Image:
+def decode(source: Path | BinaryIO) -> Image.Image:
     """The file as an upright 8-bit RGB image; transparent parts show white.
+
+    Args:
+        source: its path, or what it holds.
 
     Raises:
         Unreadable: the file is damaged, truncated, or no image.
@@ -67,7 +71,7 @@ def decode(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # A file that claims a huge size is refused (an error), one that is merely large is read.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
+            with Image.open(source, formats=FORMATS) as file:
                 file.load()
                 return to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:

@@ -73,6 +73,41 @@ class Files:
         return [self.paths[index] for index in indices]
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Images of two kinds, one behind the other."""
+
+    first: Pictures
+    second: Pictures
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def state(self) -> Iterator[bytes]:
+        """What is different as soon as an image of either is."""
+        yield from self.first.state()
+        yield from self.second.state()
+
+    def decoders(self) -> Iterator[tuple[str, Decoder]]:
+        """Those of the first, then those of the second."""
+        yield from self.first.decoders()
+        yield from self.second.decoders()
+
+    def only(self, keep: NDArray[np.bool_]) -> Joined:
+        """Those that are chosen by a mask (N,)."""
+        return Joined(self.first.only(keep[: len(self.first)]), self.second.only(keep[len(self.first) :]))
+
+    def files(self, indices: Sequence[int], folder: Path) -> list[Path]:
+        """As the first and the second give them; what they have to write are files of different numbers."""
+        mine = [index for index in indices if index < len(self.first)]
+        others = [index - len(self.first) for index in indices if index >= len(self.first)]
+        found = dict(zip(mine, self.first.files(mine, folder), strict=True))
+        found |= {
+            index + len(self.first): path for index, path in zip(others, self.second.files(others, folder), strict=True)
+        }
+        return [found[index] for index in indices]
+
+
 @dataclass(frozen=True, eq=False)
 class Sprites:
     """Square images, each of which is one row of pixels of a larger image (a sprite), its lines one after the other.

@@ -59,27 +59,37 @@ def paired_difference(differences: NDArray[Any], margin: float) -> PairedDiffere
     return PairedDifference(mean, wide, narrow, outcome)
 
 
-def _interval(differences: NDArray[Any], level: float) -> tuple[float, float]:
+def _interval(differences: NDArray[Any], level: float, error: float | None = None) -> tuple[float, float]:
     n = len(differences)
     mean = float(np.mean(differences))
     if n < 2:
         return (-math.inf, math.inf)
-    reach = float(_special().stdtrit(n - 1, (1 + level) / 2) * np.std(differences, ddof=1) / math.sqrt(n))
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n) if error is None else error
+    reach = float(_special().stdtrit(n - 1, (1 + level) / 2)) * error
     return (mean - reach, mean + reach)
 
 
-def difference_interval(differences: NDArray[Any], level: float = 1 - ALPHA) -> tuple[float, float]:
-    """Student's t interval for the mean of independent differences of accuracy (n,), without what cannot be.
+def difference_interval(
+    differences: NDArray[Any], level: float = 1 - ALPHA, error: float | None = None
+) -> tuple[float, float]:
+    """Student's t interval for the mean of differences of accuracy (n,), without what cannot be.
 
     What lies outside of -1 to 1 is cut off, which takes nothing from its chance to cover the truth. Infinite for a
     single difference.
+
+    Args:
+        differences: of the seeds.
+        level: chance that it covers the truth.
+        error: standard error of the mean; that of independent differences if None.
     """
     values = np.asarray(differences, dtype=np.float64)
-    low, high = _interval(values, level)
+    low, high = _interval(values, level, error)
     return (low, high) if len(values) < 2 else (max(-1.0, low), min(1.0, high))
 
 
-def accuracy_interval(accuracies: NDArray[Any], images: int, level: float = 1 - ALPHA) -> tuple[float, float]:
+def accuracy_interval(
+    accuracies: NDArray[Any], images: int, level: float = 1 - ALPHA, error: float | None = None
+) -> tuple[float, float]:
     """Confidence interval for a mean accuracy, on the scale of the logit: it never leaves 0 to 1.
 
     Student's t for the mean p of n seeds, with the standard error carried over to ln(p / (1 - p)) by the delta method
@@ -91,13 +101,16 @@ def accuracy_interval(accuracies: NDArray[Any], images: int, level: float = 1 - 
         accuracies: of the seeds, 0 to 1, (n,); at least two.
         images: test images of one seed.
         level: chance that it covers the truth.
+        error: standard error of the mean; that of independent accuracies if None.
     """
     values = np.asarray(accuracies, dtype=np.float64)
     mean, n = float(values.mean()), len(values)
-    if np.ptp(values) == 0:
+    if error is None:
+        # Equal ones scatter by rounding alone.
+        error = float(np.std(values, ddof=1)) / math.sqrt(n) if np.ptp(values) else 0.0
+    if error == 0:
         return _wilson(mean, images, level)
     special = _special()
-    error = float(np.std(values, ddof=1)) / math.sqrt(n)
     reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error / (mean * (1 - mean))
     middle = special.logit(mean)
     return (float(special.expit(middle - reach)), float(special.expit(middle + reach)))

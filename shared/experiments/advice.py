@@ -61,7 +61,7 @@ def cheapest(cells: Sequence[MeasuredCell], common: Recipe) -> Iterator[Cheapest
 
 def _cheapest(shots: Shots, found: Mapping[str, Sequence[Sequence[MeasuredCell]]]) -> Cheapest:
     """Of the cells by strategy and seed, all frameworks' cells of a seed together."""
-    runs = {name: [_run(cells) for cells in seeds] for name, seeds in found.items()}
+    runs = {name: [mean_run(cells) for cells in seeds] for name, seeds in found.items()}
     seconds = {
         name: float(np.mean([cell.result.seconds for cells in seeds for cell in cells]))
         for name, seeds in found.items()
@@ -82,7 +82,7 @@ def _cheapest(shots: Shots, found: Mapping[str, Sequence[Sequence[MeasuredCell]]
     )
 
 
-def _run(cells: Sequence[MeasuredCell]) -> SeedRun:
+def mean_run(cells: Sequence[MeasuredCell]) -> SeedRun:
     """One seed, mean over its frameworks."""
     return SeedRun(cells[0].result.seed, cells[0].images, np.mean([cell.correct for cell in cells], axis=0))
 

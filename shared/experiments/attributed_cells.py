@@ -12,7 +12,7 @@ from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.evaluation import metrics, ordering
 from transfer_parity.shared.evaluation.ordering import SeedRun
-from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.experiments import points
 from transfer_parity.shared.experiments.arms import ArmKey
 from transfer_parity.shared.experiments.attribution_document import Measured
 from transfer_parity.shared.experiments.study_document import Estimate
@@ -70,7 +70,7 @@ def measured(ours: Predictions, theirs: Predictions) -> Measured | None:
     )
     return Measured(
         seeds=len(by_seed),
-        accuracy=learning_curves.estimate(list(by_seed.values())),
+        accuracy=points.estimate(list(by_seed.values())),
         predictions_changed=float(np.mean([np.mean(ours[key].classes != theirs[key].classes) for key in common])),
         p_value=ordering.paired(one, other).p_value,
     )
@@ -105,5 +105,5 @@ def accuracies(found: Mapping[Framework, Predictions], recipe: Recipe) -> dict[F
         whole = [float(np.mean(values)) for values in by_seed.values() if len(values) == len(recipe.shots)]
         if whole:
             images = len(next(iter(cells.values())).images)
-            estimates[framework] = learning_curves.estimate_accuracy(whole, images)
+            estimates[framework] = points.estimate_accuracy(whole, images)
     return estimates

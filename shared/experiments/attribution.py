@@ -203,7 +203,7 @@ class Attribution:
 
 def _why_not(recipe: Recipe) -> str:
     """Why a strategy has no rates of its own; nothing if its cells are only not finished."""
-    if recipe.solver != "optimizer":
+    if recipe.closed_form is not None:
         return "nothing is trained in steps"
     if recipe.shots == (1,):
         return "one image a class leaves none to hold out"

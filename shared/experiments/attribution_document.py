@@ -11,9 +11,7 @@ from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.evaluation.significance import ALPHA
 from transfer_parity.shared.experiments.comparison_document import Environment
-from transfer_parity.shared.experiments.study_document import Estimate
-
-Edge = Literal["lowest", "highest"]
+from transfer_parity.shared.experiments.study_document import Edge, Estimate
 
 
 class Measured(Document):

@@ -26,13 +26,13 @@ from transfer_parity.shared.experiments.comparison_document import Comparison
 from transfer_parity.shared.experiments.comparison_results import ComparisonResults, Setting, executions
 from transfer_parity.shared.experiments.finished_runs import Ended, FinishedRuns
 from transfer_parity.shared.experiments.trainings import Training
-from transfer_parity.shared.runtime import expected, installed, launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime import expected, installed, launch, prepare, resolve_weights
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 
 def writes(recipe: Recipe) -> list[str]:
     """Names of all files that a comparison may leave in its folder, as ``run_folder.claimed`` takes them."""
-    ids = [run.id for run in run_specs(recipe, _pretrained(recipe))]
+    ids = [run.id for run in run_specs(recipe, recipe.pretrained)]
     logits = [f"{artifacts.LOGITS_FOLDER}/{each}*-{run}.npy" for each in recipe.frameworks for run in ids]
     logits += [f"{artifacts.LOGITS_FOLDER}/{each}-{run}.npy" for each in recipe.frameworks for run in ids]
     models = [f"{artifacts.MODELS}/{each}.*" for each in recipe.frameworks]
@@ -54,10 +54,10 @@ def prepared(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progress
     """
     installed.make_sure_of(recipe.frameworks, optional=True)
     threads, load = recipe.threads or machine.available_cores(), machine.load_average()
-    loaded = resolve_dataset.load(recipe.data, cache, progress)
+    loaded = prepare.loaded(recipe, cache, progress)
     foresee(recipe, loaded, threads, forecast_of(progress))
     data, pixels = prepare.decoded(recipe, loaded, cache, progress)
-    plans = prepare.drawn(recipe, data)
+    plans = prepare.drawn(recipe, data, pixels)
     checkpoint = resolve_weights.resolve(recipe, cache, threads, progress)
     inputs = RunInputs(recipe, data, pixels, checkpoint, plans)
     return ComparisonRunner(inputs, folder, Setting(folder.stage, threads, load), cache, progress)
@@ -66,7 +66,7 @@ def prepared(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progress
 def foresee(recipe: Recipe, data: Dataset, threads: int, forecast: Forecast) -> None:
     """Tell a forecast what a comparison has to do. Nothing is told about what cannot be carried out."""
     with contextlib.suppress(BadInput):
-        plans, runs = prepare.drawn(recipe, data), run_specs(recipe, _pretrained(recipe))
+        plans, runs = prepare.drawn(recipe, data), run_specs(recipe, recipe.pretrained)
         lanes = {
             _lane(recipe, framework, execution, number): expected.parts(recipe, runs, plans, framework, threads)
             for number in range(recipe.repeats)
@@ -74,11 +74,6 @@ def foresee(recipe: Recipe, data: Dataset, threads: int, forecast: Forecast) -> 
             for framework in recipe.frameworks
         }
         forecast.plan(expected.to_decode([recipe], len(data)) | lanes)
-
-
-def _pretrained(recipe: Recipe) -> bool:
-    """Whether a recipe itself (not its control) starts from pretrained weights."""
-    return recipe.weights != "random" and recipe.strategy != "scratch"
 
 
 def _lane(recipe: Recipe, framework: Framework, execution: Execution, number: int) -> str:

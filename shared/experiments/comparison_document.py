@@ -153,6 +153,7 @@ class Comparison(Document):
     schema_version: int = SCHEMA_VERSION
     created: str = Field(description="ISO 8601, UTC")
     recipe: Recipe
+    transductive: bool = Field(False, description="whether the strategy sees the test images without their labels")
     environment: Environment
     classes: list[str]
     images: int

@@ -136,6 +136,7 @@ class ComparisonResults:
         return Comparison(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             recipe=self.recipe,
+            transductive=self.recipe.method.transductive,
             environment=self._environment(),
             classes=list(data.classes),
             images=len(data),

@@ -11,7 +11,7 @@ from transfer_parity.shared.contract.framework_defaults import Default, Mode
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.evaluation import significance
-from transfer_parity.shared.experiments import attributed_cells, learning_curves
+from transfer_parity.shared.experiments import attributed_cells, points
 from transfer_parity.shared.experiments.arms import ArmKey
 from transfer_parity.shared.experiments.attributed_cells import Predictions
 from transfer_parity.shared.experiments.attribution_document import (
@@ -156,7 +156,7 @@ def _together(pairs: Sequence[tuple[Default, Default]], cells: Cells) -> dict[tu
             change = attributed_cells.differences(both, without)
             found[one, other] = Together(
                 seeds=len(change),
-                accuracy=learning_curves.estimate(list(change.values())),
+                accuracy=points.estimate(list(change.values())),
                 interaction=_beyond([float(value) for value in beyond[0]]),
                 p_value=None,
             )
@@ -169,7 +169,7 @@ def _together(pairs: Sequence[tuple[Default, Default]], cells: Cells) -> dict[tu
 
 def _beyond(values: Sequence[float]) -> Estimate:
     """A mean of differences of differences, which may exceed what one difference can: its interval is not cut off."""
-    halves = learning_curves.estimate([value / 2 for value in values])
+    halves = points.estimate([value / 2 for value in values])
     interval = halves.interval and (2 * halves.interval[0], 2 * halves.interval[1])
     return Estimate(mean=float(np.mean(values)), interval=interval)
 
@@ -202,7 +202,7 @@ def gap(cells: Cells, tried: Sequence[Default], pairs: Sequence[tuple[Default, D
     together = _of_pairs(cells, pairs, signs, before, single)
 
     def over_seeds(values: Mapping[int, float]) -> Estimate:
-        return learning_curves.estimate([values[seed] for seed in seeds])
+        return points.estimate([values[seed] for seed in seeds])
 
     return Gap(
         matched=over_seeds(matched_gap),

@@ -23,7 +23,7 @@ from transfer_parity.shared.evaluation import metrics, significance
 from transfer_parity.shared.experiments import comparison
 from transfer_parity.shared.experiments.comparison_document import Comparison, Run
 from transfer_parity.shared.experiments.model_card import Estimate, ModelCard, ModelFile
-from transfer_parity.shared.runtime import installed, launch, prepare, resolve_dataset, resolve_weights
+from transfer_parity.shared.runtime import installed, launch, prepare, resolve_weights
 from transfer_parity.shared.runtime.prepare import RunInputs
 
 #: What a recipe says about what is compared with what leaves no choice here: one run, on all images.
@@ -59,10 +59,12 @@ def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFold
         estimate = _measured(recipe, cache, folder.below(artifacts.ESTIMATE), labelled(progress, "estimate"))
     installed.make_sure_of(recipe.frameworks)
     threads = recipe.threads or machine.available_cores()
-    loaded = resolve_dataset.load(recipe.data, cache, progress)
+    loaded = prepare.loaded(recipe, cache, progress)
     data, pixels = prepare.decoded(recipe, loaded, cache, progress)
     seed = recipe.first_seed
-    plans: dict[tuple[Shots, int], plan.Plan] = {("all", seed): plan.draw_on_all(recipe, len(data), seed)}
+    own = data.labels[data.labels >= 0]
+    drawn = plan.draw_on_all(recipe, len(own), seed, len(data) - len(own), own)
+    plans: dict[tuple[Shots, int], plan.Plan] = {("all", seed): drawn}
     checkpoint = resolve_weights.resolve(recipe, cache, threads, progress)
     inputs = RunInputs(recipe, data, pixels, checkpoint, plans)
     (folder.stage / artifacts.RECIPE).write_text(recipe.as_toml(), encoding="utf-8")
@@ -70,7 +72,7 @@ def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFold
     for framework in recipe.frameworks:
         models[framework], predicted = _trained(inputs, framework, threads, cache, folder, progress)
         predictions.append(predicted)
-    counts = np.bincount(data.labels, minlength=len(data.classes))
+    counts = np.bincount(own, minlength=len(data.classes))
     card = ModelCard(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipe=recipe,

@@ -11,23 +11,21 @@ from transfer_parity.shared.contract import artifacts, results
 from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.jobs import RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Shots
-from transfer_parity.shared.contract.study_recipe import BASELINE
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import compared
 from transfer_parity.shared.evaluation import agreement, gradcam, metrics, significance
 from transfer_parity.shared.evaluation.agreement import Verdict
-from transfer_parity.shared.experiments import advice, short_check
+from transfer_parity.shared.experiments import advice, conditions, points, short_check, standing
 from transfer_parity.shared.experiments.advice import MeasuredCell
 from transfer_parity.shared.experiments.arms import ArmKey
 from transfer_parity.shared.experiments.comparison_document import Environment, measured
 from transfer_parity.shared.experiments.study_document import (
-    Estimate,
     Explanation,
     Judgement,
-    Point,
     Result,
     RoundingCheck,
     StudyDocument,
+    Tuning,
 )
 from transfer_parity.shared.experiments.sweep import Sweep
 from transfer_parity.shared.experiments.sweep_inputs import FinishedCell
@@ -37,8 +35,8 @@ from transfer_parity.shared.experiments.trainings import Training
 VERDICTS: tuple[Verdict, ...] = ("identical", "equivalent", "inconclusive", "different computation", "different")
 
 
-def document(sweep: Sweep, rounding: RoundingCheck | None = None) -> StudyDocument:
-    """Everything that is finished, as one document, with what a check of its rounding found."""
+def document(sweep: Sweep, rounding: RoundingCheck | None = None, tuning: Tuning | None = None) -> StudyDocument:
+    """Everything that is finished, as one document, with what a check of its rounding found, and how it was tuned."""
     cells = [_measured(sweep, cell) for cell in sweep.finished()]
     modes = list(dict.fromkeys(arm.key.mode for arm in sweep.arms))
     judgements = _judgements(sweep, cells)
@@ -49,6 +47,7 @@ def document(sweep: Sweep, rounding: RoundingCheck | None = None) -> StudyDocume
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipes=sweep.recipes,
         modes=modes,
+        transductive=[name for name, recipe in sweep.recipes.items() if recipe.method.transductive],
         own_ways=_changed_when_shipped(sweep),
         # What they ran on is not kept with the cells, which may come from several runs.
         environment=Environment.here(sweep.inputs.versions, sweep.inputs.threads, {}, sweep.inputs.load),
@@ -56,9 +55,13 @@ def document(sweep: Sweep, rounding: RoundingCheck | None = None) -> StudyDocume
         images=len(sweep.data),
         cells=sweep.size,
         results=[cell.result for cell in cells],
-        points=list(_points(sweep, [cell.result for cell in cells])),
+        points=list(points.points(sweep, cells)),
         judgements=judgements,
         cheapest=list(advice.cheapest(first, sweep.common)),
+        conditions=conditions.conditions(sweep.recipes),
+        tuning=tuning,
+        order=standing.order(first, sweep.common),
+        new_images_sentence=points.new_images_sentence(sweep),
         at_chance=list(advice.no_better_than_chance(first)),
         explanations=list(_explanations(sweep)),
         rounding=rounding,
@@ -161,61 +164,6 @@ def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
     )
     side = agreement.Side(found.logits, found.losses, found.result.weights_digest)
     return MeasuredCell(result, side, labels, drawn.test, metrics.predictions(found.logits) == labels)
-
-
-def _points(sweep: Sweep, results: Sequence[Result]) -> Iterator[Point]:
-    by_cell = {(each.mode, each.framework, each.strategy, each.shots, each.seed): each for each in results}
-    for key in (arm.key for arm in sweep.arms):
-        recipe = sweep.recipes[key.strategy]
-        for shots in recipe.shots:
-            keys = [(key.mode, key.framework, key.strategy, shots, seed) for seed in recipe.seed_list]
-            found = [by_cell[each] for each in keys if each in by_cell]
-            if found:
-                yield _point(key, shots, found, _gains(by_cell, found))
-
-
-def _gains(by_cell: dict[tuple[Mode, Framework, str, Shots, int], Result], found: Sequence[Result]) -> list[float]:
-    """Accuracy minus the baseline's, for every seed that both have finished."""
-    if found[0].strategy == BASELINE:
-        return []
-    pairs = ((each, by_cell.get((each.mode, each.framework, BASELINE, each.shots, each.seed))) for each in found)
-    return [each.accuracy - baseline.accuracy for each, baseline in pairs if baseline is not None]
-
-
-def _point(key: ArmKey, shots: Shots, found: Sequence[Result], gains: Sequence[float]) -> Point:
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(each, name) for each in found]))
-
-    finite = all(each.log_loss is not None for each in found)
-    return Point(
-        framework=key.framework,
-        strategy=key.strategy,
-        mode=key.mode,
-        shots=shots,
-        seeds=len(found),
-        accuracy=estimate_accuracy([each.accuracy for each in found], found[0].test_images),
-        macro_precision=mean("macro_precision"),
-        macro_recall=mean("macro_recall"),
-        macro_f1=mean("macro_f1"),
-        log_loss=mean("log_loss") if finite else None,
-        calibration_error=mean("calibration_error") if finite else None,
-        seconds=mean("seconds"),
-        gain=estimate(gains) if gains else None,
-    )
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent differences of accuracy, with its interval if there is more than one."""
-    array = np.array(values)
-    interval = significance.difference_interval(array) if len(values) > 1 else None
-    return Estimate(mean=float(array.mean()), interval=interval)
-
-
-def estimate_accuracy(values: Sequence[float], images: int) -> Estimate:
-    """The mean of independent accuracies, each on so many test images, with its interval if there is more than one."""
-    array = np.array(values)
-    interval = significance.accuracy_interval(array, images) if len(values) > 1 else None
-    return Estimate(mean=float(array.mean()), interval=interval)
 
 
 def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:

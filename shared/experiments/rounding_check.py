@@ -70,7 +70,7 @@ def _in_doubt(sweep: Sweep, judgement: Judgement) -> bool:
         and not judgement.agreement.diverged
         and judgement.agreement.max_abs_logit_difference is not None
         and recipe.precision == "float32"
-        and recipe.solver == "optimizer"
+        and recipe.closed_form is None
     )
 
 

@@ -19,6 +19,7 @@ DOCUMENTS = {
     artifacts.STUDY: "study",
     artifacts.ATTRIBUTION: "attribute",
     artifacts.RANKING: "rank",
+    artifacts.EPISODES: "episodes",
     artifacts.PARITY: "parity",
 }
 #: Of a recipe and of a training run, what a line says of it.

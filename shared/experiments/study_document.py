@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from transfer_parity.shared.contract.framework_defaults import Mode
@@ -10,6 +12,8 @@ from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
 from transfer_parity.shared.experiments.comparison_document import AtChance, Environment, Measured
+
+Edge = Literal["lowest", "highest"]
 
 
 class Result(Measured):
@@ -24,14 +28,19 @@ class Result(Measured):
 
 
 class Estimate(Document):
-    """A mean over seeds with its 95 % confidence interval; null with one seed.
+    """A mean over seeds with its 95 % confidence intervals; null with one seed.
 
     Student's t: of accuracies on the scale of the logit, so that it stays between 0 and 1; of differences as it is, cut
     off at -1 and 1.
     """
 
     mean: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = Field(description="of the mean over all seeds, on these same images")
+    new_images: tuple[float, float] | None = Field(
+        None,
+        description="for new images of the same kind: corrected for the images that seeds share "
+        "(`shared/evaluation/new_images.py`); null where nothing is said about those",
+    )
 
 
 class Point(Document):
@@ -93,6 +102,80 @@ class Cheapest(Document):
     seeds: int = Field(0, description="that every one of the strategies has finished")
 
 
+class ConditionValue(Document):
+    """A value of a recipe key, and the strategies that have it."""
+
+    value: str | int | float | bool | None
+    strategies: list[str]
+
+
+class Conditions(Document):
+    """What is alike for all strategies, and what is not; from the recipes."""
+
+    alike: dict[str, str | int | float | bool | None] = Field(
+        description="recipe keys and values; image_size is the side that it comes to, epochs are passes over the "
+        "training images"
+    )
+    differing: dict[str, list[ConditionValue]] = Field(description="by recipe key")
+    closed_form: list[str] = Field(
+        description="strategies that pass each training image through the network once, without batches, steps or loss"
+    )
+
+
+class RunRate(Document):
+    """The learning rate of a run: least log loss on its own training images, each held out once."""
+
+    strategy: str
+    shots: Shots
+    seed: int
+    rates: list[float] = Field(description="that were tried, ascending")
+    log_losses: list[float | None] = Field(description="of each, mean over images; null where a run diverged")
+    rate: float = Field(description="the smaller of equal ones")
+    edge: Edge | None = Field(description="where it lies at an edge of the grid: beyond it may be a better one")
+
+
+class Tuning(Document):
+    """Rates that were chosen by cross-validation inside the training images of each run."""
+
+    folds: int
+    framework: Framework = Field(description="whose runs chose; the rates are those of all frameworks")
+    rates: list[RunRate]
+    kept: dict[str, str] = Field(description="by strategy, why all or some of its runs keep the recipe's rate")
+
+
+class PairTest(Document):
+    """Two strategies, the better one first."""
+
+    better: str
+    worse: str
+    rank_difference: float
+    p_value: float = Field(description="corrected for all pairs")
+    told_apart: bool
+
+
+class Order(Document):
+    """Strategies by mean rank over blocks: one block is one number of shots and one seed that all have finished; over
+    several studies one number of shots of one data set, mean over seeds.
+
+    With ten blocks and three strategies at least, Friedman's test and Nemenyi's critical difference (Demsar, 2006);
+    with fewer, the larger p-value of a paired t test over seeds and an exact sign test over test images, corrected for
+    all pairs (Holm). Blocks share images: the order is that of strategies on this pool.
+    """
+
+    test: Literal["friedman", "paired"]
+    data: list[str] = Field([], description="data sets of the studies; empty for the order of one study")
+    seeds: int = Field(description="over several studies, the smallest number")
+    shots: list[Shots]
+    blocks: int
+    mean_ranks: dict[str, float] = Field(description="by strategy, the best first; 1 is the best possible")
+    accuracies: dict[str, float] = Field(description="by strategy, mean over blocks and frameworks")
+    statistic: float | None = Field(description="Friedman's chi-square, corrected for ties; null with paired tests")
+    p_value: float | None = Field(description="of Friedman's test; null with paired tests")
+    critical_difference: float | None = Field(description="Nemenyi's, in ranks, at 5 %; null with paired tests")
+    pairs: list[PairTest]
+    groups: list[list[str]] = Field(description="largest sets of strategies of which no two are told apart")
+
+
 class Explanation(Document):
     """Class-activation maps (Grad-CAM) of both frameworks for the same test images and their true classes."""
 
@@ -126,6 +209,7 @@ class StudyDocument(Document):
     own_ways: dict[str, dict[Framework, list[str]]] = Field(
         description="by strategy, what each framework does in its own way when as shipped"
     )
+    transductive: list[str] = Field([], description="strategies that see the test images without their labels")
     environment: Environment
     classes: list[str]
     images: int
@@ -134,6 +218,10 @@ class StudyDocument(Document):
     points: list[Point]
     judgements: list[Judgement]
     cheapest: list[Cheapest]
+    conditions: Conditions | None = Field(None, description="null in documents that are older than it")
+    tuning: Tuning | None = Field(None, description="null unless rates were chosen run by run (--tune)")
+    order: Order | None = Field(None, description="of the first mode; null with fewer than two strategies to compare")
+    new_images_sentence: str = Field("", description="what the intervals for new images are about, and their formula")
     at_chance: list[AtChance] = Field([], description="combinations of the first mode that are no better than a guess")
     explanations: list[Explanation]
     rounding: RoundingCheck | None = Field(

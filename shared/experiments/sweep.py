@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_parity.shared.contract import artifacts
+from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.jobs import Execution, RunSpec, TrainJob
 from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.contract.spec import frozen_stages
@@ -28,6 +28,8 @@ from transfer_parity.shared.runtime.pool import Task, WorkerPool
 from transfer_parity.shared.runtime.prepare import Plans, RunInputs
 
 Precision = Literal["float32", "float64"]
+#: What a sweep does, for people.
+CELLS = "cells of the grid"
 #: Test images of a strategy for which class-activation maps are made.
 EXPLAINED = 20
 
@@ -65,14 +67,13 @@ def prepared(
     strategies = {}
     forecast_of(progress).plan(expected.to_decode(recipes.values(), len(loaded)))
     for strategy, recipe in recipes.items():
-        data, pixels = prepare.decoded(recipe, loaded, cache, progress)
-        strategies[strategy] = StrategyInputs(recipe, pixels, prepare.drawn(recipe, data))
-    arms = []
+        data, pixels = prepare.decoded(recipe, prepare.with_unlabelled(recipe, loaded), cache, progress)
+        strategies[strategy] = StrategyInputs(recipe, pixels, prepare.drawn(recipe, data, pixels))
+    inputs, arms = SweepInputs(data, strategies, (), threads, versions, load), []
     for arm in make_arms(recipes, data):
         checkpoint = resolve_weights.resolve(arm.configuration.recipe, cache, machine.available_cores(), progress)
-        pixels = strategies[arm.key.strategy].pixels
-        arms.append(ArmInputs(arm, checkpoint, _digest(arm, checkpoint, pixels, data.division, threads, versions)))
-    inputs = SweepInputs(data, strategies, tuple(arms), threads, versions, load)
+        arms.append(ArmInputs(arm, checkpoint, inputs.digest(arm, checkpoint)))
+    inputs = replace(inputs, arms=tuple(arms))
     return Sweep(inputs, cache, folder, progress, processes or max(1, machine.available_cores() // threads), explains)
 
 
@@ -96,7 +97,7 @@ class Sweep:
         progress: Progress,
         processes: int,
         explains: bool,
-        what: str = "cells of the grid",
+        what: str = CELLS,
     ) -> None:
         self.inputs, self.cache, self.folder, self.progress = inputs, cache, folder, progress
         self._processes, self._explains, self._what = processes, explains, what
@@ -165,20 +166,31 @@ class Sweep:
         Returns:
             A sweep in the same folder.
         """
-        inputs, pixels = self.inputs, self.inputs.strategies[strategy].pixels
+        inputs = self.inputs
         recipe = self.recipes[strategy].model_copy(update={"precision": precision})
         plans = {(shots, seed): inputs.strategies[strategy].plans[shots, seed]}
         arms = []
         for each in inputs.arms:
             if (each.arm.key.strategy, each.arm.key.mode) == (strategy, "matched"):
                 arm = replace(each.arm, configuration=replace(each.arm.configuration, recipe=recipe))
-                digest = _digest(arm, each.checkpoint, pixels, inputs.data.division, inputs.threads, inputs.versions)
-                arms.append(ArmInputs(arm, each.checkpoint, digest))
-        changed = replace(inputs, strategies={strategy: StrategyInputs(recipe, pixels, plans)}, arms=tuple(arms))
+                arms.append(ArmInputs(arm, each.checkpoint, inputs.digest(arm, each.checkpoint)))
+        alone = replace(inputs.strategies[strategy], recipe=recipe, plans=plans)
+        changed = replace(inputs, strategies={strategy: alone}, arms=tuple(arms))
         return Sweep(changed, self.cache, self.folder, self.progress, self._processes, explains=False)
 
+    def at_rates(self, rates: Mapping[str, Mapping[tuple[Shots, int], float]]) -> Sweep:
+        """The same cells, some of them at a learning rate of their own: by strategy, number of shots and seed."""
+        strategies = dict(self.inputs.strategies)
+        for name, chosen in rates.items():
+            each = strategies[name]
+            own = {key: rate for key, rate in chosen.items() if rate != each.recipe.learning_rate}
+            moved = {key: plan.at_rate(each.recipe, each.plans[key], rate) for key, rate in own.items()}
+            strategies[name] = replace(each, plans={**each.plans, **moved}, rates=own)
+        inputs = replace(self.inputs, strategies=strategies)
+        return Sweep(inputs, self.cache, self.folder, self.progress, self._processes, self._explains)
+
     def further(
-        self, arms: Sequence[Arm], plans: Mapping[str, Plans] | None = None, what: str = "cells of the grid"
+        self, arms: Sequence[Arm], plans: Mapping[str, Plans] | None = None, what: str = CELLS, part: str = "held out"
     ) -> Sweep:
         """Other arms on the same images.
 
@@ -187,6 +199,7 @@ class Sweep:
             plans: by strategy, where other images of the training set train and others judge: such cells have a place
                 of their own. Strategies without plans have no arms.
             what: the cells, for people.
+            part: of the plans, which tells them from others of the same runs.
 
         Returns:
             A sweep in the same folder.
@@ -195,21 +208,14 @@ class Sweep:
             BadInput: an arm's weights cannot be had.
         """
         inputs, made = self.inputs, []
-        more = {"plans": "held out"} if plans is not None else None
+        more = {"plans": part} if plans is not None else None
         known = {id(each.arm): each.checkpoint for each in inputs.arms}
         for arm in arms:
             checkpoint = known.get(id(arm))
             if id(arm) not in known:
                 recipe = arm.configuration.recipe
                 checkpoint = resolve_weights.resolve(recipe, self.cache, machine.available_cores(), self.progress)
-            pixels = inputs.strategies[arm.key.strategy].pixels
-            made.append(
-                ArmInputs(
-                    arm,
-                    checkpoint,
-                    _digest(arm, checkpoint, pixels, inputs.data.division, inputs.threads, inputs.versions, more),
-                )
-            )
+            made.append(ArmInputs(arm, checkpoint, inputs.digest(arm, checkpoint, more)))
         strategies = dict(inputs.strategies)
         for name, found in (plans or {}).items():
             strategies[name] = replace(strategies[name], plans=found)
@@ -263,10 +269,15 @@ class Sweep:
 
     def _job(self, folder: Path, inputs: ArmInputs, runs: list[RunSpec]) -> TrainJob:
         strategy, configuration = self.inputs.strategies[inputs.arm.key.strategy], inputs.arm.configuration
-        recipe = configuration.recipe
+        recipe, plans = configuration.recipe, strategy.plans
+        if recipe.learning_rate != strategy.recipe.learning_rate:
+            # The rate of every step stands in the plan.
+            plans = {
+                key: plan.at_rate(strategy.recipe, each, recipe.learning_rate) for key, each in strategy.plans.items()
+            }
         return prepare.train_job(
             folder,
-            RunInputs(recipe, self.data, strategy.pixels, inputs.checkpoint, strategy.plans),
+            RunInputs(recipe, self.data, strategy.pixels, inputs.checkpoint, plans),
             runs,
             Execution.of(recipe, self.inputs.threads),
             self.cache.folder(artifacts.FEATURES),
@@ -296,39 +307,15 @@ class Sweep:
         return listen
 
     def _place(self, inputs: ArmInputs, run: RunSpec) -> Path:
-        """Where a finished cell lies."""
-        return self.folder / artifacts.CELLS / f"{cell_name(inputs.arm, run)}-{inputs.digest}"
+        """Where a finished cell lies. A rate of its own is told in full: it is no part of the arm's digest."""
+        rate = self.inputs.strategies[inputs.arm.key.strategy].rates.get((run.shots, run.seed))
+        own = "" if rate is None else f"-rate{rate!r}"
+        return self.folder / artifacts.CELLS / f"{cell_name(inputs.arm, run)}-{inputs.digest}{own}"
 
 
 def cell_name(arm: Arm, run: RunSpec) -> str:
     """Of a cell, for people; its folder's name has a digest behind it."""
     return artifacts.cell_name(arm.key.framework, arm.key.label, run.shots, run.seed)
-
-
-def _digest(
-    arm: Arm,
-    checkpoint: Path | None,
-    pixels: Path,
-    division: str,
-    threads: int,
-    versions: Mapping[str, str],
-    more: Mapping[str, Any] | None = None,
-) -> str:
-    """Of everything that the numbers of an arm's cells depend on."""
-    configuration = arm.configuration
-    return digests.of_runs(
-        *(
-            arm.key.framework,
-            configuration.recipe,
-            configuration.switches,
-            checkpoint,
-            pixels,
-            division,
-            threads,
-            versions,
-        ),
-        more,
-    )
 
 
 def _is_finished(place: Path, run: RunSpec) -> bool:

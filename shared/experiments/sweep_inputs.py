@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transfer_parity.shared.contract.jobs import RunSpec
-from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.experiments import digests
 from transfer_parity.shared.experiments.arms import Arm
 from transfer_parity.shared.runtime.prepare import Plans
 
@@ -21,11 +23,13 @@ class StrategyInputs:
         recipe: matched.
         pixels: its images in the cache, (N, S, S, 3).
         plans: by number of shots and seed.
+        rates: of runs that have another one than the recipe's, likewise; their plans follow it.
     """
 
     recipe: Recipe
     pixels: Path
     plans: Plans
+    rates: Mapping[tuple[Shots, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,18 @@ class SweepInputs:
     threads: int
     versions: dict[str, str]
     load: float | None
+
+    def digest(self, arm: Arm, checkpoint: Path | None, more: Mapping[str, Any] | None = None) -> str:
+        """Of everything that the numbers of an arm's cells depend on.
+
+        Args:
+            arm: of one of the strategies.
+            checkpoint: its weights, or None where all are drawn.
+            more: JSON values that matter besides.
+        """
+        made, pixels = arm.configuration, self.strategies[arm.key.strategy].pixels
+        given = (arm.key.framework, made.recipe, made.switches, checkpoint, pixels)
+        return digests.of_runs(*given, self.data.division, self.threads, self.versions, more)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from transfer_parity.shared.contract import plan, results
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.experiments.arms import Arm, ArmKey, at_rate
-from transfer_parity.shared.experiments.attribution_document import ChosenRate, Edge
+from transfer_parity.shared.experiments.attribution_document import ChosenRate
+from transfer_parity.shared.experiments.study_document import Edge
 from transfer_parity.shared.experiments.sweep import Sweep
 from transfer_parity.shared.runtime.prepare import Plans
 
@@ -42,6 +43,11 @@ class Choice:
         return self.rates[self.losses.index(min(self.losses))]
 
     @property
+    def log_losses(self) -> list[float | None]:
+        """The losses for a document; None if a run diverged."""
+        return [loss if math.isfinite(loss) else None for loss in self.losses]
+
+    @property
     def edge(self) -> Edge | None:
         """At which edge of the grid it lies: beyond it there may be a better one."""
         return "lowest" if self.rate == self.rates[0] else "highest" if self.rate == self.rates[-1] else None
@@ -52,7 +58,7 @@ Choices = Mapping[ArmKey, Choice]
 
 def grid(recipe: Recipe, factors: Iterable[float]) -> tuple[float, ...]:
     """The rates to try, ascending; none if nothing is trained in steps."""
-    if recipe.solver != "optimizer":
+    if recipe.closed_form is not None:
         return ()
     rate = recipe.learning_rate
     # 3 times 1e-4 is 0.0003, not 0.00030000000000000003: rates are for people, too.
@@ -71,7 +77,7 @@ def plans(sweep: Sweep) -> dict[str, Plans]:
             for key, each in strategy.plans.items()
         }
         usable = {key: each for key, each in drawn.items() if each is not None}
-        if usable and strategy.recipe.solver == "optimizer":
+        if usable and strategy.recipe.closed_form is None:
             found[name] = usable
     return found
 
@@ -111,7 +117,7 @@ def described(key: ArmKey, choice: Choice) -> ChosenRate:
         framework=key.framework,
         arm=" + ".join(each.name for each in (key.default, key.second) if each) or key.mode,
         rates=list(choice.rates),
-        log_losses=[loss if math.isfinite(loss) else None for loss in choice.losses],
+        log_losses=choice.log_losses,
         rate=choice.rate,
         edge=choice.edge,
     )

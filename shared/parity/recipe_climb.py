@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_parity.shared.contract import artifacts, plan, recipe_files, study_recipe, switches
+from transfer_parity.shared.contract import artifacts, plan, recipe_files, switches
 from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.contract.jobs import Execution, RecipeClimb, RunSpec
+from transfer_parity.shared.contract.methods import METHODS, VARIANTS
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, Framework
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.parity.climb import LABELS, PER_LABEL, SHOTS, draw_pictures
 from transfer_parity.shared.runtime import prepare, resolve_dataset, resolve_weights
@@ -33,7 +35,7 @@ TESTED = 32
 BATCH = 6
 #: Heads, and strategies as a study names them.
 HEADS = tuple(recipe_files.literal_choices("head"))
-STRATEGIES = tuple(study_recipe.DEFAULTS)
+STRATEGIES = tuple(VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class RecipeSubject:
     def pretrained(self) -> bool:
         """Whether both runs share a backbone."""
         drawn = self.recipe.weights == "random" and self.semantics is None
-        return not drawn and self.recipe.strategy != "scratch"
+        return not drawn and self.recipe.method.pretrained
 
     @property
     def strategy(self) -> str:
@@ -113,9 +115,7 @@ class RecipeSubject:
 
 def strategy_of(recipe: Recipe) -> str:
     """The strategy of a recipe as a study names it."""
-    if recipe.solver == "ridge":
-        return "ridge"
-    return "finetune_all" if recipe.strategy == "finetune" and recipe.first_trained_stage == 0 else recipe.strategy
+    return recipe.method.variant(recipe)
 
 
 def in_precision(recipe: Recipe, precision: str) -> Recipe:
@@ -143,7 +143,7 @@ def from_recipe(
     Raises:
         BadInput: the recipe cannot be carried out with what was given.
     """
-    data, pixels = prepare.decoded(recipe, resolve_dataset.load(recipe.data, cache, progress), cache, progress)
+    data, pixels = prepare.decoded(recipe, prepare.loaded(recipe, cache, progress), cache, progress)
     checkpoint = resolve_weights.resolve(recipe, cache, threads, progress)
     for seed in seeds:
         yield _subject(recipe, recipe.name, seed, (data, pixels, checkpoint), given)
@@ -178,24 +178,34 @@ def of_defaults(
         folder = work / f"pictures-{seed}"
         if not folder.is_dir():
             _draw(folder, seed)
+            vectors = generator(seed, "text").standard_normal((LABELS, pair.channels))
+            np.save(folder.with_suffix(".npy"), vectors)
         cache = Cache(str(work / "cache"))
         for strategy in strategies:
             for head in heads:
-                if strategy == "ridge" and head != "linear":
+                if head != "linear" and _has_its_own_head(strategy):
                     continue
-                recipe = recipe_of(pair, head, strategy, {**base, "data": str(folder)})
+                text = folder.with_suffix(".npy")
+                recipe = recipe_of(pair, head, strategy, {**base, "data": str(folder), "text_features": str(text)})
                 data, pixels = prepare.decoded(recipe, resolve_dataset.load(str(folder), cache), cache, progress)
-                scratch = recipe.strategy == "scratch"
+                scratch = not recipe.method.pretrained
                 # From scratch, no weights have a meaning.
                 for meaning in semantics[:1] if scratch else semantics:
                     found = _subject(recipe, None, seed, (data, pixels, None if scratch else checkpoint), given)
                     yield replace(found, semantics=meaning if checkpoint is None and not scratch else None)
 
 
+def _has_its_own_head(strategy: str) -> bool:
+    """Whether it goes with one kind of head alone."""
+    kind = VARIANTS[strategy]
+    return kind.get("solver") == "ridge" or METHODS[kind["strategy"]].head is not None
+
+
 def recipe_of(pair: Pair, head: str, strategy: str, base: Mapping[str, object]) -> Recipe:
     """A recipe of a strategy's defaults; where images go through the network in every step they are augmented."""
-    kind = study_recipe.DEFAULTS[strategy]
-    whole = kind["strategy"] == "scratch" or kind.get("finetune_stages") == "all"
+    kind = VARIANTS[strategy]
+    method = METHODS[kind["strategy"]]
+    whole = method.stages == "all" or {**method.defaults, **kind}.get("finetune_stages") == "all"
     size = ClimbSpec(backbone=pair.name).size
     values = {
         "name": f"{strategy}-{head}",
@@ -203,10 +213,13 @@ def recipe_of(pair: Pair, head: str, strategy: str, base: Mapping[str, object]) 
         "weights": "random",
         "control": False,
         "image_size": size,
-        "shots": SHOTS,
+        # Beyond the shots, and the test images, some are left without labels.
+        "shots": [SHOTS, "all"] if method.takes_unlabelled else SHOTS,
+        "threshold": 0.5,
         "batch_size": BATCH,
         "head": head,
         "head_units": 32,
+        "first_head": "ridge" if head == "linear" else "probe",
         "flip": whole,
         "crop": whole,
         **kind,
@@ -257,7 +270,7 @@ def _plan(recipe: Recipe, data: Dataset, seed: int, least: int, most: int) -> tu
     first = plan.draw(recipe.model_copy(update={"epochs": 1}), *split)
     size, images = recipe.batch_size, len(first.train)
     steps = math.ceil(images / size)
-    epochs = 1 if recipe.solver == "ridge" else math.ceil(least / steps)
+    epochs = 1 if recipe.closed_form is not None else math.ceil(least / steps)
     short = recipe.model_copy(update={"epochs": epochs})
     found = cut(plan.draw(short, *split), size, most)
     # Spread over all of them: they are sorted, often by class.
@@ -271,11 +284,19 @@ def cut(drawn: Plan, batch_size: int, most: int) -> Plan:
     if len(drawn.order) > 1 or math.ceil(images / batch_size) <= most:
         return drawn
     kept = (most - 1) * batch_size + (images % batch_size or batch_size)
+    train = drawn.train[drawn.order[0, :kept]]
+    partners = drawn.partners[:, :kept]
+    if len(partners):
+        # Those beyond the cut are replaced by images within it.
+        partners = np.where(np.isin(partners, train), partners, train[::-1])
     return replace(
         drawn,
-        train=drawn.train[drawn.order[0, :kept]],
+        train=train,
+        partners=partners,
         order=np.arange(kept)[None],
         learning_rates=drawn.learning_rates[:most],
         flips=drawn.flips[:, :kept],
         crops=drawn.crops[:, :kept],
+        unlabelled_order=drawn.unlabelled_order[:most],
+        unlabelled_views=drawn.unlabelled_views[:most],
     )

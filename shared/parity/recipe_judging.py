@@ -10,7 +10,7 @@ import numpy as np
 
 from transfer_parity.shared.contract import switches
 from transfer_parity.shared.contract.recipe import Recipe, Shots
-from transfer_parity.shared.contract.rungs import RECIPE_RUNGS, RIDGE_RUNGS, UNIT, Array, Label, Rung
+from transfer_parity.shared.contract.rungs import FITTED_RUNGS, RECIPE_RUNGS, RIDGE_RUNGS, UNIT, Array, Label, Rung
 from transfer_parity.shared.contract.wings import REFERENCE, Framework
 from transfer_parity.shared.core.arrays import finite, largest_difference
 from transfer_parity.shared.parity import tolerance
@@ -19,6 +19,13 @@ from transfer_parity.shared.parity.judging import Judging
 from transfer_parity.shared.parity.recipe_climb import RecipeSubject
 from transfer_parity.shared.parity.tolerance import Difference
 from transfer_parity.shared.runtime import trace_format
+
+
+def rungs_of(recipe: Recipe) -> tuple[Rung, ...]:
+    """The rungs of what a recipe runs, from the lowest to the highest."""
+    if recipe.closed_form is not None:
+        return RIDGE_RUNGS
+    return FITTED_RUNGS if recipe.method.fits_head else RECIPE_RUNGS
 
 
 class RecipeComparison(Judging):
@@ -40,14 +47,13 @@ class RecipeComparison(Judging):
         single: Mapping[Framework, Path],
         other: Framework,
     ) -> None:
-        rungs = RIDGE_RUNGS if recipe.solver == "ridge" else RECIPE_RUNGS
-        super().__init__(recipe, folders, other, subject.unswitched, rungs)
+        super().__init__(recipe, folders, other, subject.unswitched, rungs_of(recipe))
         self.subject, self.single = subject, single
 
     @property
     def steps(self) -> int:
         """Of the first run."""
-        return 0 if self.recipe.solver == "ridge" else len(self.subject.inputs.plans[self._key(1)].learning_rates)
+        return 0 if self.recipe.closed_form is not None else len(self.subject.inputs.plans[self._key(1)].learning_rates)
 
     def largest_loss_difference(self) -> float | None:
         """Over all steps of both runs; None if there are none, or it is not finite."""
@@ -74,6 +80,14 @@ class RecipeComparison(Judging):
             return self._result(
                 rung, list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
             )
+        if rung == "trajectory":
+            ours, theirs = self._read(rung)
+            near = self._nearest(ours), self._nearest(theirs)
+            mine, others = ({k: a for k, a in each.items() if k.kind != "closest"} for each in (ours, theirs))
+            found = list(tolerance.differences(mine, others, lambda label: self._relative(rung, label)))
+            # Where rounding decides what counts as a label, another seed has to tell.
+            tells = min(near) > 2 * tolerance.LARGEST[self.recipe.precision].get("predictions", 1e-3)
+            return self._result(rung, found, tells or all(each.excess <= 1 for each in found))
         if rung == "predictions":
             ours, theirs = self._read(rung)
             logits = list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
@@ -88,6 +102,12 @@ class RecipeComparison(Judging):
                     found += self._measured(*each, labels, len(np.unique(labels)))
             return self._result(rung, found or [Difference(Label("accuracy"), math.inf, math.inf, 0.0)])
         return super()._rung(rung)
+
+    @staticmethod
+    def _nearest(arrays: Mapping[Label, Array]) -> float:
+        """How near a probability came to the threshold in any step; infinite where there is none."""
+        found = [array.min(initial=math.inf) for label, array in arrays.items() if label.kind == "closest"]
+        return float(min(found, default=math.inf))
 
     def _logits(self) -> dict[int, tuple[Array, Array, float]]:
         """By run, if both wings have them alike; and how far rounding may move them."""

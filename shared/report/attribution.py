@@ -42,9 +42,9 @@ def show(document: AttributionDocument, console: Console) -> None:
 def _setting(document: AttributionDocument, each: Attributed) -> str:
     recipe = each.recipe
     shots: list[Shots] = list(recipe.shots)
-    weights = "" if recipe.strategy == "scratch" else f", {recipe.weights} weights"
+    weights = "" if not recipe.method.pretrained else f", {recipe.weights} weights"
     return (
-        f"{recipe.backbone}{weights}, {recipe.optimizer if recipe.solver == 'optimizer' else recipe.solver}, "
+        f"{recipe.backbone}{weights}, {recipe.closed_form or recipe.optimizer}, "
         f"{recipe.data}, {' and '.join(map(amount, shots))}, {recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
     )
 

@@ -12,7 +12,7 @@ from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.results import PHASES, WorkerResult
 from transfer_parity.shared.contract.wings import Framework, compared, wing
 from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run
-from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict
+from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict, transductive
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -23,12 +23,14 @@ def show(comparison: Comparison, console: Console) -> None:
     seeds = f"{recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
     console.print(
         marked("[bold]{}[/], {}", recipe.backbone, weights)
-        + f", {recipe.strategy}, {recipe.head} head, {recipe.size} px\n"
+        + f", {recipe.strategy}, {recipe.head_kind} head, {recipe.size} px\n"
         + f"{comparison.images} images of {len(comparison.classes)} classes "
         + marked("({}), ", recipe.data)
         + f"shots {shots}, {seeds}",
         highlight=False,
     )
+    if comparison.transductive:
+        console.print(transductive([recipe.strategy]), style="yellow", highlight=False)
     if comparison.skipped_files:
         skipped = len(comparison.skipped_files)
         console.print(f"{skipped} unreadable files were left out", style="yellow", highlight=False)

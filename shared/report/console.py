@@ -7,7 +7,7 @@ which it would act. The program's own styles are written with ``marked``, or giv
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import rich.console
@@ -60,6 +60,15 @@ def marked(template: str, *values: object) -> Text:
             held.stylize(span.style)
         pieces[2 * number + 1] = held
     return Text("").join(pieces)
+
+
+def transductive(strategies: Sequence[str]) -> str:
+    """What to say of strategies that see the test images."""
+    one = len(strategies) == 1
+    return (
+        f"{' and '.join(strategies)} see{'s' if one else ''} the test images without their labels (transductive): "
+        "accuracies are those of a set that is classified together, not image by image."
+    )
 
 
 def show_verdict(verdict: Verdict, sentence: str, console: rich.console.Console) -> None:

@@ -17,7 +17,11 @@ BACKGROUNDS = ("#ffffff", "#f5f5f5", "#161616", "#212121")
 GREY, BLUE, GREEN, VERMILION, VIOLET = "#717171", "#0072B2", "#009E73", "#D55E00", "#A834E8"
 OCHRE, ROSE, TEAL, BROWN = "#A6761D", "#C2477F", "#2A8FB8", "#8C6A4F"
 
+RED, MOSS, SLATE, PINK, OLIVE = "#D13B3B", "#5F8F2F", "#5B7FBF", "#E0408A", "#8A7A00"
+
 SOLID, DASHED, DOTTED, MIXED, LONG = "-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2))
+TWO_DOTS, THREE_DOTS = (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (6, 1.5, 1, 1.5, 1, 1.5, 1, 1.5))
+SHORT, WIDE, LOOSE = (0, (2.5, 1.5)), (0, (13, 2)), (0, (5, 4))
 Line = str | tuple[float, tuple[float, ...]]
 
 
@@ -38,13 +42,19 @@ class Look:
     hollow: bool = False
 
 
-#: By the name of a strategy that every study knows. Neighbours in the table, which often coincide, differ most.
+#: By the name of a strategy that studies know. Neighbours in the table, which often coincide, differ most.
 STRATEGIES: dict[str, Look] = {
     "scratch": Look(GREY, "o", DOTTED),
     "linear_probe": Look(BLUE, "s", SOLID, hollow=True),
     "ridge": Look(GREEN, "D", DASHED),
     "finetune": Look(VERMILION, "^", MIXED, hollow=True),
     "finetune_all": Look(VIOLET, "v", LONG),
+    # Of strategies that a recipe may name so.
+    "nearest_mean": Look(RED, "d", SHORT),
+    "prototypes": Look(MOSS, "H", TWO_DOTS, hollow=True),
+    "lp_ft": Look(SLATE, "x", WIDE),
+    "lp_ft_all": Look(PINK, "+", LOOSE),
+    "norm_only": Look(OLIVE, "1", THREE_DOTS),
 }
 #: What the looks of other names are made of; nobody in ``STRATEGIES`` has such a colour or marker.
 OTHER_COLOURS = (OCHRE, ROSE, TEAL, BROWN)

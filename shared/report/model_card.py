@@ -26,7 +26,7 @@ def markdown(card: ModelCard) -> str:
     recipe = card.recipe
     facts = [
         ("backbone", f"{recipe.backbone}, {_source(card)}"),
-        ("strategy", recipe.strategy if recipe.solver == "optimizer" else f"{recipe.strategy}, {recipe.solver}"),
+        ("strategy", ", ".join(dict.fromkeys(filter(None, (recipe.strategy, recipe.closed_form))))),
         ("images it takes", f"RGB, {recipe.size} x {recipe.size} pixels; predict prepares photographs as in training"),
         ("weights it began with (SHA-256)", card.checkpoint_sha256 or "none"),
         ("data", f"{card.data}, {sum(card.images.values())} images"),

@@ -14,6 +14,7 @@ from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import WINGS, Framework
 from transfer_parity.shared.experiments.study_document import Point, StudyDocument
+from transfer_parity.shared.report import order
 from transfer_parity.shared.report.plots import PagePlots
 from transfer_parity.shared.report.study import notes, percent, view, where
 
@@ -166,6 +167,9 @@ def render(
         where=where,
         notes=notes(document),
         plots=plots,
+        what_intervals="mean over seeds ± half of the 95 % interval"
+        + (" for new images" if document.new_images_sentence else ""),
+        order=order.rows(document.order) if document.order else [],
         accuracy=field(lambda point: percent(point.accuracy)),
         gain=field(lambda point: percent(point.gain, sign=True) if point.gain else ""),
         seconds=field(lambda point: f"{point.seconds:.2f}"),

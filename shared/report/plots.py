@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,10 @@ from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import WINGS, Framework, compared
 from transfer_parity.shared.evaluation.agreement import AGREEING
 from transfer_parity.shared.experiments.study_document import Judgement, Point, StudyDocument
-from transfer_parity.shared.report import looks
+from transfer_parity.shared.report import looks, order, order_plot
 from transfer_parity.shared.report.console import amount
 from transfer_parity.shared.report.looks import Look
-from transfer_parity.shared.report.study import percent, view, where
+from transfer_parity.shared.report.study import conditions_of, percent, view, where
 
 LIGHT = {"text": "#1a1a1a", "grid": "#d0d0d0"}
 DARK = {"text": "#e6e6e6", "grid": "#4a4a4a"}
@@ -60,10 +61,12 @@ class PagePlots:
 
     Attributes:
         curves: a panel for each framework and mode, to be placed side by side or below one another.
+        order: critical-difference diagram, or None where there is but one strategy.
         differences: between two frameworks, or None where nothing is compared.
     """
 
     curves: list[Plot]
+    order: Plot | None
     differences: Plot | None
 
 
@@ -74,18 +77,33 @@ def data_uri(media_type: str, content: bytes) -> str:
 
 def of_page(document: StudyDocument) -> PagePlots:
     """The plots of ``report.html``."""
-    curves = []
+    curves, how = [], f"{bars(document)} {conditions_of(document)}".strip()
     for mode, framework in _views(document):
-        caption = f"{view(document, mode, framework)}. Bars are 95 % intervals."
+        caption = f"{view(document, mode, framework)}. {how}"
         draw = partial(panel, document, mode, framework)
         curves.append(rendered(describe_curve(document, mode, framework), caption, draw))
+    found = document.order
+    ordered = None
+    if found:
+        said = f"{order.caption(found)} {conditions_of(document)}".strip()
+        ordered = rendered(order.alternative(found), said, partial(order_plot.diagram, found))
     if not _compared(document):
-        return PagePlots(curves, None)
+        return PagePlots(curves, ordered, None)
     caption = (
-        "Bars are 95 % intervals. Inside of the band a difference does not matter. Filled circles: the frameworks "
+        "Bars are 95 % intervals of the mean over all seeds, on these same images. Inside of the band a difference "
+        "does not matter. Filled circles: the frameworks agree; hollow squares: they differ, or it is open."
     )
-    caption += "agree; hollow squares: they differ, or it is open."
-    return PagePlots(curves, rendered(describe_differences(document), caption, partial(differences, document)))
+    return PagePlots(curves, ordered, rendered(describe_differences(document), caption, partial(differences, document)))
+
+
+def bars(document: StudyDocument) -> str:
+    """Which questions the bars of the curves answer."""
+    if not document.new_images_sentence:
+        return ""
+    return (
+        "Thick bars: 95 % interval of the mean over all seeds, on these same images. Thin bars: 95 % interval "
+        f"{document.new_images_sentence}"
+    )
 
 
 def _views(document: StudyDocument) -> list[tuple[Mode, Framework]]:
@@ -102,6 +120,9 @@ def learning_curves(document: StudyDocument) -> Figure:
     for ax in grid[:, 0]:
         ax.set_ylabel("test accuracy, %")
     _legend(figure, grid[0, 0], PANEL[0] * columns)
+    below = "\n".join(filter(None, (conditions_of(document), bars(document))))
+    lines = [textwrap.fill(line, int(16 * PANEL[0] * columns)) for line in below.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize="small", x=0.02, ha="left")
     return figure
 
 
@@ -143,7 +164,8 @@ def _points(document: StudyDocument, mode: Mode, framework: Framework) -> list[P
 
 def _bounds(point: Point) -> tuple[float, float]:
     """The interval of an accuracy. None lies outside of 0 and 1, whatever the interval says."""
-    low, high = point.accuracy.interval or (point.accuracy.mean, point.accuracy.mean)
+    found = point.accuracy.new_images or point.accuracy.interval
+    low, high = found or (point.accuracy.mean, point.accuracy.mean)
     return max(0.0, low), min(1.0, high)
 
 
@@ -160,6 +182,10 @@ def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], look: Look)
     means = [100 * point.accuracy.mean for point in points]
     reach = [[100 * abs(point.accuracy.mean - _bounds(point)[end]) for point in points] for end in (0, 1)]
     ax.errorbar(at, means, reach, linestyle=look.line, elinewidth=1, label=points[0].strategy, **_marks(look))
+    for place, point in zip(at, points, strict=True):
+        if point.accuracy.new_images and point.accuracy.interval:
+            low, high = point.accuracy.interval
+            ax.vlines(place, 100 * max(0.0, low), 100 * min(1.0, high), color=look.colour, linewidth=3.5, alpha=0.4)
 
 
 def _marks(look: Look) -> dict[str, Any]:

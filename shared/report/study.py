@@ -10,19 +10,33 @@ from rich.table import Table
 from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.wings import Framework, wing
+from transfer_parity.shared.core.text import joined
 from transfer_parity.shared.evaluation import chance
 from transfer_parity.shared.evaluation.chance import Cause
 from transfer_parity.shared.evaluation.ordering import MOST_SEEDS
+from transfer_parity.shared.experiments import conditions
 from transfer_parity.shared.experiments.comparison_document import AtChance
-from transfer_parity.shared.experiments.study_document import Cheapest, Estimate, Point, RoundingCheck, StudyDocument
-from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict
+from transfer_parity.shared.experiments.study_document import (
+    Cheapest,
+    Estimate,
+    Point,
+    RoundingCheck,
+    RunRate,
+    StudyDocument,
+    Tuning,
+)
+from transfer_parity.shared.report import order
+from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict, transductive
 from transfer_parity.shared.report.markdown import table
 
 Shown = Callable[[Point], str]
+#: So many that are tied with the best one are told one by one.
+FEW = 3
 
 
 def show(document: StudyDocument, console: Console) -> None:
     """Print the curves, what to use, and the verdict."""
+    wide = is_wide(document)
     first = document.common
     console.print(
         marked("[bold]{}[/], {} weights; ", first.backbone, first.weights)
@@ -34,7 +48,7 @@ def show(document: StudyDocument, console: Console) -> None:
     for mode in document.modes:
         for framework in first.frameworks:
             console.print(_table(document, mode, framework))
-    for line in notes(document):
+    for line in notes(document, wide):
         console.print(line, highlight=False)
     show_verdict(document.verdict, document.verdict_sentence, console)
 
@@ -55,6 +69,7 @@ def _table(document: StudyDocument, mode: Mode, framework: Framework) -> Table:
     first = document.common
     title = f"{view(document, mode, framework)}: accuracy, %, by labelled images a class"
     grid = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title=title, title_justify="left")
+    shown = narrow if is_wide(document) else percent
     grid.add_column("", no_wrap=True)
     for shots in first.shots:
         grid.add_column(str(shots), justify="right", no_wrap=True)
@@ -62,12 +77,26 @@ def _table(document: StudyDocument, mode: Mode, framework: Framework) -> Table:
     by_key = {(point.strategy, point.shots): point for point in chosen}
     for strategy in document.recipes:
         row = [by_key.get((strategy, shots)) for shots in first.shots]
-        grid.add_row(strategy, *(percent(point.accuracy) if point else "-" for point in row))
+        grid.add_row(strategy, *(shown(point.accuracy) if point else "-" for point in row))
     return grid
 
 
+def is_wide(document: StudyDocument) -> bool:
+    """Whether the terminal has no room for means with half of their intervals."""
+    cells = [len(percent(point.accuracy)) for point in document.points]
+    columns = len(document.common.shots) * (max(cells, default=0) + 2)
+    return max(map(len, document.recipes), default=0) + columns > WIDTH
+
+
+def narrow(estimate: Estimate) -> str:
+    """A mean with its interval in whole per cent: ``81.2 78-85``."""
+    interval = estimate.new_images or estimate.interval
+    mean = f"{100 * estimate.mean:.1f}"
+    return mean if interval is None else f"{mean} {100 * interval[0]:.0f}-{100 * interval[1]:.0f}"
+
+
 def percent(estimate: Estimate, sign: bool = False, digits: int = 1) -> str:
-    """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``.
+    """A mean with half the width of its interval, in per cent: ``81.2 ±3.4``; of that for new images, if it has one.
 
     Where that would reach beyond what an accuracy can be (0 to 100; a difference: -100 to 100), the interval itself
     stands in brackets: ``97.1 (89 to 99)``.
@@ -78,9 +107,10 @@ def percent(estimate: Estimate, sign: bool = False, digits: int = 1) -> str:
         digits: behind the point.
     """
     mean = f"{100 * estimate.mean:{'+' if sign else ''}.{digits}f}"
-    if estimate.interval is None:
+    interval = estimate.new_images or estimate.interval
+    if interval is None:
         return mean
-    low, high = estimate.interval
+    low, high = interval
     half = (high - low) / 2
     if estimate.mean - half < (-1 if sign else 0) - 1e-9 or estimate.mean + half > 1 + 1e-9:
         form = "+.0f" if sign else ".0f"
@@ -88,15 +118,18 @@ def percent(estimate: Estimate, sign: bool = False, digits: int = 1) -> str:
     return f"{mean} ±{100 * half:.{digits}f}"
 
 
-def notes(document: StudyDocument) -> list[str]:
-    """What the curves mean, in sentences."""
+def notes(document: StudyDocument, narrowed: bool = False) -> list[str]:
+    """What the curves mean, in sentences; ``narrowed`` if tables hold means as ``narrow`` writes them."""
     lines = []
     if len(document.results) < document.cells:
         lines.append(f"{len(document.results)} of {document.cells} cells are finished; the same command goes on.")
-    if any(point.accuracy.interval for point in document.points):
-        brackets = any("(" in percent(point.accuracy) for point in document.points)
-        also = " In brackets the interval, where it is lopsided." if brackets else ""
-        lines.append(f"Mean over seeds ± half of the 95 % confidence interval.{also}")
+    lines += [line for line in (conditions_of(document), intervals_of(document, narrowed)) if line]
+    if document.tuning:
+        lines.append(tuning_of(document.tuning))
+    if document.order:
+        lines += order.sentences(document.order)
+    if document.transductive:
+        lines.append(transductive(document.transductive))
     lines += [advice(each) for each in document.cheapest]
     lines += at_chance(document.at_chance)
     if document.rounding:
@@ -104,6 +137,39 @@ def notes(document: StudyDocument) -> list[str]:
     if document.shipped_sentence:
         lines.append(document.shipped_sentence)
     return lines
+
+
+def conditions_of(document: StudyDocument) -> str:
+    """Under which conditions the strategies are compared; it stands at every plot."""
+    return conditions.sentence(document.conditions) if document.conditions else ""
+
+
+def tuning_of(found: Tuning) -> str:
+    """How rates were chosen, which they are, and which runs have none of their own."""
+    by_strategy: dict[str, list[RunRate]] = {}
+    for each in found.rates:
+        by_strategy.setdefault(each.strategy, []).append(each)
+    parts = []
+    for name, each_run in by_strategy.items():
+        rates = [each.rate for each in each_run]
+        edges = sum(each.edge is not None for each in each_run)
+        span = f"{min(rates):g}" if min(rates) == max(rates) else f"{min(rates):g} to {max(rates):g}"
+        parts.append(f"{name} {span}" + (f" ({edges} of {len(rates)} at an edge of the grid)" if edges else ""))
+    text = f"Rates by {found.folds}-fold cross-validation inside each run's training images: {', '.join(parts)}."
+    kept = "; ".join(f"{name}, {reason}" for name, reason in found.kept.items())
+    return f"{text} At the recipe's rate: {kept}." if kept else text
+
+
+def intervals_of(document: StudyDocument, narrowed: bool = False) -> str:
+    """Which question the intervals of tables answer; ``narrowed`` as for ``notes``."""
+    if not any(point.accuracy.interval for point in document.points):
+        return ""
+    brackets = any("(" in percent(point.accuracy) for point in document.points)
+    also = " In brackets the interval, where it is lopsided." if brackets else ""
+    about = document.new_images_sentence or "of the mean over all seeds, on these same images."
+    if narrowed:
+        return f"Mean over seeds, and the 95 % confidence interval, {about}"
+    return f"Mean over seeds ± half of the 95 % confidence interval, {about}{also}"
 
 
 def at_chance(found: Sequence[AtChance]) -> list[str]:
@@ -129,7 +195,10 @@ def at_chance(found: Sequence[AtChance]) -> list[str]:
 def advice(found: Cheapest) -> str:
     """Which strategy to use with so many labels, as far as can be told, and how many seeds would tell more."""
     head = f"With {amount(found.shots)}, "
-    if found.tied:
+    if len(found.tied) > FEW:
+        names = [each.strategy for each in found.tied]
+        head += f"{found.best} has the highest mean, from which {joined(names)} cannot be told; {_seeds_to_tell(found)}"
+    elif found.tied:
         names = [found.best, *(each.strategy for each in found.tied)]
         head += f"{', '.join(names[:-1])} and {names[-1]} are tied for best ({found.best} has the highest mean)"
         head += f"; {_seeds_to_tell(found)}"
@@ -144,6 +213,11 @@ def _seeds_to_tell(found: Cheapest) -> str:
     """How many seeds would tell the best from those that are tied with it."""
     if found.seeds < 2:
         return "one seed cannot tell how many seeds would tell them apart, give 3 or more (--seeds)"
+    if len(found.tied) > FEW:
+        numbers = [each.seeds_to_tell_apart for each in found.tied if each.seeds_to_tell_apart is not None]
+        if len(numbers) < len(found.tied):
+            return f"about {min(numbers)} to more than {MOST_SEEDS} seeds would tell" if numbers else _never()
+        return f"about {min(numbers)} to {max(numbers)} seeds would tell"
     by_number: dict[int, list[str]] = {}
     many = [each.strategy for each in found.tied if each.seeds_to_tell_apart is None]
     for each in found.tied:
@@ -155,6 +229,10 @@ def _seeds_to_tell(found: Cheapest) -> str:
     if many:
         parts.append(f"more than {MOST_SEEDS} seeds would be needed to tell it from {' and '.join(many)}")
     return ", ".join(parts)
+
+
+def _never() -> str:
+    return f"more than {MOST_SEEDS} seeds would be needed"
 
 
 def _rounding(found: RoundingCheck) -> str:
@@ -196,6 +274,9 @@ def markdown(document: StudyDocument) -> str:
             parts.append(
                 _rows(document, points, head, lambda point: percent(point.gain, sign=True) if point.gain else "")
             )
+    if document.order:
+        parts.append("## In which order?\n")
+        parts.append(order.markdown(document.order))
     parts.append("## Do the frameworks agree?\n")
     parts.append(
         table(

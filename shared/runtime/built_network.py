@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract.jobs import JobOfRuns
 from transfer_parity.shared.contract.metadata import Metadata
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.spec import ModelSpec, model_spec
 from transfer_parity.shared.contract.wing import Array, Wing
 from transfer_parity.shared.zoo.pair import HEAD
@@ -54,3 +56,14 @@ def built(wing: Wing, job: JobOfRuns, metadata: Metadata | None = None) -> Built
     spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches))
     network = wing.network.build(spec)
     return BuiltNetwork(spec, network, wing.weights.shapes(network), pretrained, metadata)
+
+
+def trained_names(recipe: Recipe, backbone: Mapping[str, tuple[int, ...]], head: Collection[str]) -> frozenset[str]:
+    """Neutral names of what trains: the head, and what the strategy names of the backbone.
+
+    Args:
+        recipe: its strategy.
+        backbone: shapes of all its parameters and statistics, by neutral name.
+        head: names of its parameters.
+    """
+    return recipe.method.trained(recipe, backbone) | set(head)

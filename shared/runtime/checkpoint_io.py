@@ -17,7 +17,8 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.results import Imported
 from transfer_parity.shared.contract.spec import ModelSpec, model_spec
-from transfer_parity.shared.contract.wing import Array, ForeignCheckpoint, Wing
+from transfer_parity.shared.contract.wing import Array, Wing
+from transfer_parity.shared.contract.wing_values import ForeignCheckpoint
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.zoo.pair import HEAD, Semantics

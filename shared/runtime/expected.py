@@ -72,7 +72,7 @@ def parts(
             needed = np.unique(np.concatenate([indices for each in drawn for indices in (each.train, each.test)]))
             found.append(part("features", len(needed) * image * (1 - trained)))
         for run, each in zip(group, drawn, strict=True):
-            steps = 1 if recipe.solver == "ridge" else len(each.learning_rates)
+            steps = 1 if recipe.closed_form is not None else len(each.learning_rates)
             batch = min(recipe.batch_size, len(each.train))
             found.append(part("training", steps * (STEP_SECONDS + PASSES_OF_A_STEP * batch * image * trained)))
             found.append(part("inference", STEP_SECONDS + len(each.test) * image * trained))

@@ -19,12 +19,13 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core import clocks
-from transfer_parity.shared.runtime.built_network import BuiltNetwork, built
+from transfer_parity.shared.runtime.built_network import BuiltNetwork, built, trained_names
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.rounding import perturbed
 from transfer_parity.shared.runtime.sampling import fingerprints, sample
 from transfer_parity.shared.runtime.short_climb import UNITS
-from transfer_parity.shared.runtime.train import RunLoop, trained_names
+from transfer_parity.shared.runtime.train import RunLoop
+from transfer_parity.shared.runtime.unlabelled import Views
 
 
 @dataclass
@@ -40,6 +41,9 @@ class Followed:
         losses: of every step.
         logits: of the test images, (n, classes).
         parameters: samples of all parameters and running statistics in the end.
+        first_head: samples of the head that it began with, if that was fitted.
+        views: a fingerprint of each view of an unlabelled image, step by step.
+        state: samples of what its objective keeps from step to step, in the end.
     """
 
     plan: Plan
@@ -50,6 +54,9 @@ class Followed:
     losses: list[float] = field(default_factory=list)
     logits: Array = field(default_factory=lambda: np.zeros((0, 0)))
     parameters: dict[str, Array] = field(default_factory=dict)
+    first_head: dict[str, Array] = field(default_factory=dict)
+    views: list[Array] = field(default_factory=list)
+    state: dict[str, Array] = field(default_factory=dict)
 
 
 class FollowedRuns(RunLoop):
@@ -114,23 +121,43 @@ class FollowedRuns(RunLoop):
         self.found.setdefault(run.id, Followed(drawn))
         return drawn
 
+    def _fit_head(self, run: RunSpec, drawn: Plan) -> float:
+        seconds = super()._fit_head(run, drawn)
+        self.found[run.id].first_head = {name: sample(array) for name, array in self.fitted.items()}
+        return seconds
+
     def _stepped(self, run: RunSpec, batch: Batch) -> None:
         found = self.found[run.id]
         found.labels.append(batch.labels)
         found.sizes.append(len(batch.labels))
         if batch.inputs.dtype == np.uint8:
             found.images.append(fingerprints(batch.inputs))
+            found.views += _fingerprints(batch)
         if len(found.sizes) == 1 and self.recipe.batch_norm_trains:
             learning = [name for name in self.backbone_shapes if name.rpartition(".")[2].startswith("running_")]
             # A copy: torch hands out views of what training goes on changing.
             found.statistics = {name: a.copy() for name, a in self.wing.weights.dump(self.network, learning).items()}
 
+    def _trained(self, run: RunSpec) -> None:
+        found = self.found[run.id]
+        found.parameters = {name: sample(array) for name, array in self.wing.weights.dump(self.network).items()}
+        if self.recipe.closed_form is None:
+            found.state = {name: sample(array) for name, array in self.wing.training.state(self.network).items()}
+
     def _finish(self, run: RunSpec, logits: Array, losses: list[float], *details: Any) -> None:
         found = self.found[run.id]
         found.logits, found.losses = logits, losses
-        found.parameters = {name: sample(array) for name, array in self.wing.weights.dump(self.network).items()}
+        if not losses:
+            self._trained(run)
         if not found.images and losses:
             # What trains was given features: these are the images that they belong to.
             data = (self.images, self.labels, self.recipe.size)
-            batches = training_batches(found.plan, self.recipe.batch_size, *data)
+            more = Views(self.recipe, self.images, found.plan).step
+            batches = list(training_batches(found.plan, self.recipe.batch_size, *data, more))
             found.images = [fingerprints(batch.inputs) for batch in batches]
+            found.views = [each for batch in batches for each in _fingerprints(batch)]
+
+
+def _fingerprints(batch: Batch) -> list[Array]:
+    """Of the images in a step's other streams."""
+    return [fingerprints(array) for array in batch.more.values() if array.dtype == np.uint8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.jobs import DataFiles, Execution, FeaturesJob, RunSpec, TrainJob
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe, Shots
-from transfer_parity.shared.core import cache_contents, notices
+from transfer_parity.shared.core import cache_contents, notices, paths
+from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress, forecast_of
-from transfer_parity.shared.data import pixel_cache
+from transfer_parity.shared.data import folders, pixel_cache, text_features
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.runtime import expected
+from transfer_parity.shared.runtime import expected, resolve_dataset
 from transfer_parity.shared.runtime.native_behaviour import READING
 
 #: So many times as many images as are used by default are worth a word.
@@ -45,6 +48,27 @@ class RunInputs:
     plans: Plans
 
 
+def loaded(recipe: Recipe, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:
+    """The data set of a recipe, with its unlabelled images behind all others.
+
+    Raises:
+        BadInput: there is no such set or folder, or it holds no images.
+        WorkerFailed: a framework's process failed while it brought its data set.
+    """
+    return with_unlabelled(recipe, resolve_dataset.load(recipe.data, cache, progress))
+
+
+def with_unlabelled(recipe: Recipe, data: Dataset) -> Dataset:
+    """A data set with the unlabelled images of a recipe behind all others, if its strategy takes them from a folder.
+
+    Raises:
+        BadInput: there is no such folder, or it holds no images.
+    """
+    if recipe.unlabeled is None or not recipe.method.takes_unlabelled:
+        return data
+    return folders.extended(data, paths.expanded(recipe.unlabeled))
+
+
 def decoded(recipe: Recipe, loaded: Dataset, cache: Cache, progress: Progress) -> tuple[Dataset, Path]:
     """The data set without what cannot be read, and its images in the size that a recipe wants.
 
@@ -66,21 +90,52 @@ def decoded(recipe: Recipe, loaded: Dataset, cache: Cache, progress: Progress) -
     return found
 
 
-def drawn(recipe: Recipe, data: Dataset) -> dict[tuple[Shots, int], Plan]:
+def drawn(recipe: Recipe, data: Dataset, pixels: Path | None = None) -> dict[tuple[Shots, int], Plan]:
     """The plans of all runs. Where most of a user's own images are left aside by default, that is told.
 
+    Args:
+        recipe: of all runs.
+        data: its images.
+        pixels: those decoded, where it is to be looked whether test images are among the unlabelled ones.
+
     Raises:
-        BadInput: there are too few images of a class.
+        BadInput: there are too few images of a class, or test images are among the unlabelled ones.
     """
     chosen, own = recipe.model_fields_set, data.labels if data.is_test is None else data.labels[~data.is_test]
-    most = int(np.bincount(own).max()) if len(own) else 0
+    most = int(np.bincount(own[own >= 0]).max(initial=0))
     used = max((shots for shots in recipe.shots if shots != "all"), default=most)
     if "data" in chosen and "shots" not in chosen and most >= MANY * used:
         notices.say(
             f"{used} labelled images a class are used, which is the default, of up to {most} that are there; more are "
             f"used with --shots {used} {MANY * used} all."
         )
-    return plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
+    found = plan.draw_all(recipe, data.labels, data.is_test, list(data.classes))
+    if pixels is not None and recipe.method.takes_unlabelled:
+        _refuse_leaks(data, Rows(pixels), found)
+    return found
+
+
+def _refuse_leaks(data: Dataset, pixels: Rows, plans: Plans) -> None:
+    """Make sure that no test image lies in the folder of unlabelled ones, under whatever name: by decoded pixels.
+
+    Raises:
+        BadInput: naming some.
+    """
+    given = {_digest(pixels, index) for index in np.flatnonzero(data.labels < 0)}
+    tested = np.unique(np.concatenate([each.test for each in plans.values()])) if given else np.zeros(0, np.int64)
+    leaks = [index for index in tested if _digest(pixels, index) in given]
+    if leaks:
+        names = [name for name, _ in data.pictures.decoders()]
+        shown = ", ".join(names[index] for index in leaks[:3])
+        more = f" and {len(leaks) - 3} more" if len(leaks) > 3 else ""
+        raise BadInput(
+            f"test images are among the unlabelled ones, and would be learnt from: {shown}{more}; remove them from the "
+            "folder of --unlabeled."
+        )
+
+
+def _digest(pixels: Rows, index: np.int64) -> bytes:
+    return hashlib.sha256(pixels[np.array([index])].tobytes()).digest()
 
 
 def data_digest(pixels: Path, switches: frozenset[str] = frozenset()) -> str:
@@ -142,12 +197,18 @@ def _written(
     np.save(labels, inputs.data.labels)
     for run in runs:
         inputs.plans[run.shots, run.seed].save(folder / run.plan)
+    text: Path | None = None
+    if inputs.recipe.method.text and inputs.recipe.text_features is not None:
+        text = (folder / artifacts.TEXT).absolute()
+        length = inputs.recipe.pair.channels
+        np.save(text, text_features.load(inputs.recipe.text_features, inputs.data.classes, length))
     return DataFiles(
         images=inputs.pixels,
         labels=labels.absolute(),
         classes=inputs.data.classes,
         digest=data_digest(inputs.pixels, switches),
         pictures=tuple(_files(inputs.data, folder)) if switches & READING else (),
+        text=text,
     )
 
 

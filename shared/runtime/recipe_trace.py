@@ -15,6 +15,7 @@ import numpy as np
 
 from transfer_parity.shared.contract.batches import Batch, augmented, training_batches
 from transfer_parity.shared.contract.jobs import RecipeClimb
+from transfer_parity.shared.contract.methods import CLOSEST
 from transfer_parity.shared.contract.rungs import Kind, Label, Rung
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core.arrays import largest_difference
@@ -23,6 +24,7 @@ from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.followed_runs import Followed, FollowedRuns
 from transfer_parity.shared.runtime.rounding import relative_changes
 from transfer_parity.shared.runtime.sampling import drawn_gradient, fingerprints, sample
+from transfer_parity.shared.runtime.unlabelled import Views
 from transfer_parity.shared.zoo.pair import HEAD
 
 #: Training images, and test images, that go through the network layer by layer; and the first batch of those that go
@@ -70,7 +72,7 @@ class RecipeTracer:
         trace_format.write_names(self.folder, self.wing.trace.names(self.network))
         self._preprocessing()
         moved = self._activations()
-        if self.recipe.solver == "optimizer":
+        if self.recipe.closed_form is None:
             self._loss_and_gradients(moved)
             self._optimizer()
         trace_format.write_rounding(self.folder, self.rounding)
@@ -89,13 +91,12 @@ class RecipeTracer:
         """Both runs, one behind the other, as a comparison does them; before anything else has touched the network."""
         followed = self.runs.follow()
         self._write("bytes", self._bytes(followed))
-        rung, trained, predictions = _outcome(followed)
-        self._write(rung, trained)
-        self._write("predictions", predictions)
+        outcome = _outcome(followed)
+        for rung, arrays in outcome.items():
+            self._write(rung, arrays)
         if self.climb.measures_rounding:
-            _, others, other_predictions = _outcome(self.runs.follow(moved=True))
-            self.rounding[rung] = relative_changes(trained, others)
-            self.rounding["predictions"] = relative_changes(predictions, other_predictions)
+            others = _outcome(self.runs.follow(moved=True))
+            self.rounding |= {rung: relative_changes(arrays, others[rung]) for rung, arrays in outcome.items()}
 
     def _bytes(self, followed: list[Followed]) -> Dump:
         """Pixels of a few images, and what every step and every prediction was given."""
@@ -105,6 +106,8 @@ class RecipeTracer:
                 found[Label("batch_sizes", run=number)] = np.array(each.sizes)
                 found[Label("batch_labels", run=number)] = np.concatenate(each.labels)
                 found[Label("batch_images", run=number)] = np.concatenate(each.images)
+            if each.views:
+                found[Label("views", run=number)] = np.concatenate(each.views)
             seen = augmented(self.runs.images[each.plan.test], self.recipe.size, None, None)
             found[Label("test_images", run=number)] = fingerprints(seen)
         return found
@@ -138,7 +141,7 @@ class RecipeTracer:
         middle: list[tuple[Label, Part]] = [(Label("head_input"), "features")]
         if self.runs.part == "trainable":
             # Where only the head trains, the frozen stages end behind the pooling: there the pooling is what is named.
-            middle.insert(int(self.recipe.strategy == "linear_probe"), (_FROZEN, "frozen"))
+            middle.insert(int(self.recipe.only_head_trains), (_FROZEN, "frozen"))
         for label, part in middle:
             found[label] = self._infer(part, self.probes)
         found |= {Label("activation", name): a for name, a in layers.items() if name.startswith(HEAD)}
@@ -170,7 +173,9 @@ class RecipeTracer:
             for label, batch in batches.items():
                 self._load(weights)
                 if self.runs.part == "trainable":
-                    batch = replace(batch, inputs=self._infer("frozen", batch.inputs))
+                    images = {name: array for name, array in batch.more.items() if array.dtype == np.uint8}
+                    more = {name: self._infer("frozen", array) for name, array in images.items()}
+                    batch = replace(batch, inputs=self._infer("frozen", batch.inputs), more={**batch.more, **more})
                 setting = (self.runs.part, self.runs.trainable, self.recipe.batch_norm_trains, self.recipe)
                 loss, found = self.wing.trace.gradients(self.network, *setting, batch)
                 losses[label] = np.array([loss])
@@ -196,7 +201,8 @@ class RecipeTracer:
         """The first batch of images, and the last one of the first epoch if it is smaller."""
         size, images = self.recipe.batch_size, len(self.plan.train)
         steps = -(-images // size)
-        data = (self.runs.images, self.runs.labels, self.recipe.size)
+        more = Views(self.recipe, self.runs.images, self.plan).step
+        data = (self.runs.images, self.runs.labels, self.recipe.size, more)
         epoch = list(islice(training_batches(self.plan, size, *data), steps))
         found = {Label("loss", batch="first"): epoch[0]}
         if len(epoch[-1].labels) < len(epoch[0].labels):
@@ -247,10 +253,11 @@ def _numbered(followed: list[Followed]) -> list[tuple[int, Followed]]:
     return list(enumerate(followed, start=1))
 
 
-def _outcome(followed: list[Followed]) -> tuple[Rung, Dump, Dump]:
-    """What the runs came to: a rung of its parameters, and the logits of the test images."""
+def _outcome(followed: list[Followed]) -> dict[Rung, Dump]:
+    """What the runs came to, by rung: heads that were fitted, parameters, and the logits of the test images."""
     steps = any(each.sizes for each in followed)
     arrays: Dump = {}
+    fitted: Dump = {}
     predictions: Dump = {}
     for number, each in _numbered(followed):
         if steps:
@@ -260,8 +267,13 @@ def _outcome(followed: list[Followed]) -> tuple[Rung, Dump, Dump]:
         for name, array in each.parameters.items():
             if steps or name.startswith(HEAD):
                 arrays[Label("parameter", name, step=len(each.losses) or None, run=number)] = array
+        for name, array in each.state.items():
+            arrays[Label("closest" if name == CLOSEST else "state", name, step=len(each.losses), run=number)] = array
+        fitted |= {Label("parameter", name, run=number): array for name, array in each.first_head.items()}
         predictions[Label("logits", run=number)] = each.logits
-    return ("trajectory" if steps else "fit"), arrays, predictions
+    if not steps:
+        return {"fit": arrays, "predictions": predictions}
+    return {**({"fit": fitted} if fitted else {}), "trajectory": arrays, "predictions": predictions}
 
 
 def _of_engines(changes: Mapping[Label, float], precision: str) -> dict[Label, float]:

@@ -31,7 +31,7 @@ def resolve(
     Raises:
         BadInput: the weights cannot be had or read, or belong to another architecture.
     """
-    if recipe.weights == "random" or recipe.strategy == "scratch":
+    if not recipe.pretrained:
         return None
     library = next((each for each in wings.libraries() if each == recipe.weights), None)
     if library is not None:

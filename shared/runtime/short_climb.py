@@ -11,7 +11,7 @@ is the training of the run under such a move. How far its losses part from the r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from transfer_parity.shared.contract.rungs import Label, Rung
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core.arrays import Rows, largest_difference
 from transfer_parity.shared.core.random import generator
-from transfer_parity.shared.runtime import ridge, trace_format
+from transfer_parity.shared.runtime import trace_format
 from transfer_parity.shared.runtime.rounding import perturbed, relative_changes
 from transfer_parity.shared.runtime.sampling import sample
 
@@ -83,6 +83,8 @@ class CheckedRun:
         losses: of its steps.
         all_steps: of all runs of the process together.
         logits: of its test images, (n, classes).
+        refit: fits the first head anew, to the backbone that the network holds; None where it was drawn.
+        more: other streams of a step, for the part.
     """
 
     seed: int
@@ -97,6 +99,9 @@ class CheckedRun:
     losses: list[float]
     all_steps: int
     logits: Array
+    refit: Callable[[], dict[str, Array]] | None = None
+    more: Callable[[int], Mapping[str, Array]] | None = None
+    solve: Callable[[Rows | Array], dict[str, Array]] | None = None
 
 
 class ShortClimb:
@@ -108,8 +113,11 @@ class ShortClimb:
     def write(self, folder: Path) -> None:
         """Write the rungs and what rounding does to each, and last the shadow."""
         folder.mkdir(parents=True, exist_ok=True)
-        run, moved = self.run, perturbed(self.run.weights, self.run.seed, self.recipe.precision, UNITS)
-        rungs, others = self._forward(run.weights), self._forward(moved)
+        run, rungs = self.run, self._forward(self.run.weights)
+        moved = perturbed(run.weights, run.seed, self.recipe.precision, UNITS)
+        self._load(moved)
+        moved = self._refitted(moved)
+        others = self._forward(moved)
         shift = 0.0
         if run.part == "trainable":
             outputs = Label("activation", "features")
@@ -119,7 +127,7 @@ class ShortClimb:
         changes: dict[Rung, dict[Label, float]] = {
             "activations": relative_changes(rungs["activations"], others["activations"])
         }
-        if self.recipe.solver == "optimizer":
+        if self.recipe.closed_form is None:
             steps = self._steps(run.weights, 0.0)
             repeated = [self._steps(self._moved_again(number), shift) for number in range(MOVES)]
             changes |= {
@@ -135,7 +143,14 @@ class ShortClimb:
 
     def _moved_again(self, number: int) -> dict[str, Array]:
         """The run's weights moved by their rounding, in directions that depend on a number."""
-        return perturbed(self.run.weights, self.run.seed + number, self.recipe.precision, UNITS)
+        moved = perturbed(self.run.weights, self.run.seed + number, self.recipe.precision, UNITS)
+        if self.run.refit is not None:
+            self._load_learning(moved)
+        return self._refitted(moved)
+
+    def _refitted(self, weights: dict[str, Array]) -> dict[str, Array]:
+        """Weights that the network holds, with the head fitted to them where the run's own is fitted."""
+        return weights if self.run.refit is None else {**weights, **self.run.refit()}
 
     def _with_losses(self, losses: Sequence[float], repeated: Sequence[Dump]) -> tuple[float, ...]:
         """How far losses moved: those of the shadow, and where it was repeated the largest."""
@@ -198,8 +213,14 @@ class ShortClimb:
         """The run's batches; what is not images is moved by ``shift``."""
         run = self.run
         size = self.recipe.size if run.part == "all" else None
-        for batch in training_batches(run.plan, self.recipe.batch_size, run.inputs, run.labels, size):
-            yield replace(batch, inputs=self._moved(batch.inputs, shift)) if shift else batch
+        more = run.more or (lambda step: {})
+        for batch in training_batches(run.plan, self.recipe.batch_size, run.inputs, run.labels, size, more):
+            if shift:
+                moved = {
+                    name: self._moved(array, shift) for name, array in batch.more.items() if array.dtype.kind == "f"
+                }
+                batch = replace(batch, inputs=self._moved(batch.inputs, shift), more={**batch.more, **moved})
+            yield batch
 
     def _moved(self, features: Array, shift: float) -> Array:
         """Features (n, ...) up or down by an amount, each feature in the same direction in every image.
@@ -212,15 +233,15 @@ class ShortClimb:
 
     def _shadow(self, moved: Mapping[str, Array], shift: float, logits: float) -> Shadow:
         run, recipe = self.run, self.recipe
-        if recipe.solver == "ridge":
+        if run.solve is not None and recipe.closed_form is not None:
             if isinstance(run.inputs, Rows):
                 # Too many for memory, where a moved copy would have to be.
                 return Shadow(losses=(), logits=logits, trained_logits=None)
             inputs = self._moved(run.inputs[:], shift)
-            self._load(ridge.fit(inputs, run.plan.train, run.labels, run.classes, recipe.ridge_penalty))
+            self._load(run.solve(inputs))
             return Shadow(losses=(), logits=logits, trained_logits=self._trained(shift))
         total = len(run.losses)
-        cheap = OF_HEAD if recipe.strategy == "linear_probe" and run.part != "all" else FEWEST
+        cheap = OF_HEAD if recipe.only_head_trains and run.part != "all" else FEWEST
         steps = min(total, max(cheap, run.all_steps // PART))
         losses = self._train(moved, islice(self._batches(shift), steps))
         size = abs(run.losses[0]) or 1.0

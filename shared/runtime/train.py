@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import artifacts, plan
 from transfer_parity.shared.contract.batches import Batch, training_batches
 from transfer_parity.shared.contract.jobs import FeaturesJob, JobOfRuns, RunSpec, TrainJob, by_backbone
-from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.results import RunResult
 from transfer_parity.shared.contract.spec import describe
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core import clocks, machine
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.evaluation import gradcam
-from transfer_parity.shared.runtime import native_behaviour, ridge
-from transfer_parity.shared.runtime.built_network import BuiltNetwork, built
+from transfer_parity.shared.runtime import closed_form, embedding, first_head, native_behaviour
+from transfer_parity.shared.runtime.built_network import BuiltNetwork, built, trained_names
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.features import FrozenFeatures
 from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.runtime.short_climb import CheckedRun, ShortClimb
+from transfer_parity.shared.runtime.unlabelled import FrozenViews, Views
 
 #: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
 SMALLEST_MAP = 32
@@ -37,6 +38,9 @@ class RunLoop:
     Attributes:
         passes: those of the network over many images, with their stopwatches.
         check_seconds: that the short check took, which belongs to no phase.
+        more: other streams of a step of the latest run.
+        fitted: the head that the latest run began with, by neutral name, if it was fitted; else nothing.
+        refit: fits it anew, to the backbone that the network holds; None where it is drawn.
     """
 
     def __init__(self, wing: Wing, job: JobOfRuns, folder: Path, events: Events, phases: clocks.Phases) -> None:
@@ -59,6 +63,9 @@ class RunLoop:
         self.passes = Passes(wing, self.network, job.recipe, job.execution.threads, events)
         self.frozen = FrozenFeatures(self.passes, phases, job, self.built.spec, self.images)
         self.check_seconds = 0.0
+        self.fitted: dict[str, Array] = {}
+        self.refit: Callable[[], dict[str, Array]] | None = None
+        self.more: Callable[[int], Mapping[str, Array]] | None = None
 
     def run(self) -> None:
         """Do every run, and remove what nobody needs any more."""
@@ -81,7 +88,6 @@ class RunLoop:
                 self._train_whole(runs, arrays, loading, digest)
 
     # What the ladder of a recipe, which follows these runs from within, changes: ``followed_runs.py``.
-
     def _build(self) -> BuiltNetwork:
         return built(self.wing, self.job)
 
@@ -92,12 +98,15 @@ class RunLoop:
     def _stepped(self, run: RunSpec, batch: Batch) -> None:
         """A step of training has ended."""
 
+    def _trained(self, run: RunSpec) -> None:
+        """The last step of a run has ended."""
+
     def _backbone_arrays(self, run: RunSpec) -> dict[str, Array]:
         """A run's initial weights, the head's excepted."""
         arrays: dict[str, Any] = self.built.pretrained
         if not run.pretrained:
             arrays = self._drawn(self.backbone_shapes, run)
-        if self.recipe.strategy == "scratch" and "initialisation" not in self.built.spec.switches:
+        if not self.recipe.method.pretrained and "initialisation" not in self.built.spec.switches:
             arrays = initialisation.close_residual_branches(arrays, self.recipe.pair.without_shortcut)
         what = str(self.job.checkpoint) if run.pretrained else "the plan"
         neutral.account_for(self.backbone_shapes, arrays, what)
@@ -120,6 +129,17 @@ class RunLoop:
             plan.check_batches(self.recipe, len(drawn.train))
         self.wing.native.seed(self.network, run.seed)
         return native_behaviour.native_plan(self.wing, drawn, switches)
+
+    def _fit_head(self, run: RunSpec, drawn: plan.Plan) -> float:
+        """Fit the head that a strategy begins with, and put it on the network. Returns the seconds it took."""
+        if not self.recipe.method.fits_head:
+            return 0.0
+        data = (self.images, self.labels, drawn, run.seed, len(self.job.data.classes))
+        self.refit = partial(first_head.fit, self.wing, self.network, self.recipe, *data)
+        with self.phases.measure("training") as stretch:
+            self.fitted = self.refit()
+            self.wing.weights.load(self.network, self.fitted)
+        return stretch.seconds
 
     def _load(self, arrays: dict[str, Array]) -> float:
         """Put weights into the network. Returns the seconds it took."""
@@ -147,14 +167,17 @@ class RunLoop:
                 drawn = self._plan(run)
                 again = self._load(before) if number and before else 0.0
                 whole = self._load_head(run, digest)
-                if self.recipe.solver == "ridge":
+                fitting = self._fit_head(run, drawn)
+                if self.recipe.closed_form is not None:
                     losses, training = self._solve(drawn, features)
                 else:
-                    batches = training_batches(drawn, self.recipe.batch_size, features, self.labels, size=None)
+                    data = (features, self.labels, None, self._views(drawn, frozen=True))
+                    batches = training_batches(drawn, self.recipe.batch_size, *data)
                     losses, training = self._train(run, drawn, "trainable", batches)
+                    self._place_classes(drawn, "trainable", features)
                 with self.phases.measure("inference") as inference:
                     logits = self.passes.logits("trainable", features, drawn.test, f"inference {run.id}")
-                phases = {"features": extracted.seconds, "training": training, "inference": inference.seconds}
+                phases = {"features": extracted.seconds, "training": fitting + training, "inference": inference.seconds}
                 self._finish(run, logits, losses, {"weights": loading + again, **phases}, whole, extracted.alone)
                 checked = self._to_check(run, "trainable", arrays, drawn, features, losses, logits) or checked
             self._check(checked)
@@ -168,15 +191,27 @@ class RunLoop:
                 loading = self._load(arrays)
             whole = self._load_head(run, digest)
             drawn = self._plan(run)
-            batches = training_batches(drawn, recipe.batch_size, self.images, self.labels, recipe.size)
+            fitting = self._fit_head(run, drawn)
+            data = (self.images, self.labels, recipe.size, self._views(drawn, frozen=False))
+            batches = training_batches(drawn, recipe.batch_size, *data)
             losses, training = self._train(run, drawn, "all", batches)
+            self._place_classes(drawn, "all", self.images)
             engine = self.passes.engine("all", len(drawn.test)).name
             with self.phases.measure("inference") as inference:
                 logits = self.passes.logits("all", self.images, drawn.test, f"inference {run.id}", engine)
-            phases = {"features": 0.0, "training": training, "inference": inference.seconds}
+            phases = {"features": 0.0, "training": fitting + training, "inference": inference.seconds}
             self._finish(run, logits, losses, {"weights": loading, **phases}, whole)
             checked = self._to_check(run, "all", arrays, drawn, self.images, losses, logits) or checked
         self._check(checked)
+
+    def _views(self, drawn: plan.Plan, frozen: bool) -> Callable[[int], Mapping[str, Array]]:
+        """Views of unlabelled images for what trains: as bytes, or as the frozen stages put them out."""
+        views = Views(self.recipe, self.images, drawn)
+        if frozen and views.kinds:
+            with self.phases.measure("features"):
+                views = FrozenViews(self.recipe, self.images, drawn, self.passes, self.folder)
+        self.more = views.step
+        return self.more
 
     def _to_check(
         self,
@@ -191,11 +226,12 @@ class RunLoop:
         """What the short check needs of the run that it is asked for; None of any other."""
         if not isinstance(self.job, TrainJob) or run.id != self.job.check:
             return None
-        weights = {**arrays, **self._drawn(self.head_shapes, run)}
+        weights = {**arrays, **(self.fitted or self._drawn(self.head_shapes, run))}
         data = (drawn, inputs, self.images, self.labels, len(self.job.data.classes))
-        all_steps = len(losses) * len(self.job.runs)
         trained = trained_names(self.recipe, self.backbone_shapes, self.head_shapes)
-        return CheckedRun(run.seed, part, trained, weights, *data, losses, all_steps, logits)
+        outcome = (losses, len(losses) * len(self.job.runs), logits)
+        others = (self.refit, self.more, partial(closed_form.of_job, self.job, self.labels, drawn))
+        return CheckedRun(run.seed, part, trained, weights, *data, *outcome, *others)
 
     def _check(self, checked: CheckedRun | None) -> None:
         """The short check, once all runs on a backbone are finished: it leaves other weights in the network."""
@@ -242,14 +278,21 @@ class RunLoop:
             losses = self.wing.training.train(
                 self.network, part, trainable, self.recipe.batch_norm_trains, self.recipe, counted(), on_step
             )
+            self._trained(run)
+            if self.recipe.method.averages:
+                self.wing.weights.load(self.network, self.wing.training.state(self.network))
         return losses, stretch.seconds
 
+    def _place_classes(self, drawn: plan.Plan, part: Part, inputs: Rows | Array) -> None:
+        """Where the head embeds, make a classifier of it."""
+        if self.recipe.method.embeds:
+            embedded = self.passes.logits(part, inputs, drawn.train, "embedding")
+            embedding.place_classes(self.wing, self.network, embedded, self.labels[drawn.train])
+
     def _solve(self, drawn: plan.Plan, features: Rows | Array) -> tuple[list[float], float]:
-        """Put the best linear head on the network. Returns no losses, since there are no steps, and the seconds."""
+        """Put a head in closed form on the network. Returns no losses, since there are no steps, and the seconds."""
         with self.phases.measure("training") as stretch:
-            classes = len(self.job.data.classes)
-            head = ridge.fit(features, drawn.train, self.labels, classes, self.recipe.ridge_penalty)
-            self.wing.weights.load(self.network, head)
+            self.wing.weights.load(self.network, closed_form.of_job(self.job, self.labels, drawn, features))
         return [], stretch.seconds
 
     def _explained(self, run: RunSpec) -> Array:
@@ -305,18 +348,3 @@ class RunLoop:
         )
         (self.folder / run.id / artifacts.RUN_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
         self.events.tell("run", id=run.id)
-
-
-def trained_names(recipe: Recipe, backbone: Collection[str], head: Collection[str]) -> frozenset[str]:
-    """Neutral names of what trains: the head, and the stages that the strategy names.
-
-    Args:
-        recipe: its strategy.
-        backbone: names of all its parameters and statistics.
-        head: likewise.
-    """
-    pair, first = recipe.pair, recipe.first_trained_stage
-    chosen = {name for name in backbone if (pair.stage_of(name) or 0) >= first}
-    if not recipe.batch_norm_trains:
-        chosen = {name for name in chosen if f"{name.rpartition('.')[0]}.running_mean" not in backbone}
-    return frozenset(chosen | set(head))

@@ -14,12 +14,28 @@ from pathlib import Path
 from typing import NoReturn
 
 from transfer_parity.shared.contract import artifacts, jobs
-from transfer_parity.shared.contract.jobs import DataSetJob, FeaturesJob, Job, PredictJob, TraceJob, TrainJob
+from transfer_parity.shared.contract.jobs import (
+    DataSetJob,
+    EpisodesJob,
+    FeaturesJob,
+    Job,
+    PredictJob,
+    TraceJob,
+    TrainJob,
+)
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.core import clocks, disk, machine, notices
 from transfer_parity.shared.core.errors import BAD_INPUT, WORKER_FAILED, BadInput
-from transfer_parity.shared.runtime import checkpoint_io, export_dataset, predict, recipe_trace, start, trace
+from transfer_parity.shared.runtime import (
+    checkpoint_io,
+    export_dataset,
+    learning,
+    predict,
+    recipe_trace,
+    start,
+    trace,
+)
 from transfer_parity.shared.runtime.events import Events
 from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.runtime.train import RunLoop
@@ -82,6 +98,10 @@ def _carry_out(
         for recipe in job.recipes:
             recipe_trace.trace(wing, recipe, folder / recipe.id, events)
             events.tell("climb", id=recipe.id)
+    elif isinstance(job, EpisodesJob):
+        if job.features is not None:
+            RunLoop(wing, job.features, folder, events, phases).run()
+        learning.carry_out(wing, job, folder, events, phases)
     elif isinstance(job, DataSetJob):
         export_dataset.export(wing, job.name, folder, events.progress)
     else:

@@ -108,6 +108,11 @@ class Pair:
     without_shortcut: tuple[str, ...] = ()
 
     @property
+    def normalises(self) -> bool:
+        """Whether it has normalisations, by the batch or by the layer."""
+        return bool(self.batch_norm) or self.family == "ConvNeXt"
+
+    @property
     def flattened(self) -> str | None:
         """The weight whose inputs are a flattened feature map: (C, H, W) in torch, (H, W, C) in Keras."""
         return "classifier.0.weight" if self.family == "VGG" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Mutation, in_wing
 
 _TRAINING, _OPTIMIZERS = "tf_impl/training.py", "tf_impl/optimizers.py"
+_OBJECTIVES = "tf_impl/objectives.py"
 
 _planted = in_wing("tf", "tensorflow")
 
@@ -41,9 +42,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "temperature",
-        _TRAINING,
-        "loss = self.loss(targets, logits)",
-        "loss = self.loss(targets, logits / 1.01)",
+        _OBJECTIVES,
+        "return self.supervised(targets, self.forward(",
+        "return self.supervised(targets, 1 / 1.01 * self.forward(",
         "the loss has a temperature",
         "probe",
         "comparison: loss",
@@ -51,9 +52,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _planted(
         "targets-shifted",
-        _TRAINING,
-        "targets = tf.one_hot(labels, ",
-        "targets = tf.one_hot((labels + 1) % self.network.spec.classes, ",
+        _OBJECTIVES,
+        'targets = tf.one_hot(streams["labels"], ',
+        'targets = tf.one_hot((streams["labels"] + 1) % self.network.spec.classes, ',
         "labels are one too high",
         "probe",
         "comparison: loss",
@@ -62,9 +63,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     _planted(
         "small-batch-mean",
         _TRAINING,
-        "loss = self.loss(targets, logits)",
-        "loss = self.loss(targets, logits)\n"
-        "            loss *= tf.cast(tf.shape(inputs)[0], loss.dtype) / self.recipe.batch_size",
+        "loss = self.objective.loss(streams)",
+        "loss = self.objective.loss(streams)\n"
+        "            loss *= tf.cast(tf.shape(streams['inputs'])[0], loss.dtype) / self.recipe.batch_size",
         "the mean over a small last batch is taken over a full one",
         "probe",
         "comparison: losses*step 3",
@@ -173,6 +174,36 @@ MUTATIONS: tuple[Mutation, ...] = (
         "recipe ladder: trajectory: *",
         "tests: tests/libraries/test_training.py::test_training_follows_the_formulas*",
         tests=("tests/libraries/test_training.py::test_training_follows_the_formulas",),
+    ),
+    _planted(
+        "norm-frozen",
+        _TRAINING,
+        'scaled = () if "norm_only_frozen" in self.switches else {each.layer for each in chosen}',
+        "scaled = ()",
+        "normalisations that norm_only trains are not trainable",
+        None,
+        "tests: tests/test_objectives.py::test_both_wings_train_a_backbone_alike*",
+        tests=("tests/test_objectives.py::test_both_wings_train_a_backbone_alike",),
+    ),
+    _planted(
+        "distance-bare",
+        _OBJECTIVES,
+        "tf.reduce_sum(tf.square(one - other), axis=-1) + EPSILON",
+        "tf.reduce_sum(tf.square(one - other), axis=-1)",
+        "distances of pairs have no epsilon in their root",
+        None,
+        "tests: tests/test_objectives.py::test_an_objective_is_its_formula*",
+        tests=("tests/test_objectives.py::test_an_objective_is_its_formula",),
+    ),
+    _planted(
+        "labels-differentiated",
+        _OBJECTIVES,
+        "labels = tf.stop_gradient(weak)",
+        "labels = weak",
+        "gradients flow through pseudo-labels",
+        None,
+        "tests: tests/test_objectives.py::test_an_objective_is_its_formula*",
+        tests=("tests/test_objectives.py::test_an_objective_is_its_formula",),
     ),
     _planted(
         "stage-frozen",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Mutation, in_wing
 
 _TRAINING, _OPTIMIZERS = "torch_impl/training.py", "torch_impl/optimizers.py"
+_OBJECTIVES = "torch_impl/objectives.py"
 
 _planted = in_wing("torch", "torch")
 
@@ -93,10 +94,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     _planted(
         "decay-without-biases",
         _OPTIMIZERS,
-        "return torch.optim.SGD(variables, recipe.learning_rate,",
+        "return torch.optim.SGD(groups, recipe.learning_rate,",
         'flat = {"params": [each for each in variables if each.ndim < 2], "weight_decay": 0.0}\n'
-        '        variables = [{"params": [each for each in variables if each.ndim > 1]}, flat]  # type: ignore\n'
-        "        return torch.optim.SGD(variables, recipe.learning_rate,",
+        '        groups = [{"params": [each for each in variables if each.ndim > 1]}, flat]\n'
+        "        groups = [{**each, 'factor': 1.0} for each in groups]\n"
+        "        return torch.optim.SGD(groups, recipe.learning_rate,",
         "biases and scales do not decay",
         "scratch",
         "comparison: parameters of *.bias",
@@ -113,6 +115,26 @@ MUTATIONS: tuple[Mutation, ...] = (
         "comparison: losses*step 3*",
         "comparison: parameters of *",
         "ladder: trajectory: *",
+    ),
+    _planted(
+        "labels-differentiated",
+        _OBJECTIVES,
+        "labels = weak.detach()",
+        "labels = weak",
+        "gradients flow through pseudo-labels",
+        None,
+        "tests: tests/test_objectives.py::test_an_objective_is_its_formula*",
+        tests=("tests/test_objectives.py::test_an_objective_is_its_formula",),
+    ),
+    _planted(
+        "teacher-early",
+        _TRAINING,
+        "        self.update(gradients, batch.learning_rate)\n        self.objective.after_step()\n",
+        "        self.objective.after_step()\n        self.update(gradients, batch.learning_rate)\n",
+        "the teacher follows before the step",
+        None,
+        "tests: tests/test_objectives.py::test_an_objective_is_its_formula*",
+        tests=("tests/test_objectives.py::test_an_objective_is_its_formula",),
     ),
     _planted(
         "rate-constant",

@@ -1,0 +1,169 @@
+"""In which order the strategies of a study stand, and which of them can be told apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.wing import Array
+from transfer_parity.shared.evaluation import ordering, ranks, significance
+from transfer_parity.shared.evaluation.ordering import SeedRun
+from transfer_parity.shared.experiments import advice
+from transfer_parity.shared.experiments.advice import MeasuredCell
+from transfer_parity.shared.experiments.study_document import Order, PairTest
+
+#: By strategy, what each block (a number of shots and a seed) came to, mean over frameworks.
+Blocks = dict[str, dict[tuple[Shots, int], SeedRun]]
+
+
+def order(cells: Sequence[MeasuredCell], common: Recipe) -> Order | None:
+    """The order of the strategies over the blocks that all of them have finished; None if there is nothing to compare.
+
+    Args:
+        cells: of one mode.
+        common: what their recipes have in common.
+    """
+    whole = _blocks(cells, common)
+    if len(whole) < 2:
+        return None
+    shared = set.intersection(*(set(each) for each in whole.values()))
+    keys = [(shots, seed) for shots in common.shots for seed in common.seed_list if (shots, seed) in shared]
+    if not keys:
+        return None
+    runs = {name: [each[key] for key in keys] for name, each in whole.items()}
+    scores = np.array([[run.correct.mean() for run in each] for each in runs.values()]).T
+    facts = {
+        "seeds": len({seed for _, seed in keys}),
+        "shots": list(dict.fromkeys(shots for shots, _ in keys)),
+    }
+    return _order(list(runs), scores, facts, lambda better, worse: ordering.paired(runs[better], runs[worse]).p_value)
+
+
+def over_studies(documents: Sequence[Mapping[str, Any]]) -> Order | None:
+    """The order of the strategies that some studies share, over their data sets and numbers of shots.
+
+    Args:
+        documents: ``study.json`` of each, of any version, oldest first; of several on one data set the last one counts.
+
+    Returns:
+        None with fewer than two data sets, or two strategies, in common.
+    """
+    by_data = {}
+    for document in documents:
+        # What is no study, or one that somebody has changed, counts for nothing.
+        with contextlib.suppress(AttributeError, KeyError, StopIteration, TypeError, ValueError):
+            recipe: Mapping[str, Any] = next(iter(document["recipes"].values()))
+            if found := _accuracies(document):
+                by_data[Path(str(recipe["data"])).name] = found
+    shared = set.intersection(*({name for name, _ in each} for each in by_data.values())) if by_data else set()
+    names = [name for name in dict.fromkeys(name for each in by_data.values() for name, _ in each) if name in shared]
+    if len(by_data) < 2 or len(names) < 2:
+        return None
+    blocks = [
+        (data, shots)
+        for data, each in by_data.items()
+        for shots in dict.fromkeys(shots for _, shots in each)
+        if all((name, shots) in each for name in names)
+    ]
+    scores = np.array([[by_data[data][name, shots][0] for name in names] for data, shots in blocks])
+    owner = np.array([data for data, _ in blocks])
+
+    def p_value(better: str, worse: str) -> float:
+        difference = scores[:, names.index(better)] - scores[:, names.index(worse)]
+        return significance.paired_t(np.array([difference[owner == data].mean() for data in dict.fromkeys(owner)]))
+
+    facts = {
+        "data": list(by_data),
+        "seeds": min(seeds for each in by_data.values() for _, seeds in each.values()),
+        "shots": list(dict.fromkeys(shots for _, shots in blocks)),
+    }
+    return _order(names, scores, facts, p_value) if len(blocks) else None
+
+
+def _accuracies(document: Mapping[str, Any]) -> dict[tuple[str, Shots], tuple[float, int]]:
+    """By strategy and shots, mean accuracy over the frameworks in the first mode, and the seeds."""
+    mode = (document.get("modes") or ["matched"])[0]
+    found: dict[tuple[str, Shots], list[tuple[float, int]]] = {}
+    for point in document.get("points") or ():
+        if point.get("mode", "matched") == mode:
+            value = (float(point["accuracy"]["mean"]), int(point["seeds"]))
+            found.setdefault((point["strategy"], point["shots"]), []).append(value)
+    return {key: (float(np.mean([one for one, _ in each])), min(n for _, n in each)) for key, each in found.items()}
+
+
+def _order(
+    names: Sequence[str], scores: Array, facts: Mapping[str, Any], p_value: Callable[[str, str], float]
+) -> Order:
+    """Ranks, and which of them differ.
+
+    Args:
+        names: of the strategies.
+        scores: accuracies, (blocks, strategies).
+        facts: what the order says of its blocks.
+        p_value: of a paired test of two strategies, where there are too few blocks for ranks.
+    """
+    found = ranks.friedman(scores)
+    mean_ranks = dict(sorted(zip(names, found.mean_ranks.tolist(), strict=True), key=lambda each: each[1]))
+    accuracies = dict(zip(names, scores.mean(axis=0).tolist(), strict=True))
+    by_friedman = len(scores) >= ranks.FEWEST_BLOCKS and len(names) >= ranks.FEWEST_STRATEGIES
+    pairs = (
+        _by_ranks(mean_ranks, found.p_value, len(scores)) if by_friedman else _by_pairs(mean_ranks, accuracies, p_value)
+    )
+    return Order(
+        test="friedman" if by_friedman else "paired",
+        blocks=len(scores),
+        mean_ranks=mean_ranks,
+        accuracies={name: accuracies[name] for name in mean_ranks},
+        statistic=found.statistic if by_friedman else None,
+        p_value=found.p_value if by_friedman else None,
+        critical_difference=ranks.critical_difference(len(names), len(scores)) if by_friedman else None,
+        pairs=pairs,
+        groups=ranks.groups(list(mean_ranks), [{each.better, each.worse} for each in pairs if each.told_apart]),
+        **facts,
+    )
+
+
+def _blocks(cells: Sequence[MeasuredCell], common: Recipe) -> Blocks:
+    together: dict[str, dict[tuple[Shots, int], list[MeasuredCell]]] = {}
+    for cell in cells:
+        each = cell.result
+        together.setdefault(each.strategy, {}).setdefault((each.shots, each.seed), []).append(cell)
+    return {
+        strategy: {key: advice.mean_run(found) for key, found in blocks.items() if len(found) == len(common.frameworks)}
+        for strategy, blocks in together.items()
+    }
+
+
+def _by_ranks(mean_ranks: Mapping[str, float], p_value: float, blocks: int) -> list[PairTest]:
+    """Nemenyi's test of all pairs. Where Friedman's finds no difference at all, no pair is told apart."""
+    found = []
+    for better, worse in combinations(mean_ranks, 2):
+        difference = mean_ranks[worse] - mean_ranks[better]
+        own = ranks.nemenyi(difference, len(mean_ranks), blocks)
+        apart = p_value < significance.ALPHA and own < significance.ALPHA
+        found.append(PairTest(better=better, worse=worse, rank_difference=difference, p_value=own, told_apart=apart))
+    return found
+
+
+def _by_pairs(
+    mean_ranks: Mapping[str, float], accuracies: Mapping[str, float], p_value: Callable[[str, str], float]
+) -> list[PairTest]:
+    """Paired tests of all pairs, corrected for their number (Holm); the better one has the higher mean accuracy."""
+    pairs = [(a, b) if accuracies[a] >= accuracies[b] else (b, a) for a, b in combinations(mean_ranks, 2)]
+    corrected = significance.holm([p_value(better, worse) for better, worse in pairs])
+    return [
+        PairTest(
+            better=better,
+            worse=worse,
+            rank_difference=mean_ranks[worse] - mean_ranks[better],
+            p_value=corrected_p,
+            told_apart=corrected_p < significance.ALPHA,
+        )
+        for (better, worse), corrected_p in zip(pairs, corrected, strict=True)
+    ]

@@ -1,0 +1,320 @@
+"""Strategies compared fairly: ranks with a critical difference, intervals for new images, and equal conditions."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.fakes import FakeWorkers
+from tests.test_study import finished, sweep_in
+from transfer_parity import compare
+from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.evaluation import new_images, ranks, significance
+from transfer_parity.shared.evaluation.new_images import Division, Judged
+from transfer_parity.shared.experiments import conditions, standing
+from transfer_parity.shared.experiments.study_document import StudyDocument
+from transfer_parity.shared.report import order, order_plot, plots
+from transfer_parity.shared.report import study as report
+
+Array = np.ndarray
+
+# Ranks.
+
+
+@pytest.mark.parametrize(("blocks", "strategies"), [(3, 3), (10, 3), (25, 9), (40, 5)])
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_friedman_is_scipys(blocks: int, strategies: int, levels: int) -> None:
+    """Also where many are equal."""
+    random = np.random.default_rng([blocks, strategies, levels])
+    for _ in range(5):
+        scores = random.integers(0, levels, (blocks, strategies)) / levels
+        found = ranks.friedman(scores)
+        expected = stats.friedmanchisquare(*scores.T)
+        assert found.statistic == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
+        assert found.p_value == pytest.approx(expected.pvalue, rel=1e-7, abs=1e-12)
+        np.testing.assert_allclose(found.mean_ranks, stats.rankdata(-scores, axis=1).mean(axis=0), rtol=1e-12)
+
+
+def test_strategies_that_are_always_equal() -> None:
+    found = ranks.friedman(np.full((12, 4), 0.5))
+    assert (found.statistic, found.p_value, found.mean_ranks.tolist()) == (0, 1, [2.5] * 4)
+
+
+def test_nemenyis_q_values_are_those_of_the_paper() -> None:
+    """Demsar (2006), table 5(a), for 5 %; and SciPy's, for other numbers."""
+    table = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}
+    for strategies, q in table.items():
+        for blocks in (10, 25):
+            expected = q * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
+            assert ranks.critical_difference(strategies, blocks) == pytest.approx(expected, rel=3e-4)
+    exact = stats.studentized_range.ppf(0.99, 12, np.inf) / math.sqrt(2) * math.sqrt(12 * 13 / (6 * 30))
+    assert ranks.critical_difference(12, 30, 0.01) == pytest.approx(exact, rel=1e-9)
+    # At the critical difference, the p-value is the level.
+    assert ranks.nemenyi(ranks.critical_difference(9, 25), 9, 25) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_the_example_of_the_paper() -> None:
+    """Demsar (2006), section 3.2.4: mean ranks of four classifiers over 14 data sets."""
+    mean_ranks = np.array([3.143, 2.000, 2.893, 1.964])
+    statistic = 12 * 14 / (4 * 5) * ((mean_ranks**2).sum() - 4 * 25 / 4)
+    assert statistic == pytest.approx(9.28, abs=0.02)
+    assert ranks.critical_difference(4, 14) == pytest.approx(1.25, abs=0.01)
+    # The pairs that the paper's level of 10 % tells apart: C4.5 and both with m, or almost.
+    assert ranks.nemenyi(3.143 - 1.964, 4, 14) < 0.10 < ranks.nemenyi(2.893 - 1.964, 4, 14)
+
+
+@pytest.mark.parametrize(("strategies", "blocks"), [(3, 10), (9, 25)])
+def test_equal_strategies_are_rarely_told_apart(strategies: int, blocks: int) -> None:
+    random = np.random.default_rng(strategies)
+    difference = ranks.critical_difference(strategies, blocks)
+    studies, alarms = 1000, 0
+    for _ in range(studies):
+        found = ranks.friedman(random.binomial(60, 0.7, (blocks, strategies)))
+        alarms += found.p_value < significance.ALPHA and np.ptp(found.mean_ranks) >= difference
+    assert alarms <= stats.binom.ppf(0.999, studies, 0.05)
+    assert alarms > 0
+
+
+@pytest.mark.parametrize(
+    ("apart", "expected"),
+    [
+        ([], [["a", "b", "c", "d"]]),
+        (["ad"], [["a", "b", "c"], ["b", "c", "d"]]),
+        (["ac", "ad", "bc", "bd"], [["a", "b"], ["c", "d"]]),
+        (["ab", "ac", "ad", "bc", "bd", "cd"], []),
+        # What is no interval of ranks, which paired tests allow.
+        (["ab", "cd"], [["a", "c"], ["a", "d"], ["b", "c"], ["b", "d"]]),
+    ],
+)
+def test_groups(apart: list[str], expected: list[list[str]]) -> None:
+    assert ranks.groups("abcd", [frozenset(each) for each in apart]) == expected
+
+
+# Intervals for new images.
+
+
+def test_the_formula_of_nadeau_and_bengio() -> None:
+    """variance (1/J + n_test/n_train), where a seed trains on all that it does not test on."""
+    random = np.random.default_rng(0)
+    seeds = [Judged(random.permutation(100)[:20], random.random(20) < 0.7) for _ in range(5)]
+    means = [each.values.mean() for each in seeds]
+    expected = math.sqrt(np.var(means, ddof=1) * (1 / 5 + 20 / 80))
+    assert new_images.standard_error(seeds, Division(80, 100, fixed=False)) == pytest.approx(expected, rel=1e-12)
+    # Fewer training images do not make two test parts overlap more.
+    assert new_images.standard_error(seeds, Division(10, 100, fixed=False)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_seeds_do_not_scatter() -> None:
+    seeds = [Judged(np.arange(10) + seed, np.arange(10) < 3) for seed in range(4)]
+    assert new_images.standard_error(seeds, Division(40, 50, fixed=False)) == 0
+    # What all seeds test on has a part of its own.
+    images = new_images.standard_error([Judged(np.arange(10), np.arange(10) < 3)] * 4, Division(40, 40, fixed=True))
+    assert images == pytest.approx(math.sqrt(0.3 * 0.7 / 9))
+
+
+def simulated(kind: str, seeds: int, studies: int) -> tuple[float, float]:
+    """How often the intervals (Student's, and that for new images) of a study's mean cover the accuracy on new images.
+
+    Ten classes, 21 images of each in a pool, nearest class means in 20 dimensions.
+    """
+    random, classes, size, images = np.random.default_rng(seeds), 10, 20, 21
+    centres = 0.45 * random.normal(size=(classes, size))
+    fixed, shots = kind == "own tests", {"all": 15, "few": 5, "rest": 5, "own tests": 5}[kind]
+    tests = {"all": 6, "few": 6, "rest": 16, "own tests": 6}[kind]
+
+    def draw(count: int) -> tuple[Array, Array]:
+        labels = np.repeat(np.arange(classes), count)
+        return centres[labels] + random.normal(size=(len(labels), size)), labels
+
+    def recognised(train: Array, test: Array, labels: Array) -> Array:
+        means = train.reshape(classes, -1, size).mean(axis=1)
+        return np.asarray(((means**2).sum(axis=1) - 2 * test @ means.T).argmin(axis=1) == labels)
+
+    many = draw(400)
+    truth = float(np.mean([recognised(draw(shots)[0], *many).mean() for _ in range(100)]))
+    covered = np.zeros(2)
+    for _ in range(studies):
+        pool, labels = draw(images)
+        own, own_labels = draw(tests)
+        judged = []
+        for _ in range(seeds):
+            places = np.stack([random.permutation(images) + images * label for label in range(classes)])
+            test = np.arange(len(own)) if fixed else places[:, :tests].ravel()
+            train = pool[places[:, images - shots :].ravel()]
+            right = recognised(train, own, own_labels) if fixed else recognised(train, pool[test], labels[test])
+            judged.append(Judged(test, right))
+        values = np.array([each.values.mean() for each in judged])
+        error = new_images.standard_error(judged, Division(classes * shots, classes * images, fixed))
+        for number, wide in enumerate((None, error)):
+            low, high = significance.accuracy_interval(values, len(judged[0].images), error=wide)
+            covered[number] += low <= truth <= high
+    return float(covered[0] / studies), float(covered[1] / studies)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seeds"), [("all", 5), ("all", 20), ("few", 20), ("rest", 20), ("own tests", 20)], ids=str
+)
+def test_intervals_for_new_images_cover_the_truth(kind: str, seeds: int) -> None:
+    """Student's over seeds do not: that is not their question. With "all", Nadeau and Bengio's are not too wide."""
+    studies = 200
+    plain, wide = simulated(kind, seeds, studies)
+    # 94 % come out below this in one of a thousand batches.
+    assert wide >= stats.binom.ppf(0.001, studies, 0.94) / studies
+    assert plain < (0.93 if seeds == 5 else 0.75)
+    if kind == "all":
+        assert wide <= 0.985
+
+
+# Equal conditions.
+
+
+def test_what_differs_is_seen_from_recipes() -> None:
+    """Whatever strategies are called."""
+    recipes = {
+        "scratch": Recipe(strategy="linear_probe", image_size=96, batch_size=8, epochs=5),
+        "fine": Recipe(strategy="finetune", image_size=128, batch_size=8, epochs=10, learning_rate=0.1),
+        "closed": Recipe(strategy="linear_probe", solver="ridge", image_size=128, batch_size=32, epochs=100),
+    }
+    found = conditions.conditions(recipes)
+    assert found.alike == {"batch_size": 8, "precision": "float32"}
+    assert {key: [each.value for each in values] for key, values in found.differing.items()} == {
+        "image_size": [96, 128],
+        "epochs": [5, 10],
+    }
+    assert found.closed_form == ["closed"]
+    assert conditions.sentence(found) == (
+        "Alike: batches of 8, float32. Not alike: 96 px (scratch), 128 px (the others); 5 passes over the "
+        "training images (scratch), 10 (fine). In closed form, so with one pass and no steps: closed."
+    )
+
+
+def test_the_backbones_own_size_is_a_size() -> None:
+    recipes = {"a": Recipe(image_size=224), "b": Recipe(image_size=None)}
+    assert not conditions.conditions(recipes).differing
+
+
+def test_augmentation_of_one_strategy_is_told() -> None:
+    recipes = {"a": Recipe(flip=True), "b": Recipe()}
+    assert "flip (a), no flip (b)" in conditions.sentence(conditions.conditions(recipes))
+
+
+def test_the_shipped_study_is_fair() -> None:
+    """One image size of 128 px at least, one batch size; what differs is the budget of scratch alone."""
+    recipes = study_recipe.read("study", {})
+    found = conditions.conditions(recipes)
+    size = found.alike["image_size"]
+    assert isinstance(size, int) and size >= 128
+    assert "batch_size" in found.alike
+    assert set(found.differing) <= {"epochs"}
+    for each in found.differing.get("epochs", []):
+        assert each.strategies == ["scratch"] or "scratch" not in each.strategies
+
+
+def test_the_built_in_study_is_fair() -> None:
+    found = conditions.conditions(study_recipe.read(None, {}))
+    assert set(found.differing) <= {"epochs"}
+
+
+# What the report says.
+
+
+@pytest.fixture
+def document(tmp_path: Path, photos: Path, workers: FakeWorkers) -> StudyDocument:
+    return finished(sweep_in(tmp_path, photos))
+
+
+def test_the_report_says_what_differs_and_which_question_an_interval_answers(document: StudyDocument) -> None:
+    assert document.conditions is not None
+    words = conditions.sentence(document.conditions)
+    assert words in report.notes(document) and "ridge" in words
+    shown = plots.of_page(document)
+    assert all(words in each.caption for each in shown.curves)
+    # Of eight images of each of three classes, two are for training: most are for testing.
+    assert "for new images of the same kind" in document.new_images_sentence
+    for point in document.points:
+        assert point.accuracy.interval is not None and point.accuracy.new_images is not None
+        assert point.accuracy.new_images[0] <= point.accuracy.interval[0]
+        assert point.accuracy.new_images[1] >= point.accuracy.interval[1]
+    assert any(document.new_images_sentence in line for line in report.notes(document))
+    assert shown.order is not None and "Holm" in shown.order.caption and words in shown.order.caption
+    figure = plots.svg(lambda: plots.learning_curves(document))
+    assert "batches of 16" in figure and "Thin bars" in figure
+
+
+def test_the_order_of_few_blocks(document: StudyDocument) -> None:
+    found = document.order
+    assert found is not None and (found.test, found.blocks, found.p_value) == ("paired", 4, None)
+    assert found.shots == [1, 2] and found.seeds == 2
+    assert sum(found.mean_ranks.values()) == pytest.approx(6)
+    assert list(found.mean_ranks.values()) == sorted(found.mean_ranks.values())
+    assert "Too few blocks" in " ".join(order.sentences(found))
+
+
+def test_the_order_of_many_blocks(tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    """Scratch guesses; the other two are right mostly, by other draws."""
+    recipes = {"seeds": 6}
+    found = finished(sweep_in(tmp_path, photos, keys=recipes)).order
+    assert found is not None and found.test == "friedman" and found.blocks == 12
+    assert found.p_value is not None and found.p_value < 0.05
+    assert found.critical_difference is not None
+    assert found.critical_difference == pytest.approx(ranks.critical_difference(3, 12))
+    assert list(found.mean_ranks)[-1] == "scratch"
+    for each in found.pairs:
+        assert each.told_apart == (each.rank_difference >= found.critical_difference)
+    assert found.groups == [[name for name in found.mean_ranks if name != "scratch"]]
+    assert "critical difference" in order.alternative(found)
+    drawn = plots.svg(lambda: order_plot.diagram(found, "batches of 16"))
+    assert all(name in drawn for name in (*found.mean_ranks, "batches of 16"))
+
+
+def study_of(data: str, accuracies: dict[str, list[float]]) -> dict[str, Any]:
+    """A study's document as far as an order needs it: accuracies by strategy, a number for each number of shots."""
+    points = [
+        {"strategy": name, "shots": shots, "seeds": 5, "framework": framework, "accuracy": {"mean": value + shift}}
+        for name, values in accuracies.items()
+        for shots, value in zip((1, 2, 5), values, strict=True)
+        for framework, shift in (("tensorflow", 0.01), ("torch", -0.01))
+    ]
+    recipes = {name: {"data": data} for name in accuracies}
+    return {"created": "2026-11-01", "modes": ["matched"], "recipes": recipes, "points": points}
+
+
+def test_the_order_over_several_data_sets() -> None:
+    random = np.random.default_rng(0)
+    studies = []
+    for number in range(4):
+        base = random.random(3) * 0.3 + 0.3
+        studies.append(study_of(f"folder/{number}", {"good": [*(base + 0.2)], "fair": [*(base + 0.1)], "bad": [*base]}))
+    found = standing.over_studies(studies)
+    assert found is not None and (found.test, found.blocks, found.data) == ("friedman", 12, ["0", "1", "2", "3"])
+    assert found.mean_ranks == {"good": 1, "fair": 2, "bad": 3}
+    assert found.p_value == pytest.approx(stats.friedmanchisquare([3] * 12, [2] * 12, [1] * 12).pvalue)
+    assert found.accuracies["good"] - found.accuracies["bad"] == pytest.approx(0.2)
+    few = standing.over_studies(studies[:2])
+    assert few is not None and (few.test, few.blocks) == ("paired", 6)
+    assert "paired tests over data sets" in " ".join(order.sentences(few))
+    assert standing.over_studies(studies[:1]) is None
+    # Of two studies of one data set the later one counts; strategies that only one has do not.
+    other = study_of("folder/1", {"bad": [0.9] * 3, "good": [0.1] * 3})
+    turned = standing.over_studies([*studies[:2], other])
+    assert turned is not None and turned.blocks == 6 and set(turned.mean_ranks) == {"bad", "good"}
+    assert turned.mean_ranks["good"] == pytest.approx(1.5)
+
+
+def test_the_command_that_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        document = study_of(str(number), {"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.6], "c": [0.1, 0.2, 0.3]})
+        (tmp_path / str(number) / "study.json").write_text(json.dumps(document), encoding="utf-8")
+    assert compare.main(["runs", str(tmp_path), "--order"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Order by mean rank over 12 blocks (0, 1, 2 and 3, 3 numbers of shots): a 1.0, b 2.0, c 3.0." in printed
+    assert compare.main(["runs", str(tmp_path / "0"), "--order"]) == 2
+    assert "no studies of two data sets" in " ".join(capsys.readouterr().err.split())
