@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from transfer_parity.shared.parity.document import PairResult
 from transfer_parity.shared.parity.recipe_ladder import RecipeLadder
 from transfer_parity.shared.runtime import closed_form, prepare, resolve_dataset, ridge
 from transfer_parity.shared.runtime.prepare import RunInputs
+from transfer_parity.shared.runtime.short_climb import ShortClimb
 
 #: Of this file, by strategy.
 RECIPES = {
@@ -409,3 +411,16 @@ def test_others_compute_the_same(tmp_path: Path) -> None:
         theirs = Ridge(alpha=1.0, solver="svd").fit(features, np.eye(4)[labels])
         assert np.abs(head["head.output.weight"] - theirs.coef_).max() <= 1e-8
         assert np.abs(head["head.output.bias"] - theirs.intercept_).max() <= 1e-8
+
+
+@pytest.mark.parametrize(("strategy", "seen"), [("linear_probe", False), ("nearest_mean", True)])
+def test_a_head_that_centres_sees_the_move_that_measures_rounding(strategy: str, seen: bool) -> None:
+    """Features that no rectifier has cut off: moved alike in all images, they are the same again once centred."""
+    features = np.random.default_rng(0).normal(3, 1, (40, 20))
+    labels = np.arange(40) % 4
+    network, run = cast(Any, None), cast(Any, SimpleNamespace(seed=0))
+    moved = ShortClimb(cast(Any, None), network, Recipe(strategy=strategy), run)._moved(features, 1e-3)
+    assert np.allclose(np.abs(moved - features), 1e-3)
+    logits = [closed_forms.nearest_mean(each, labels, 4).logits(each) for each in (features, moved)]
+    change = np.abs(logits[1] - logits[0]).max()
+    assert 1e-5 < change < 1e-2 if seen else change < 1e-12

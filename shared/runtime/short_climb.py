@@ -11,6 +11,7 @@ is the training of the run under such a move. How far its losses part from the r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -121,7 +122,9 @@ class ShortClimb:
         shift = 0.0
         if run.part == "trainable":
             outputs = Label("activation", "features")
-            shift = largest_difference(rungs["activations"][outputs], others["activations"][outputs])
+            features = rungs["activations"][outputs], others["activations"][outputs]
+            # Where directions are drawn for every image, errors add up as they do, and not to the largest.
+            shift = _typical(*features) if self._centres else largest_difference(*features)
         # The network holds the moved weights now.
         shadow = self._shadow(moved, shift, _relative(rungs["activations"], others["activations"]))
         changes: dict[Rung, dict[Label, float]] = {
@@ -222,12 +225,20 @@ class ShortClimb:
                 batch = replace(batch, inputs=self._moved(batch.inputs, shift), more={**batch.more, **moved})
             yield batch
 
+    @property
+    def _centres(self) -> bool:
+        """Whether the head is one of a strategy's own, which all subtract a mean, or compare with single images."""
+        return self.recipe.method.head is not None
+
     def _moved(self, features: Array, shift: float) -> Array:
         """Features (n, ...) up or down by an amount, each feature in the same direction in every image.
 
-        What is zero is what a rectifier has cut off, and stays so. So the move differs from image to image.
+        What is zero is what a rectifier has cut off, and stays so. So the move differs from image to image. Where
+        nothing is cut off it would be the same for all, and a head that centres would not see it: for such heads
+        directions are drawn for every image.
         """
-        up = generator(self.run.seed, "rounding", "features").random(features.shape[1:]) < 0.5
+        shape = features.shape if self._centres else features.shape[1:]
+        up = generator(self.run.seed, "rounding", "features").random(shape) < 0.5
         moved: Array = features + np.where(up, shift, -shift).astype(features.dtype) * (features != 0)
         return moved
 
@@ -239,7 +250,8 @@ class ShortClimb:
                 return Shadow(losses=(), logits=logits, trained_logits=None)
             inputs = self._moved(run.inputs[:], shift)
             self._load(run.solve(inputs))
-            return Shadow(losses=(), logits=logits, trained_logits=self._trained(shift))
+            # The same move as that of the images that were fitted.
+            return Shadow(losses=(), logits=logits, trained_logits=self._apart(inputs[run.plan.test[:TRAINED_IMAGES]]))
         total = len(run.losses)
         cheap = OF_HEAD if recipe.only_head_trains and run.part != "all" else FEWEST
         steps = min(total, max(cheap, run.all_steps // PART))
@@ -256,13 +268,23 @@ class ShortClimb:
             inputs = augmented(inputs, self.recipe.size, None, None)
         elif shift:
             inputs = self._moved(inputs, shift)
-        own = run.logits[:TRAINED_IMAGES]
+        return self._apart(inputs)
+
+    def _apart(self, inputs: Array) -> float:
+        """The same, of what goes into the part for those images."""
+        run, own = self.run, self.run.logits[:TRAINED_IMAGES]
         return largest_difference(self._infer(run.part, inputs), own) / (float(np.abs(own).max()) or 1.0)
 
 
 def _largest(several: Sequence[Mapping[Label, float]]) -> dict[Label, float]:
     """The largest change of each label."""
     return {label: max(each[label] for each in several) for label in several[0]}
+
+
+def _typical(a: Array, b: Array) -> float:
+    """Root of the mean squared difference; infinite where something is not finite."""
+    away = float(np.sqrt(np.square(a.astype(np.float64) - b).mean()))
+    return away if math.isfinite(away) else math.inf
 
 
 def _relative(arrays: Mapping[Label, Array], others: Mapping[Label, Array]) -> float:
