@@ -5,6 +5,7 @@ What is adapted to a task is explicit tensors and no layer: a second derivative 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -27,7 +28,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.tf_impl.optimizers import build_optimizer
 
 
-class Learner:
+class Learner(ABC):
     """What is learned, and the optimizer that learns it."""
 
     def __init__(self, start: Mapping[str, Array], settings: LearnerSettings, recipe: Recipe) -> None:
@@ -68,13 +69,13 @@ class Learner:
         weight, bias = self.variables[EMBEDDING_WEIGHT].value, self.variables[EMBEDDING_BIAS].value
         return tf.tensordot(inputs, weight, axes=[[-1], [1]]) + bias
 
+    @abstractmethod
     def loss(self, *given: tf.Tensor) -> tf.Tensor:
         """Of a batch, a scalar: of the tensors of its fields, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, *given: tf.Tensor) -> tf.Tensor:
         """Logits of the queries, (T, m, ways): of the tensors of the tasks' fields, in order."""
-        raise NotImplementedError
 
 
 class Anil(Learner):

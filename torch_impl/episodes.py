@@ -5,6 +5,7 @@ What is adapted to a task is explicit tensors and no module: a second derivative
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -29,7 +30,7 @@ from transfer_parity.torch_impl import device
 from transfer_parity.torch_impl.optimizers import build_optimizer
 
 
-class Learner:
+class Learner(ABC):
     """What is learned, and the optimizer that learns it."""
 
     def __init__(self, start: Mapping[str, Array], settings: LearnerSettings, recipe: Recipe) -> None:
@@ -58,13 +59,13 @@ class Learner:
         """Inputs (..., d) to (..., units), before anything that is not linear."""
         return F.linear(inputs, self.variables[EMBEDDING_WEIGHT], self.variables[EMBEDDING_BIAS])
 
+    @abstractmethod
     def loss(self, *given: Tensor) -> Tensor:
         """Of a batch, a scalar: of the tensors of its fields, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, *given: Tensor) -> Tensor:
         """Logits of the queries, (T, m, ways): of the tensors of the tasks' fields, in order."""
-        raise NotImplementedError
 
 
 class Anil(Learner):

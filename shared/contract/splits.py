@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,8 +93,7 @@ def hold_out(
     kept: list[int] = []
     held: list[int] = []
     largest: list[int] = []
-    for index in np.unique(labels[train]):
-        members = generator(seed, "validation", int(index)).permutation(np.sort(train[labels[train] == index])).tolist()
+    for members in _shuffled(train, labels, seed, "validation"):
         part = min(max(1, round(HELD_OUT * len(members))), len(members) - 1)
         held += members[:part]
         kept += members[part:]
@@ -120,8 +121,7 @@ def folds(
     """
     parts: list[list[int]] = [[] for _ in range(FOLDS)]
     dealt = 0
-    for index in np.unique(labels[train]):
-        members = generator(seed, "folds", int(index)).permutation(np.sort(train[labels[train] == index])).tolist()
+    for members in _shuffled(train, labels, seed, "folds"):
         if len(members) < FOLDS:
             return []
         for image in members:
@@ -134,3 +134,9 @@ def folds(
             held = [*held, kept.pop()]
         found.append((np.array(sorted(kept), dtype=np.int64), np.array(sorted(held), dtype=np.int64)))
     return found
+
+
+def _shuffled(train: NDArray[np.int64], labels: NDArray[np.int64], seed: int, purpose: str) -> Iterator[list[int]]:
+    """The training images of each class, in an order that is drawn for a purpose."""
+    for index in np.unique(labels[train]):
+        yield generator(seed, purpose, int(index)).permutation(np.sort(train[labels[train] == index])).tolist()

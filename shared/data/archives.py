@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.text import brief, is_name
 from transfer_parity.shared.data import images
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.data.storage import Decoder, Pictures
+from transfer_parity.shared.data.storage import Decoder, Joined, file_state
 
 #: The largest member that is read, in bytes, and the largest number of members: more is no archive of images.
 MOST_BYTES, MOST_MEMBERS = 2**26, 2**20
@@ -102,8 +101,7 @@ class Members:
 
     def state(self) -> Iterator[bytes]:
         """Name, size and times of the archive, and the members' names."""
-        status = self.archive.stat()
-        yield os.fsencode(self.archive) + f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode()
+        yield file_state(self.archive)
         yield "\n".join(self.names).encode()
 
     def decoders(self) -> Iterator[tuple[str, Decoder]]:
@@ -131,51 +129,6 @@ class Members:
                     path.write_bytes(content(archive, self.names[index]))
                 found.append(path)
         return found
-
-
-@dataclass(frozen=True)
-class Joined:
-    """The images of one set, and behind them those of another.
-
-    Attributes:
-        first: the ones in front, M of them.
-        second: the others.
-    """
-
-    first: Pictures
-    second: Pictures
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def state(self) -> Iterator[bytes]:
-        """That of both, and where one ends."""
-        yield from self.first.state()
-        yield f"{len(self.first)} and\n".encode()
-        yield from self.second.state()
-
-    def decoders(self) -> Iterator[tuple[str, Decoder]]:
-        """Those of both."""
-        yield from self.first.decoders()
-        yield from self.second.decoders()
-
-    def only(self, keep: NDArray[np.bool_]) -> Joined:
-        """Those that are chosen by a mask (N,)."""
-        return Joined(self.first.only(keep[: len(self.first)]), self.second.only(keep[len(self.first) :]))
-
-    def files(self, indices: Sequence[int], folder: Path) -> list[Path]:
-        """Those of both, written into a folder each where they are no files yet."""
-        border = len(self.first)
-        parts = (
-            (self.first, [i for i in indices if i < border]),
-            (self.second, [i - border for i in indices if i >= border]),
-        )
-        found: dict[int, Path] = {}
-        for number, (part, chosen) in enumerate(parts):
-            place = folder / str(number)
-            place.mkdir(parents=True, exist_ok=True)
-            found |= dict(zip([i + number * border for i in chosen], part.files(chosen, place), strict=True))
-        return [found[index] for index in indices]
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:

@@ -56,7 +56,7 @@ class Files:
 
     def state(self) -> Iterator[bytes]:
         """Names, sizes and times."""
-        return map(_state, self.paths)
+        return map(file_state, self.paths)
 
     def decoders(self) -> Iterator[tuple[str, Decoder]]:
         """Names below the root; those of another encoding get replacement characters."""
@@ -75,7 +75,12 @@ class Files:
 
 @dataclass(frozen=True)
 class Joined:
-    """Images of two kinds, one behind the other."""
+    """The images of one set, and behind them those of another.
+
+    Attributes:
+        first: the ones in front, M of them.
+        second: the others.
+    """
 
     first: Pictures
     second: Pictures
@@ -84,12 +89,13 @@ class Joined:
         return len(self.first) + len(self.second)
 
     def state(self) -> Iterator[bytes]:
-        """What is different as soon as an image of either is."""
+        """That of both, and where one ends."""
         yield from self.first.state()
+        yield f"{len(self.first)} and\n".encode()
         yield from self.second.state()
 
     def decoders(self) -> Iterator[tuple[str, Decoder]]:
-        """Those of the first, then those of the second."""
+        """Those of both."""
         yield from self.first.decoders()
         yield from self.second.decoders()
 
@@ -98,13 +104,17 @@ class Joined:
         return Joined(self.first.only(keep[: len(self.first)]), self.second.only(keep[len(self.first) :]))
 
     def files(self, indices: Sequence[int], folder: Path) -> list[Path]:
-        """As the first and the second give them; what they have to write are files of different numbers."""
-        mine = [index for index in indices if index < len(self.first)]
-        others = [index - len(self.first) for index in indices if index >= len(self.first)]
-        found = dict(zip(mine, self.first.files(mine, folder), strict=True))
-        found |= {
-            index + len(self.first): path for index, path in zip(others, self.second.files(others, folder), strict=True)
-        }
+        """Those of both, written into a folder each where they are no files yet."""
+        border = len(self.first)
+        parts = (
+            (self.first, [i for i in indices if i < border]),
+            (self.second, [i - border for i in indices if i >= border]),
+        )
+        found: dict[int, Path] = {}
+        for number, (part, chosen) in enumerate(parts):
+            place = folder / str(number)
+            place.mkdir(parents=True, exist_ok=True)
+            found |= dict(zip([i + number * border for i in chosen], part.files(chosen, place), strict=True))
         return [found[index] for index in indices]
 
 
@@ -145,7 +155,7 @@ class Sprites:
 
     def state(self) -> Iterator[bytes]:
         """Names, sizes and times of the sprites, and which of their images belong to the set."""
-        yield from map(_state, self.paths)
+        yield from map(file_state, self.paths)
         yield f"{self.side} ".encode() + self.numbers.tobytes()
 
     def decoders(self) -> Iterator[tuple[str, Decoder]]:
@@ -186,7 +196,8 @@ class Sprites:
         return [paths[number] for number in wanted.tolist()]
 
 
-def _state(path: Path) -> bytes:
+def file_state(path: Path) -> bytes:
+    """What is different as soon as a file is: name, size and times."""
     status = path.stat()
     # The time of the last change of anything about the file cannot be set: who unpacks another file with the same time
     # of modification in its place is noticed.
