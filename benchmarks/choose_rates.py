@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_parity.shared.contract import study_recipe
+from transfer_parity.shared.contract.methods import METHODS, VARIANTS
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.splits import FOLDS
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE
@@ -120,8 +121,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _in_steps() -> list[str]:
-    """Strategies that have a rate."""
-    return [name for name, recipe in study_recipe.read(None, {}).items() if in_steps(recipe)]
+    """Strategies that have a rate and need no more than labelled images."""
+    needy = {name for name, values in VARIANTS.items() if METHODS[values["strategy"]].text}
+    found = study_recipe.read(None, {}, [name for name in VARIANTS if name not in needy])
+    return [name for name, recipe in found.items() if in_steps(recipe) and not recipe.method.takes_unlabelled]
 
 
 def _recipes(options: argparse.Namespace, data: str, epochs: int) -> dict[str, Recipe]:

@@ -54,7 +54,7 @@ def conditions(recipes: Mapping[str, Recipe]) -> Conditions:
 
 def in_steps(recipe: Recipe) -> bool:
     """Whether anything is trained in steps, so that there are batches, passes and a rate."""
-    return recipe.solver == "optimizer"
+    return recipe.closed_form is None
 
 
 def _value(recipe: Recipe, key: str) -> Value:
