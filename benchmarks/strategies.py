@@ -1,6 +1,6 @@
 """What each strategy gives and costs on several sets of images, under equal conditions, for docs/strategies.md.
 
-Of every set some images of each class are drawn into a training and a test part; the usual command runs a study of all
+Of every set some images of each class are drawn into a training and a test part, or from its own ones; the usual command runs a study of all
 strategies that need nothing but images, in both frameworks, and what is left of the training part is unlabelled for
 those that want that. Finished runs are kept by the command.
 
@@ -54,9 +54,10 @@ def folders(data: str, folder: Path) -> None:
     random = generator(0, "strategies")
     for label, name in enumerate(images.classes):
         members = random.permutation(np.flatnonzero(images.labels == label))
-        half = len(members) // 2
-        write(images, members[: min(DRAWN, half)], folder / "train" / name)
-        write(images, members[half : half + TESTED], folder / "test" / name)
+        # A set's own test images stay such, so that no image on which rates were chosen is tested on.
+        apart = np.arange(len(members)) >= len(members) // 2 if images.is_test is None else images.is_test[members]
+        write(images, members[~apart][:DRAWN], folder / "train" / name)
+        write(images, members[apart][:TESTED], folder / "test" / name)
 
 
 def strategies() -> list[str]:
