@@ -1,8 +1,8 @@
 """What each strategy gives and costs on several sets of images, under equal conditions, for docs/strategies.md.
 
-Of every set some images of each class are drawn into a training and a test part, or from its own ones; the usual command runs a study of all
-strategies that need nothing but images, in both frameworks, and what is left of the training part is unlabelled for
-those that want that. Finished runs are kept by the command.
+Of every set some images of each class are drawn into a training and a test part, or from its own ones; the usual
+command runs a study of all strategies that need nothing but images, in both frameworks, and what is left of the
+training part is unlabelled for those that want that. Finished runs are kept by the command.
 
     python benchmarks/strategies.py WORK --data flowers my-clothes chest_xrays solar_cells
 """
