@@ -32,7 +32,12 @@ FIXED = OPTIONS.fixed
 
 #: What the rule of ``benchmarks/choose_rates.py`` has chosen on other images under these conditions
 #: (``docs/strategy-rates.json``); a strategy that is not there has its kind's own rate.
-RATES: dict[str, dict[str, Any]] = {"finetune": {"learning_rate": 3e-5}}
+RATES: dict[str, dict[str, Any]] = {
+    "scratch": {"learning_rate": 1e-3},
+    "finetune": {"learning_rate": 3e-5},
+    "lp_ft": {"learning_rate": 1e-5},
+    "lp_ft_all": {"learning_rate": 3e-4},
+}
 
 
 def read(
