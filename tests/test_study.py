@@ -235,7 +235,11 @@ def test_other_images_are_another_study(given: dict[str, str], name: str) -> Non
 
 def test_the_shipped_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipes = study_recipe.read("study", {})
-    assert list(recipes) == list(study_recipe.DEFAULTS)
+    few_labels = {"nearest_mean", "prototypes", "norm_only", "lp_ft", "lp_ft_all"}
+    assert set(recipes) == few_labels | set(study_recipe.DEFAULTS) - {"finetune_all"}
+    assert {recipe.learning_rate for name, recipe in recipes.items() if name in study_recipe.RATES} == {
+        each["learning_rate"] for name, each in study_recipe.RATES.items()
+    }
     written = tmp_path / "again.toml"
     written.write_text(study_recipe.as_toml(recipes), encoding="utf-8")
     assert study_recipe.read(str(written), {}) == recipes
