@@ -81,7 +81,8 @@ def read(
                 raise BadInput(f"{where}: strategies.{name}: {key} is the same for all strategies; move or remove it.")
         if not chosen or name in chosen:
             # A rate belongs to an optimizer, and to the conditions under which it was chosen.
-            usual = conditions and table == VARIANTS.get(name) and "optimizer" not in {**common, **given}
+            is_kind = name in VARIANTS and VARIANTS[name].items() <= table.items()
+            usual = conditions and is_kind and "optimizer" not in {**common, **table, **given}
             own = RATES.get(name, {}) if usual else {}
             values = {"name": "study", **conditions, **own, **common, **table, **given}
             found[name] = recipe_files.validated({**values, **FIXED}, f"{where} (strategy {name})", given)
