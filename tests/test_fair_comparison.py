@@ -206,15 +206,17 @@ def test_augmentation_of_one_strategy_is_told() -> None:
 
 
 def test_the_shipped_study_is_fair() -> None:
-    """One image size of 128 px at least, one batch size; what differs is the budget of scratch alone."""
+    """One image size of 128 px at least, one batch size; what differs is the budget of scratch, and who needs float64."""
     recipes = study_recipe.read("study", {})
     found = conditions.conditions(recipes)
     size = found.alike["image_size"]
     assert isinstance(size, int) and size >= 128
     assert "batch_size" in found.alike
-    assert set(found.differing) <= {"epochs"}
+    assert set(found.differing) <= {"epochs", "precision"}
     for each in found.differing.get("epochs", []):
         assert each.strategies == ["scratch"] or "scratch" not in each.strategies
+    exact = {name for name, recipe in recipes.items() if recipe.precision == "float64"}
+    assert exact == {name for name, recipe in recipes.items() if recipe.first_trained_stage == 0}
 
 
 def test_the_built_in_study_is_fair() -> None:
