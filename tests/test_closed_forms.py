@@ -16,8 +16,9 @@ import pytest
 
 from tests.conftest import CLASSES, ROOT, SMALL, Command, write_images
 from tests.fakes import FakeWorkers
-from transfer_parity.shared.contract import artifacts, jobs, plan, recipe_files
-from transfer_parity.shared.contract.jobs import Execution, RunSpec
+from tests.runs import quiet, write_job
+from transfer_parity.shared.contract import artifacts, recipe_files
+from transfer_parity.shared.contract.jobs import TrainJob
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import RIDGE_RUNGS
@@ -30,8 +31,7 @@ from transfer_parity.shared.evaluation.closed_forms import CosineHead
 from transfer_parity.shared.parity import recipe_climb
 from transfer_parity.shared.parity.document import PairResult
 from transfer_parity.shared.parity.recipe_ladder import RecipeLadder
-from transfer_parity.shared.runtime import closed_form, prepare, resolve_dataset, ridge
-from transfer_parity.shared.runtime.prepare import RunInputs
+from transfer_parity.shared.runtime import closed_form, ridge
 from transfer_parity.shared.runtime.short_climb import ShortClimb
 
 #: Of this file, by strategy.
@@ -209,10 +209,6 @@ def recipes(folder: Path) -> dict[str, Recipe]:
     return {name: recipe_files.read(file, {**SIX, **small, "seeds": 1}) for name, file in RECIPES.items()}
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    """Nobody watches."""
-
-
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairResult]:
     """Every recipe through both wings."""
@@ -252,9 +248,11 @@ from transfer_parity.WING.wing import WING as wing
 wing.device.configure(1, "float64", "cpu")
 folder = Path(sys.argv[1])
 held, found = dict(np.load(folder / "held.npz")), {}
+# What people compare speeds with takes longer than these runs.
+wing.inference.matrix_product_rate = lambda network: 1e9
 for name in ("prototypes", "tip_adapter"):
     recipe = validated(json.loads(sys.argv[2]) | {"strategy": name, "precision": "float64"}, "the test")
-    network = wing.network.build(model_spec(recipe, None, 4))
+    network = wing.network.build(model_spec(recipe, None, 4, given=576))
     head = {key.partition(" ")[2]: array for key, array in held.items() if key.startswith(name + " ")}
     assert {key for key in wing.weights.shapes(network) if key.startswith("head.")} == set(head)
     wing.weights.load(network, head)
@@ -290,10 +288,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     held |= {f"prototypes {name}": array for name, array in closed_form.of_cosines(head).items()}
     held |= {f"tip_adapter {name}": array for name, array in closed_form.of_cache(cached, 40).items()}
     np.savez(folder / "held.npz", **held)
-    chosen = recipes(folder)
+    chosen, cache = recipes(folder), Cache(str(folder / "cache"))
     runs: dict[str, dict[str, Path]] = {wing: {} for wing in WINGS}
     for wing, name in RUN:
-        runs[wing][name] = _job(folder / wing / name, chosen[name])
+        runs[wing][name] = write_job(folder / wing / name, chosen[name], cache, explain=2)
     for wing in WINGS:
         given = {**SIX, "image_size": 32, "head_units": 40}
         program = WORK.replace("WING", wing).replace(f"{wing} as wing", "WING as wing")
@@ -303,19 +301,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     expected = {"prototypes": head.logits(queries), "tip_adapter": cached.logits(queries)}
     found: dict[str, dict[str, Any]] = {wing: dict(np.load(folder / f"{wing}.npz")) for wing in WINGS}
     return Done(expected, found, runs)
-
-
-def _job(folder: Path, recipe: Recipe) -> Path:
-    """A job with one run of a recipe, in a folder. Returns the folder of the run."""
-    folder.mkdir(parents=True)
-    cache = Cache(str(folder.parent.parent / "cache"))
-    found, pixels = prepare.decoded(recipe, resolve_dataset.load(recipe.data, cache), cache, quiet)
-    drawn = plan.draw(recipe, found.labels, found.is_test, list(found.classes), 0, 3)
-    explain = tuple(drawn.test[:2].tolist())
-    run = RunSpec(id="run", pretrained=False, shots=3, seed=0, plan="plan.npz", save_model=True, explain=explain)
-    inputs = RunInputs(recipe, found, pixels, None, {(3, 0): drawn})
-    jobs.write(prepare.train_job(folder, inputs, [run], Execution.of(recipe, 1), None), folder)
-    return folder / run.id
 
 
 @pytest.mark.parametrize(("wing", "name"), RUN)
@@ -364,12 +349,25 @@ def test_a_run_says_that_it_saw_the_test_images(inside: Command, photos: Path, w
 
 
 def test_a_study_says_which_strategies_saw_the_test_images(inside: Command, photos: Path, workers: FakeWorkers) -> None:
+    """And leaves them apart where it advises one, however good they are."""
+
+    def logits(job: TrainJob, framework: str, run: str, labels: Any) -> Any:
+        right = 9.0 * np.eye(len(job.data.classes))[labels]
+        # All images, and all but two.
+        right[: 0 if job.recipe.strategy == "prototypes" else 2] *= -1
+        return right
+
+    workers.logits = logits
     names = ("scratch", "nearest_mean", "prototypes")
     outcome = inside("study", "--data", photos, "--strategies", *names, *SMALL[:2], "--shots", 3, "--seeds", 2)
     assert outcome.status in (0, 1), outcome.errors
     assert "prototypes sees the test images" in " ".join(outcome.output.split())
     document = json.loads((outcome.folder / artifacts.STUDY).read_text(encoding="utf-8"))
     assert document["transductive"] == ["prototypes"]
+    assert next(iter(document["order"]["mean_ranks"])) == "prototypes"
+    assert all(set(each["seconds"]) == {"scratch", "nearest_mean"} for each in document["cheapest"])
+    assert "What is best and what takes least time is said of the others." in " ".join(outcome.output.split())
+    assert "Sees the test images, without labels: prototypes." in " ".join(outcome.output.split())
     assert "prototypes sees the test images" in (outcome.folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -74,6 +74,7 @@ ANOTHER: dict[str, Any] = {
     "ridge_penalty": 2.0,
     "logit_scale": 3.0,
     "text_features": "text.npy",
+    "image_features": "images.npz",
     "cache_alpha": 2.0,
     "cache_beta": 3.0,
     "head_units": 8,
@@ -123,7 +124,13 @@ RECIPE = Recipe(image_size=32, weights="torchvision")
 
 def changed(recipe: Recipe, field: str) -> Recipe:
     """The recipe with another value in one field; flips and crops need a strategy that sees images in every step."""
-    more = {"strategy": "finetune"} if field in ("flip", "crop", "finetune_stages", "freeze_batch_norm") else {}
+    more: dict[str, Any] = {}
+    if field in ("flip", "crop", "finetune_stages", "freeze_batch_norm"):
+        more = {"strategy": "finetune"}
+    if field == "text_features":
+        more = {"strategy": "zero_shot"}
+    if field == "image_features":
+        more = {"control": False}
     return Recipe(**{**recipe.model_dump(), **more, field: ANOTHER[field]})
 
 
@@ -458,8 +465,9 @@ RUN_CHANGES: dict[str, Setting] = {
     "code": Setting(source="fedcba9876543210"),
     "environment": Setting(environment=("MKL_CBWR", "COMPATIBLE")),
 }
-#: Changed along with a field, since it asks for another strategy.
+#: Changed along with a field, since it asks for another strategy, or for no control.
 _ALONG = {f"recipe.{field}": {"recipe.strategy"} for field in ("flip", "crop", "finetune_stages", "freeze_batch_norm")}
+_ALONG |= {"recipe.text_features": {"recipe.strategy"}, "recipe.image_features": {"recipe.control"}}
 
 
 class Runs:
@@ -521,17 +529,25 @@ def test_runs_of_another_framework_are_others(tmp_path: Path, monkeypatch: pytes
     assert len(found) == len(WINGS)
 
 
-def test_text_features_are_what_is_in_the_file(runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [{"strategy": "zero_shot", "text_features": ""}, {"image_features": ""}])
+def test_vectors_are_what_is_in_the_file(values: dict[str, str], runs: Runs, tmp_path: Path) -> None:
     """Not where it lies: other vectors at the same place are another key, and the same ones elsewhere are not."""
 
     def digest(name: str, content: bytes) -> str:
         (tmp_path / name).write_bytes(content)
-        text = {"strategy": "zero_shot", "text_features": str(tmp_path / name)}
-        return runs.digest(Setting(RECIPE.model_copy(update=text)))
+        named = {key: value or str(tmp_path / name) for key, value in values.items()}
+        return runs.digest(Setting(RECIPE.model_copy(update=named)))
 
     first = digest("a.npy", b"one")
     assert first != digest("a.npy", b"other")
     assert first == digest("b.npy", b"one")
+
+
+def test_text_features_count_where_they_are_read(runs: Runs, tmp_path: Path) -> None:
+    """A study gives them to all of its strategies."""
+    (tmp_path / "a.npy").write_bytes(b"one")
+    named = RECIPE.model_copy(update={"text_features": str(tmp_path / "a.npy")})
+    assert runs.digest(Setting(named)) == runs.digest(Setting(RECIPE))
 
 
 def test_an_image_in_another_class_is_another_division(tmp_path: Path) -> None:
@@ -559,6 +575,11 @@ def decoded(cache: Cache, data: folders.Dataset, recipe: Recipe = RECIPE) -> Arr
 def test_pixels_of_a_recipe_are_what_an_empty_cache_would_give(field: str, tmp_path: Path) -> None:
     data = folders.from_folder(write_images(tmp_path / "data", {"a": 2, "b": 2}, side=64))
     cache, another = Cache(tmp_path / "cache"), changed(RECIPE, field)
+    # Features of another encoder are looked through before anything is decoded.
+    for key, rows in {"text_features": np.eye(2, 1280), "image_features": np.eye(4)}.items():
+        if key == field:
+            np.save(tmp_path / "vectors.npy", rows)
+            another = another.model_copy(update={key: str(tmp_path / "vectors.npy")})
     before = decoded(cache, data)
     fresh = decoded(Cache(tmp_path / "fresh"), data, another)
     np.testing.assert_array_equal(decoded(cache, data, another), fresh)

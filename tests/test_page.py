@@ -20,6 +20,7 @@ from tests.test_study import HOSTILE, finished, sweep_in
 from transfer_parity.shared.commands import study
 from transfer_parity.shared.contract import study_recipe
 from transfer_parity.shared.contract.jobs import TrainJob
+from transfer_parity.shared.contract.methods import VARIANTS
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core.cache import Cache
@@ -66,7 +67,7 @@ def test_every_colour_stands_out(background: str) -> None:
 
 def test_every_strategy_has_a_look_of_its_own() -> None:
     """Another strategy that every study knows needs an entry."""
-    assert set(looks.STRATEGIES) >= set(study_recipe.DEFAULTS)
+    assert set(looks.STRATEGIES) >= {*study_recipe.DEFAULTS, *VARIANTS}
     for part in ("colour", "marker", "line"):
         assert len({getattr(look, part) for look in looks.STRATEGIES.values()}) == len(looks.STRATEGIES), part
     known, others = looks.STRATEGIES.values(), [looks.of(f"mine-{number}") for number in range(1000)]

@@ -11,6 +11,7 @@ import pytest
 from transfer_parity.shared.contract import plan, splits
 from transfer_parity.shared.contract.batches import augmented, training_batches
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.errors import BadInput
 
 LABELS = np.repeat(np.arange(3), 8)
@@ -163,3 +164,16 @@ def test_schedules() -> None:
     np.testing.assert_allclose(cosine[:3], [0.5, 1.0, 1.0])
     assert np.all(np.diff(cosine[2:]) < 0)
     np.testing.assert_allclose(cosine[2 + 4], 0.5)
+
+
+def test_views_count_among_what_a_plan_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the views of 1000 images are made of: two kinds, ten numbers each, for every run."""
+    monkeypatch.setattr(machine, "available_memory", lambda: 2**24)
+    labels = np.repeat(np.arange(2), 500)
+    common: dict[str, Any] = {"shots": (5,), "seeds": 2, "epochs": 2, "control": False, "weights": "random"}
+    recipe = Recipe(strategy="fixmatch", views=50, **common)
+    assert 2 * 8 * 10 * 50 * 1000 * 2 > 0.8 * 2**24 > 2 * 8 * 10 * 4 * 1000 * 2
+    with pytest.raises(BadInput, match=r"seeds, with 50 views of each unlabelled image, .* lower --views, --epochs"):
+        plan.draw_all(recipe, labels, None, ["a", "b"])
+    plan.draw_all(recipe.model_copy(update={"shots": ("all",), "views": 4}), labels, None, ["a", "b"])
+    plan.draw_all(recipe.model_copy(update={"strategy": "linear_probe"}), labels, None, ["a", "b"])

@@ -75,6 +75,19 @@ def comparison(**values: object) -> dict[str, list[Part]]:
     return {each: expected.parts(recipe, runs, plans, each, threads=2) for each in recipe.frameworks}
 
 
+def test_views_of_unlabelled_images_go_through_what_is_frozen() -> None:
+    """Once each, and are part of every step."""
+    common = {"shots": (5, "all"), "seeds": 1, "epochs": 2, "control": False, "weights": "random", "views": 3}
+    plain, more = (comparison(strategy=name, **common)["torch"] for name in ("linear_probe", "fixmatch"))
+    group = ["features", *2 * ["features", "features", "training", "inference"]]
+    assert [part.kind for part in more][2:] == 2 * group
+    assert len(plain) == len(more) - 8
+    first, weak, strong, trained, _ = more[2:7]
+    # 210 images without 50 labelled and 40 test images; all 210 go through for the image features.
+    assert weak == strong and weak.guess == pytest.approx(first.guess * 3 * 120 / 210)
+    assert trained.guess >= plain[3].guess
+
+
 def worst(said: list[tuple[float, float]]) -> float:
     """The largest factor between what was said and what was true, from the first tenth to the last."""
     total = said[-1][0]

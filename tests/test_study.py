@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import CLASSES, ROOT, Command
+from tests.conftest import CLASSES, ROOT, Command, write_images
 from tests.fakes import FakeWorkers
 from transfer_parity import compare
 from transfer_parity.shared.commands import study
@@ -367,3 +367,25 @@ def test_killed_ten_times(photos: Path, tmp_path: Path) -> None:
             for name, each in (("resumed", ours), ("whole", theirs))
         )
         assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_each_strategy_has_its_own_images(turn: int, tmp_path: Path, photos: Path, workers: FakeWorkers) -> None:
+    """Unlabelled ones belong to those that take them, and to nobody's results, whichever strategy comes last."""
+    more = write_images(tmp_path / "more", {"any": 5}, seed=9)
+    seen: dict[str, int] = {}
+
+    def logits(job: TrainJob, framework: str, run: str, labels: Array) -> Array:
+        seen[job.recipe.strategy] = len(np.load(job.data.labels))
+        return np.eye(3)[labels]
+
+    workers.logits = logits
+    alone = sweep_in(tmp_path / "alone", photos, chosen=["ridge"])
+    given = {**KEYS, "data": str(photos), "unlabeled": str(more)}
+    recipes = dict(list(study_recipe.read(None, given, ["ridge", "fixmatch"]).items())[::turn])
+    sweep = prepared(recipes, Cache(tmp_path / "cache"), tmp_path / "out", silent, processes=1)
+    document = finished(sweep)
+    assert seen == {"linear_probe": 24, "fixmatch": 29}
+    assert document.images == len(sweep.data) == 24 and (sweep.data.labels >= 0).all()
+    found = {each.arm.key: each.digest for each in sweep.inputs.arms}
+    assert all(found[each.arm.key] == each.digest for each in alone.inputs.arms)

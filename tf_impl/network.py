@@ -21,7 +21,7 @@ class Network:
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
             "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
-            there is only "all".
+            there is only "all"; for given features the head is all that there is.
         stock: whether everything about its execution is left as it is when TensorFlow is installed.
         objective: of the latest training.
         forwards: compiled forward passes by part.
@@ -31,8 +31,20 @@ class Network:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec, self.stock = spec, device.settings().stock
-        features = backbone.build(spec)
         self.models: dict[Part, keras.Model] = {}
+        if spec.given is not None:
+            classifier = head.build(spec.head, (spec.given,), spec.head_units, spec.classes)
+            self.models |= dict.fromkeys(("head", "trainable", "all"), classifier)
+        else:
+            self._connect(spec)
+        self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
+        self.trainers: dict[Any, Any] = {}
+        self.objective: Any = None
+        self.explainer: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+
+    def _connect(self, spec: ModelSpec) -> None:
+        """The parts of a backbone and a head."""
+        features = backbone.build(spec)
         if spec.head == "imagenet":
             self.models["all"] = features
         else:
@@ -48,10 +60,6 @@ class Network:
             elif spec.frozen_stages:
                 frozen, trainable = backbone.cut(whole, spec.pair, spec.frozen_stages)
                 self.models |= {"frozen": frozen, "trainable": trainable}
-        self.forwards: dict[Part, Callable[[tf.Tensor], tf.Tensor]] = {}
-        self.trainers: dict[Any, Any] = {}
-        self.objective: Any = None
-        self.explainer: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
 
     def prepare(self, part: Part, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""

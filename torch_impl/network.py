@@ -20,7 +20,7 @@ class Network(nn.Module):
     Attributes:
         models: "features" maps preprocessed images to the head's input, "head" that to logits, "all" images to logits.
             "frozen" ends behind the frozen stages and "trainable" begins there. With the architecture's own classifier
-            there is only "all".
+            there is only "all"; for given features the head is all that there is.
         reduced: type of the backbone's arithmetic where it is not that of the weights, or None.
         objective: of the latest training.
         stock: whether everything else about its execution is left as it is when torch is installed.
@@ -30,27 +30,38 @@ class Network(nn.Module):
         super().__init__()
         settings = device.settings()
         self.spec, self.device, self.stock = spec, settings.device, settings.stock
-        self.reduced = reduced = settings.reduced
+        self.reduced = settings.reduced
         self.objective: Any = None
-        body = backbone.build(spec)
-        self.features = nn.Sequential(body)
+        self.features = nn.Sequential()
         self.head: nn.Module = nn.Identity()
+        if spec.given is None:
+            self.features.append(backbone.build(spec))
         if spec.head != "imagenet":
-            if spec.pooled:
+            if spec.given is None and spec.pooled:
                 self.features.extend((nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-            self.head = head.build(spec.head, (spec.pair.channels,), spec.head_units, spec.classes)
+            length = spec.pair.channels if spec.given is None else spec.given
+            self.head = head.build(spec.head, (length,), spec.head_units, spec.classes)
         self.to(self.device, torch.get_default_dtype())
         if not self.stock:
             # NHWC in memory, which oneDNN and tensor cores prefer; the meaning of the dimensions stays NCHW.
             self.to(memory_format=torch.channels_last)
         self.eval()
-        self.models: dict[Part, nn.Module] = {"all": nn.Sequential(Reduced(self.features, reduced), self.head)}
+        self.models: dict[Part, nn.Module] = {}
+        if spec.given is not None:
+            self.models |= dict.fromkeys(("head", "trainable", "all"), self.head)
+        else:
+            self._connect(spec)
+
+    def _connect(self, spec: ModelSpec) -> None:
+        """The parts of a backbone and a head."""
+        reduced = self.reduced
+        self.models["all"] = nn.Sequential(Reduced(self.features, reduced), self.head)
         if spec.head != "imagenet":
             self.models |= {"features": Reduced(self.features, reduced), "head": self.head}
         if spec.frozen_stages == len(spec.pair.stages):
             self.models |= {"frozen": self.models["features"], "trainable": self.head}
         elif spec.frozen_stages:
-            frozen, rest = backbone.cut(body, spec.pair, spec.frozen_stages)
+            frozen, rest = backbone.cut(self.features[0], spec.pair, spec.frozen_stages)
             behind = nn.Sequential(rest, *list(self.features)[1:])
             self.models |= {
                 "frozen": Reduced(frozen, reduced),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transfer_parity.shared.commands import rates
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import artifacts, framework_defaults, study_recipe
+from transfer_parity.shared.contract import artifacts, framework_defaults, recipe_rules, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS, Recipe
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
@@ -98,6 +98,8 @@ def run(arguments: list[str], errors: Console) -> int:
     overrides = {key: getattr(options, key) for key in OPTIONS.of("attribute")}
     # Each strategy is compared with itself, not with another one.
     recipes = study_recipe.read(options.recipe, overrides, options.strategies, conditions={})
+    for recipe in recipes.values():
+        recipe_rules.needs_images(recipe, "what frameworks do by themselves")
     common = next(iter(recipes.values()))
     if options.mode == "guides":
         return _guides(options, recipes, errors)

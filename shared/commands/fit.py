@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from transfer_parity.shared.commands.parser import Parser
-from transfer_parity.shared.contract import artifacts, recipe_files
+from transfer_parity.shared.contract import artifacts, recipe_files, recipe_rules
 from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
@@ -49,6 +49,7 @@ def run(arguments: list[str], errors: Console) -> int:
     keys = [key for key in OPTIONS.of("compare") if key not in fitting.FIXED]
     given = {key: getattr(options, key) for key in keys}
     recipe = recipe_files.read(options.recipe, {**given, **fitting.FIXED})
+    recipe_rules.needs_images(recipe, "a model that is fitted")
     earlier = fitting.earlier(recipe, options.earlier) if options.earlier else None
     measure = not (options.no_estimate or earlier)
     folder = options.output_dir or run_folder.unused("fit")

@@ -10,7 +10,7 @@ from pathlib import Path
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.commands import own_pair, own_pair_sides
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import artifacts, recipe_files, subject_files, switches, wings
+from transfer_parity.shared.contract import artifacts, recipe_files, recipe_rules, subject_files, switches, wings
 from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
@@ -163,6 +163,8 @@ def _climb_recipes(options: argparse.Namespace, folder: Path, tell: Meter, outpu
     if strategies == ["ridge"] and "linear" not in heads:
         raise BadInput(f"--heads {heads[0]}: --strategies ridge fits linear heads only; give --heads linear.")
     given = recipe_files.read(options.recipe, {}) if options.recipe is not None else None
+    if given is not None:
+        recipe_rules.needs_images(given, "the ladder")
     pairs = [given.pair] if given is not None else select_pairs(options.backbone or DEFAULT)
     for pair in pairs:
         switches.check(options.switch, pair, options.precision)

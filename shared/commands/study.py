@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transfer_parity.shared.commands import rates, records
 from transfer_parity.shared.commands.parser import Parser, at_least
-from transfer_parity.shared.contract import artifacts, study_recipe
+from transfer_parity.shared.contract import artifacts, recipe_rules, study_recipe
 from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
@@ -91,6 +91,9 @@ def run(arguments: list[str], errors: Console) -> int:
     if factors and options.mode != "matched":
         raise BadInput(f"--tune goes with --mode matched, not {options.mode}; attribute tunes each side for itself.")
     recipes = study_recipe.read(options.recipe, overrides, options.strategies)
+    if options.mode != "matched":
+        for recipe in recipes.values():
+            recipe_rules.needs_images(recipe, f"--mode {options.mode}")
     common = next(iter(recipes.values()))
     folder = options.output_dir or Path("results") / f"study-{common.name}"
     output = Console(width=WIDTH)

@@ -13,6 +13,8 @@ LOG = "worker.log"
 IMAGES = "images.npy"
 #: Vectors of the classes, of a text encoder.
 TEXT = "text.npy"
+#: Vectors of the images, of an image encoder.
+GIVEN_FEATURES = "given-features.npy"
 LABELS = "labels.npy"
 PLAN = "plan.npz"
 #: A neutral checkpoint that the process made, and what it says about the file that it read for it.

@@ -57,6 +57,7 @@ class DataFiles(_Part):
         digest: of the images as the wing sees them.
         pictures: the files of all images, for a wing that is to read them itself; else none.
         text: a vector for each class, float64 (classes, d) as .npy, for a strategy that compares with text.
+        features: a vector for each image, (N, d) as .npy, where another encoder has made them and no backbone runs.
     """
 
     images: Path
@@ -65,6 +66,7 @@ class DataFiles(_Part):
     digest: str
     pictures: tuple[Path, ...] = ()
     text: Path | None = None
+    features: Path | None = None
 
 
 class RunSpec(_Part):

@@ -68,6 +68,7 @@ _WHICH_RUNS = "says which runs there are; every run, and every image, has a plac
 _JUDGED = "says how finished runs are judged"
 _LABEL = "a name for people"
 _PIXELS = "the digest of the decoded images stands in the key"
+_GIVEN = "with it, no layer runs"
 _SPEC = "what it amounts to stands in the model's description"
 
 #: Of the results of one run, which stand under a key and the run's shots and seed.
@@ -107,6 +108,7 @@ FEATURES = LeftOut(
         "ridge_penalty": _TRAINING,
         "logit_scale": _TRAINING,
         "text_features": _TRAINING,
+        "image_features": _GIVEN,
         "cache_alpha": _TRAINING,
         "cache_beta": _TRAINING,
         "head_units": _TRAINING,
@@ -174,6 +176,7 @@ FEATURES_DATA = LeftOut(
         "classes": "frozen layers do not see them",
         "pictures": "places; the digest stands for them, too",
         "text": _TRAINING,
+        "features": _GIVEN,
     },
 )
 #: The same, of a model.
@@ -184,6 +187,7 @@ FEATURES_SPEC = LeftOut(
         "head": "whether features are pooled stands in the key, which is all that frozen layers have of it",
         "head_units": _TRAINING,
         "classes": _TRAINING,
+        "given": _GIVEN,
         "switches": "those that change what layers put out stand in the key",
     },
 )

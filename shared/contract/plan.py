@@ -93,11 +93,18 @@ def _check_memory(recipe: Recipe, images: int, classes: int) -> None:
     shown = [images if shots == "all" else min(images, shots * classes) for shots in recipe.shots]
     # Bytes for an image in an epoch, as in Plan: its place, its flip and crop, and its part of a step's rate.
     each = 8 + recipe.flip + 16 * recipe.crop + 8 / recipe.batch_size
-    needed = each * recipe.epochs * recipe.seeds * sum(shown)
+    views, with_views, where = 0, "", "lower --epochs, --seeds or --shots"
+    if recipe.method.takes_unlabelled:
+        # Place and view of the unlabelled images of a step, and what all views are made of; at most all images are.
+        each += 16 * recipe.unlabeled_ratio
+        views = 2 * 8 * DRAWS * recipe.views * images * recipe.seeds * len(recipe.shots)
+        with_views = f", with {recipe.views} views of each unlabelled image,"
+        where = "lower --views, --epochs, --seeds or --shots"
+    needed = each * recipe.epochs * recipe.seeds * sum(shown) + views
     if needed > 0.8 * (free := machine.available_memory()):
         raise BadInput(
-            f"the orders of {recipe.epochs} epochs and {recipe.seeds} seeds would take {needed / 2**30:.0f} GiB of "
-            f"memory, of which {free / 2**30:.0f} are free; lower --epochs, --seeds or --shots."
+            f"the orders of {recipe.epochs} epochs and {recipe.seeds} seeds{with_views} would take "
+            f"{needed / 2**30:.0f} GiB of memory, of which {free / 2**30:.0f} are free; {where}."
         )
 
 

@@ -27,7 +27,7 @@ WEIGHT_ORIGINS = (*libraries(), "random")
 class Recipe(RecipeFields):
     """One transfer-learning recipe: fields that go together, and what follows from them."""
 
-    @field_validator("data", "weights", "unlabeled", "text_features")
+    @field_validator("data", "weights", "unlabeled", "text_features", "image_features")
     @classmethod
     def _can_be_a_path(cls, value: str | None) -> str | None:
         if value is not None and not is_name(value):

@@ -90,8 +90,13 @@ class RecipeFields(BaseModel):
         gt=0,
         description="factor of logits that are cosines (nearest_mean, prototypes, zero_shot)",
     )
-    text_features: Annotated[str | None, Option("model")] = Field(
+    text_features: Annotated[str | None, Option("model", STUDY)] = Field(
         None, description="zero_shot, tip_adapter: .npy file with a vector for each class, of a text encoder"
+    )
+    image_features: Annotated[str | None, Option("model", STUDY)] = Field(
+        None,
+        description=".npz or .npy file with a vector for each image, of any encoder; a head is fitted to them, and no "
+        "backbone runs",
     )
     cache_alpha: Annotated[float, Option("model")] = Field(
         1.0, ge=0, description="tip_adapter: how much the cache of labelled images counts"

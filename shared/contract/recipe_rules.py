@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transfer_parity.shared.core.errors import BadInput
+
 if TYPE_CHECKING:
     from transfer_parity.shared.contract.recipe import Recipe
 
@@ -21,6 +23,8 @@ def problem(recipe: Recipe) -> str | None:
         return f"strategy {recipe.strategy} has a head of its own; leave head {recipe.head} out"
     if recipe.method.text and recipe.text_features is None:
         return f"strategy {recipe.strategy} compares with text; give --text-features FILE.npy (text_features)"
+    if recipe.image_features is not None and (refused := _without_images(recipe)) is not None:
+        return refused
     if recipe.method.solution is not None and (recipe.flip or recipe.crop):
         return f"flip and crop need images in every step, and strategy {recipe.strategy} has no steps; leave them out"
     if recipe.method.first_head(recipe) == "ridge" and recipe.head != "linear":
@@ -54,4 +58,40 @@ def problem(recipe: Recipe) -> str | None:
         )
     if recipe.method.takes_pairs and (recipe.flip or recipe.crop or not recipe.freeze_batch_norm):
         return f"strategy {recipe.strategy} takes pairs as they are; leave flip and crop false, freeze_batch_norm true"
+    return None
+
+
+def needs_images(recipe: Recipe, who: str) -> None:
+    """Refuse features in place of images where images go through a backbone.
+
+    Args:
+        recipe: that somebody gave.
+        who: puts images through it, for the message.
+
+    Raises:
+        BadInput: the recipe has image_features.
+    """
+    if recipe.image_features is not None:
+        raise BadInput(
+            f"{who} puts images through a backbone, and image_features {recipe.image_features} has what came out of "
+            "one; leave image_features out."
+        )
+
+
+def _without_images(recipe: Recipe) -> str | None:
+    """Why a recipe cannot do with features in place of images; None if it can."""
+    given = "image_features has what came out of one"
+    if not recipe.only_head_trains or not recipe.method.pretrained:
+        return (
+            f"strategy {recipe.strategy} trains a backbone, and {given}; leave image_features out, or choose a "
+            "strategy that trains a head alone"
+        )
+    if recipe.method.takes_unlabelled:
+        return f"strategy {recipe.strategy} takes views of images, which image_features has not; leave it out"
+    if recipe.flip or recipe.crop:
+        return "flip and crop need images in every step, which image_features has not; leave them out"
+    if recipe.head == "conv":
+        return "head conv works on feature maps, and image_features has vectors; give head linear or mlp"
+    if recipe.control:
+        return f"the control runs on an untrained backbone, and {given}; add --no-control (control = false)"
     return None

@@ -14,7 +14,7 @@ from transfer_parity.shared.zoo.pair import HEAD, PREPROCESSING, Aspect, BatchNo
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A classifier to build: backbone, pooling if the head wants it, head.
+    """A classifier to build: backbone, pooling if the head wants it, head; or a head alone, for given features.
 
     Attributes:
         image_size: side of the square input in pixels.
@@ -23,6 +23,7 @@ class ModelSpec:
         head: the recipe's, its strategy's, or "imagenet": the architecture's own classifier, as both libraries ship it.
         frozen_stages: how many of the first stages are the part "frozen"; the others and the head are "trainable". With
             0 there are no such parts.
+        given: length of the features that take the place of a backbone's, so that there is none; else None.
         switches: what this wing is to do as the other framework does it (see ``shared.contract.switches``).
     """
 
@@ -36,6 +37,7 @@ class ModelSpec:
     head_units: int
     classes: int
     frozen_stages: int = 0
+    given: int | None = None
     switches: frozenset[str] = frozenset()
 
     def meaning(self, aspect: Aspect) -> Semantics:
@@ -71,6 +73,7 @@ def model_spec(
     classes: int,
     head: HeadKind | None = None,
     switches: frozenset[str] = frozenset(),
+    given: int | None = None,
 ) -> ModelSpec:
     """The classifier that a recipe asks for, under the semantics of its checkpoint (the reference's without one).
 
@@ -80,6 +83,7 @@ def model_spec(
         classes: number of them.
         head: if not the recipe's.
         switches: those of this wing.
+        given: length of features that another encoder has made of the images.
     """
     semantics: Semantics = metadata.semantics if metadata else REFERENCE.library
     pair = recipe.pair
@@ -101,6 +105,7 @@ def model_spec(
         head_units=recipe.head_units,
         classes=classes,
         frozen_stages=0 if head == "imagenet" else frozen_stages(recipe, switches),
+        given=given,
         switches=switches,
     )
 

@@ -31,6 +31,9 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     usual = defaults.get("optimizer", OPTIMIZER)
     if values.get("optimizer", usual) != usual:
         defaults.pop("learning_rate", None)
+    if values.get("image_features") is not None:
+        # There is no backbone beside them that a control could leave untrained.
+        defaults["control"] = False
     return {**defaults, **values}
 
 

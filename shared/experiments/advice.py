@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,16 @@ class MeasuredCell:
     correct: Array
 
 
-def cheapest(cells: Sequence[MeasuredCell], common: Recipe) -> Iterator[Cheapest]:
+def cheapest(cells: Sequence[MeasuredCell], common: Recipe, apart: Collection[str] = ()) -> Iterator[Cheapest]:
     """By number of shots; needs two strategies to choose from, on seeds that all of them have finished.
 
     Args:
         cells: of one mode.
         common: what their recipes have in common; accuracies and seconds are means over its frameworks.
+        apart: strategies that are not to choose from: those that see the test images answer another question, how well
+            a whole set is classified together.
     """
+    cells = [cell for cell in cells if cell.result.strategy not in apart]
     by_shots: dict[Shots, dict[str, dict[int, list[MeasuredCell]]]] = {}
     for cell in cells:
         each = cell.result

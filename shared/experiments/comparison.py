@@ -86,6 +86,8 @@ def run_specs(recipe: Recipe, pretrained: bool) -> list[RunSpec]:
     kinds = [pretrained]
     if recipe.control and pretrained:
         kinds.append(False)
+    # A head on given features is no model of images.
+    kept = (recipe.shots[-1], recipe.first_seed) if recipe.image_features is None else None
     return [
         RunSpec(
             id=artifacts.run_id(kind, shots, seed),
@@ -93,7 +95,7 @@ def run_specs(recipe: Recipe, pretrained: bool) -> list[RunSpec]:
             shots=shots,
             seed=seed,
             plan=artifacts.plan_file(shots, seed),
-            save_model=kind == pretrained and seed == recipe.first_seed and shots == recipe.shots[-1],
+            save_model=kind == pretrained and (shots, seed) == kept,
         )
         for kind in kinds
         for shots in recipe.shots

@@ -84,7 +84,7 @@ class ComparisonResults:
     @property
     def pretrained(self) -> bool:
         """Whether the recipe itself (not its control) starts from pretrained weights."""
-        return self.inputs.checkpoint is not None
+        return self.inputs.pretrained
 
     @property
     def finished(self) -> bool:

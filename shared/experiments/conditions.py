@@ -13,6 +13,7 @@ Value = str | int | float | bool | None
 OWN = frozenset(
     {
         *("strategy", "finetune_stages", "freeze_batch_norm", "solver", "ridge_penalty"),
+        *("text_features", "logit_scale", "cache_alpha", "cache_beta"),
         *("optimizer", "learning_rate", "momentum", "beta1", "beta2", "epsilon", "weight_decay"),
         *("schedule", "warmup_epochs"),
     }
@@ -21,6 +22,8 @@ OWN = frozenset(
 NOTHING = frozenset({"inference_batch_size"})
 #: What there is only where a network takes steps.
 OF_STEPS = frozenset({"epochs", "batch_size", "loss", "label_smoothing"})
+#: What there is only where images go through a backbone.
+OF_IMAGES = frozenset({"image_size", "resize", "preprocessing"})
 #: What is told even where it is alike.
 TOLD = ("image_size", "batch_size", "epochs", "precision")
 #: All others: a new key of the recipe is among them until somebody says that it makes no difference.
@@ -39,7 +42,7 @@ def conditions(recipes: Mapping[str, Recipe]) -> Conditions:
     alike: dict[str, Value] = {}
     differing: dict[str, list[ConditionValue]] = {}
     for key in (*TOLD, *KEYS):
-        names = [name for name in recipes if not (key in OF_STEPS and name in closed)]
+        names = [name for name, recipe in recipes.items() if _counts(key, recipe)]
         values = {name: _value(recipes[name], key) for name in names}
         distinct = list(dict.fromkeys(values.values()))
         if len(distinct) > 1:
@@ -50,6 +53,15 @@ def conditions(recipes: Mapping[str, Recipe]) -> Conditions:
         elif distinct and key in TOLD:
             alike[key] = distinct[0]
     return Conditions(alike=alike, differing=differing, closed_form=closed)
+
+
+def _counts(key: str, recipe: Recipe) -> bool:
+    """Whether there is anything in a recipe that a key could change."""
+    if key in OF_STEPS:
+        return in_steps(recipe)
+    if key == "head_units":
+        return recipe.head_kind in ("mlp", "conv")
+    return key not in OF_IMAGES or recipe.image_features is None
 
 
 def in_steps(recipe: Recipe) -> bool:

@@ -11,7 +11,7 @@ from transfer_parity.shared.contract import keys
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wings import WINGS, wing
 from transfer_parity.shared.core import code, files
-from transfer_parity.shared.data import text_features
+from transfer_parity.shared.data import vectors
 from transfer_parity.shared.runtime import prepare
 
 #: Distributions whose versions finished runs depend on.
@@ -57,9 +57,10 @@ def of_runs(
         "weights": _sha256(checkpoint) if checkpoint else None,
         "switches": sorted(switches),
     }
-    if recipe.method.text and recipe.text_features is not None:
-        # A place; what is in the file counts.
-        key |= {"recipe.text_features": text_features.digest(recipe.text_features)}
+    # Places; what is in the files counts, where the strategy reads them.
+    for name, read in (("text_features", recipe.method.text), ("image_features", True)):
+        source = getattr(recipe, name) if read else None
+        key[f"recipe.{name}"] = None if source is None else vectors.digest(source)
     return files.digest({**key, **(more or {})}, 16)
 
 

@@ -35,6 +35,10 @@ def accuracies(
                 f"--results {folder}: a comparison on other images ({document.recipe.data}, {document.images} of "
                 f"{len(document.classes)} classes), which says nothing about these {len(data)}; leave it out."
             )
+        if document.recipe.image_features is not None:
+            raise BadInput(
+                f"--results {folder}: a comparison on given features says nothing of backbones; leave it out."
+            )
         runs = _counting(document, framework, shots)
         if not runs:
             continue

@@ -43,11 +43,12 @@ def document(sweep: Sweep, rounding: RoundingCheck | None = None, tuning: Tuning
     by_mode = {mode: [each for each in judgements if each.mode == mode] for mode in modes}
     verdict, sentence = _verdict(by_mode[modes[0]])
     first = [cell for cell in cells if cell.result.mode == modes[0]]
+    transductive = [name for name, recipe in sweep.recipes.items() if recipe.method.transductive]
     return StudyDocument(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipes=sweep.recipes,
         modes=modes,
-        transductive=[name for name, recipe in sweep.recipes.items() if recipe.method.transductive],
+        transductive=transductive,
         own_ways=_changed_when_shipped(sweep),
         # What they ran on is not kept with the cells, which may come from several runs.
         environment=Environment.here(sweep.inputs.versions, sweep.inputs.threads, {}, sweep.inputs.load),
@@ -57,7 +58,7 @@ def document(sweep: Sweep, rounding: RoundingCheck | None = None, tuning: Tuning
         results=[cell.result for cell in cells],
         points=list(points.points(sweep, cells)),
         judgements=judgements,
-        cheapest=list(advice.cheapest(first, sweep.common)),
+        cheapest=list(advice.cheapest(first, sweep.common, transductive)),
         conditions=conditions.conditions(sweep.recipes),
         tuning=tuning,
         order=standing.order(first, sweep.common),

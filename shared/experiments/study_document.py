@@ -92,7 +92,7 @@ class Tied(Document):
 
 
 class Cheapest(Document):
-    """What to use with so many labels."""
+    """What to use with so many labels, of the strategies that do not see the test images."""
 
     shots: Shots
     best: str = Field(description="the strategy of the highest accuracy, mean over frameworks and seeds")

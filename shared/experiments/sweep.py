@@ -63,14 +63,14 @@ def prepared(
     threads = common.threads or 1
     installed.make_sure_of(common.frameworks, optional=True)
     run_folder.make(folder)
-    data = loaded = resolve_dataset.load(common.data, cache, progress)
+    loaded = resolve_dataset.load(common.data, cache, progress)
     strategies = {}
     forecast_of(progress).plan(expected.to_decode(recipes.values(), len(loaded)))
     for strategy, recipe in recipes.items():
         data, pixels = prepare.decoded(recipe, prepare.with_unlabelled(recipe, loaded), cache, progress)
-        strategies[strategy] = StrategyInputs(recipe, pixels, prepare.drawn(recipe, data, pixels))
-    inputs, arms = SweepInputs(data, strategies, (), threads, versions, load), []
-    for arm in make_arms(recipes, data):
+        strategies[strategy] = StrategyInputs(recipe, data, pixels, prepare.drawn(recipe, data, pixels))
+    inputs, arms = SweepInputs(strategies, (), threads, versions, load), []
+    for arm in make_arms(recipes, inputs.data):
         checkpoint = resolve_weights.resolve(arm.configuration.recipe, cache, machine.available_cores(), progress)
         arms.append(ArmInputs(arm, checkpoint, inputs.digest(arm, checkpoint)))
     inputs = replace(inputs, arms=tuple(arms))
@@ -105,7 +105,7 @@ class Sweep:
 
     @property
     def data(self) -> Dataset:
-        """The images and their classes."""
+        """The labelled images and their classes."""
         return self.inputs.data
 
     @property
@@ -233,10 +233,12 @@ class Sweep:
 
     def _runs(self, inputs: ArmInputs) -> list[RunSpec]:
         key, strategy = inputs.arm.key, self.inputs.strategies[inputs.arm.key.strategy]
-        # It takes a while, so one cell of each strategy does it, and the baseline has seen too little.
-        explains = self._explains and key.mode == "matched" and key.strategy != BASELINE
+        given = strategy.recipe.image_features is not None
+        # It takes a while, so one cell of each strategy does it, the baseline has seen too little, and
+        # of given features no image can be asked.
+        explains = self._explains and key.mode == "matched" and key.strategy != BASELINE and not given
         explained = (strategy.recipe.shots[-1], strategy.recipe.first_seed) if explains else None
-        pretrained = inputs.checkpoint is not None
+        pretrained = inputs.checkpoint is not None or given
         return [
             RunSpec(
                 id=artifacts.run_id(pretrained, shots, seed),
@@ -277,7 +279,7 @@ class Sweep:
             }
         return prepare.train_job(
             folder,
-            RunInputs(recipe, self.data, strategy.pixels, inputs.checkpoint, plans),
+            RunInputs(recipe, strategy.data, strategy.pixels, inputs.checkpoint, plans),
             runs,
             Execution.of(recipe, self.inputs.threads),
             self.cache.folder(artifacts.FEATURES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ class StrategyInputs:
 
     Attributes:
         recipe: matched.
+        data: its images and their classes; behind all others the unlabelled ones of its folder.
         pixels: its images in the cache, (N, S, S, 3).
         plans: by number of shots and seed.
         rates: of runs that have another one than the recipe's, likewise; their plans follow it.
     """
 
     recipe: Recipe
+    data: Dataset
     pixels: Path
     plans: Plans
     rates: Mapping[tuple[Shots, int], float] = field(default_factory=dict)
@@ -51,7 +54,6 @@ class SweepInputs:
     """What a sweep starts from.
 
     Attributes:
-        data: the images and their classes.
         strategies: by name, in order.
         arms: in order.
         threads: of each process.
@@ -59,12 +61,18 @@ class SweepInputs:
         load: processes that wanted a core before the start, or None where the system does not count them.
     """
 
-    data: Dataset
     strategies: Mapping[str, StrategyInputs]
     arms: tuple[ArmInputs, ...]
     threads: int
     versions: dict[str, str]
     load: float | None
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The labelled images and their classes, which all strategies share under the same numbers."""
+        found = next(iter(self.strategies.values())).data
+        labelled = found.labels >= 0
+        return found if labelled.all() else found.only(labelled)
 
     def digest(self, arm: Arm, checkpoint: Path | None, more: Mapping[str, Any] | None = None) -> str:
         """Of everything that the numbers of an arm's cells depend on.
@@ -74,9 +82,9 @@ class SweepInputs:
             checkpoint: its weights, or None where all are drawn.
             more: JSON values that matter besides.
         """
-        made, pixels = arm.configuration, self.strategies[arm.key.strategy].pixels
-        given = (arm.key.framework, made.recipe, made.switches, checkpoint, pixels)
-        return digests.of_runs(*given, self.data.division, self.threads, self.versions, more)
+        made, strategy = arm.configuration, self.strategies[arm.key.strategy]
+        given = (arm.key.framework, made.recipe, made.switches, checkpoint, strategy.pixels)
+        return digests.of_runs(*given, strategy.data.division, self.threads, self.versions, more)
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,19 @@ from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.results import PHASES, WorkerResult
 from transfer_parity.shared.contract.wings import Framework, compared, wing
 from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run
-from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict, transductive
+from transfer_parity.shared.report.console import WIDTH, Console, amount, encoder, marked, show_verdict, transductive
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print the table, the agreement and the verdict."""
     recipe = comparison.recipe
     shots = ", ".join(str(k) for k in recipe.shots)
-    weights = f"{recipe.weights} weights" if comparison.checkpoint else "random weights"
+    name, weights = encoder(recipe, recipe.weights if comparison.checkpoint else "random")
+    size = f", {recipe.size} px" if recipe.image_features is None else ""
     seeds = f"{recipe.seeds} seed{'s' if recipe.seeds > 1 else ''}"
     console.print(
-        marked("[bold]{}[/], {}", recipe.backbone, weights)
-        + f", {recipe.strategy}, {recipe.head_kind} head, {recipe.size} px\n"
+        marked("[bold]{}[/]{}", name, weights)
+        + f", {recipe.strategy}, {recipe.head_kind} head{size}\n"
         + f"{comparison.images} images of {len(comparison.classes)} classes "
         + marked("({}), ", recipe.data)
         + f"shots {shots}, {seeds}",
@@ -172,7 +173,8 @@ def _beside(comparison: Comparison, alternative: Alternative) -> Iterator[str]:
 
 def _chosen(comparison: Comparison, framework: Framework, shots: Shots, control: bool) -> list[Run]:
     """Runs of one column and row; the control's are those on an untrained backbone beside pretrained ones."""
-    pretrained = (comparison.checkpoint is not None) != control
+    given = comparison.recipe.image_features is not None
+    pretrained = (comparison.checkpoint is not None or given) != control
     runs = comparison.runs
     return [run for run in runs if (run.framework, run.shots, run.pretrained) == (framework, shots, pretrained)]
 

@@ -15,7 +15,7 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from transfer_parity.shared.contract.recipe import Shots
+from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.core.text import printable
 from transfer_parity.shared.evaluation.agreement import AGREEING, DIFFERING, Verdict
 
@@ -60,6 +60,13 @@ def marked(template: str, *values: object) -> Text:
             held.stylize(span.style)
         pieces[2 * number + 1] = held
     return Text("").join(pieces)
+
+
+def encoder(recipe: Recipe, weights: str) -> tuple[str, str]:
+    """What stands in front of the heads: the backbone and its weights, or a file of features, which is all there is."""
+    if recipe.image_features is not None:
+        return f"image features {recipe.image_features}", ""
+    return recipe.backbone, f", {weights} weights"
 
 
 def transductive(strategies: Sequence[str]) -> str:

@@ -18,11 +18,19 @@ GREY, BLUE, GREEN, VERMILION, VIOLET = "#717171", "#0072B2", "#009E73", "#D55E00
 OCHRE, ROSE, TEAL, BROWN = "#A6761D", "#C2477F", "#2A8FB8", "#8C6A4F"
 
 RED, MOSS, SLATE, PINK, OLIVE = "#D13B3B", "#5F8F2F", "#5B7FBF", "#E0408A", "#8A7A00"
+# As far from all others, and from one another, in CIELAB as that contrast leaves room for.
+AZURE, ORCHID, MAGENTA, SCARLET, LEAF, MAUVE = "#0068F0", "#B068D0", "#F810C8", "#F80000", "#00A000", "#A878A0"
 
 SOLID, DASHED, DOTTED, MIXED, LONG = "-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2))
 TWO_DOTS, THREE_DOTS = (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (6, 1.5, 1, 1.5, 1, 1.5, 1, 1.5))
 SHORT, WIDE, LOOSE = (0, (2.5, 1.5)), (0, (13, 2)), (0, (5, 4))
+STITCHED, SPARSE, PAIRED = (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (2, 1, 2, 4))
+STEPPED, EVEN, POINTED = (0, (8, 1.5, 2.5, 1.5)), (0, (3, 3)), (0, (12, 1.5, 1, 1.5))
 Line = str | tuple[float, tuple[float, ...]]
+
+
+#: A letter, or of a polygon the number of sides, 1 for a star, and the degrees that it is turned by.
+Marker = str | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Look:
     """
 
     colour: str
-    marker: str
+    marker: Marker
     line: Line = SOLID
     hollow: bool = False
 
@@ -55,6 +63,12 @@ STRATEGIES: dict[str, Look] = {
     "lp_ft": Look(SLATE, "x", WIDE),
     "lp_ft_all": Look(PINK, "+", LOOSE),
     "norm_only": Look(OLIVE, "1", THREE_DOTS),
+    "zero_shot": Look(AZURE, (4, 1, 0), STITCHED),
+    "tip_adapter": Look(ORCHID, (4, 1, 45), SPARSE, hollow=True),
+    "pseudo_label": Look(MAGENTA, (3, 1, 0), PAIRED),
+    "fixmatch": Look(LEAF, (3, 1, 180), STEPPED, hollow=True),
+    "mean_teacher": Look(SCARLET, (6, 1, 0), EVEN, hollow=True),
+    "siamese": Look(MAUVE, (8, 2, 0), POINTED),
 }
 #: What the looks of other names are made of; nobody in ``STRATEGIES`` has such a colour or marker.
 OTHER_COLOURS = (OCHRE, ROSE, TEAL, BROWN)
@@ -87,7 +101,7 @@ def of_all(strategies: Iterable[str]) -> dict[str, Look]:
     found: dict[str, Look] = {}
     for name in strategies:
         look = of(name)
-        start = OTHER_MARKERS.index(look.marker) if look.marker in OTHER_MARKERS else 0
+        start = next((place for place, marker in enumerate(OTHER_MARKERS) if marker == look.marker), 0)
         turned = (*OTHER_MARKERS[start:], *OTHER_MARKERS[:start])
         free = (Look(look.colour, marker, look.line) for marker in turned)
         found[name] = look if look not in found.values() else next((x for x in free if x not in found.values()), look)

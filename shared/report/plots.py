@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ LIGHT = {"text": "#1a1a1a", "grid": "#d0d0d0"}
 DARK = {"text": "#e6e6e6", "grid": "#4a4a4a"}
 #: Of one panel, in inches. At the width of a phone its letters are still as large as those of a footnote.
 PANEL = (4.6, 3.5)
+#: With more strategies points stand beside one another at their tick, over so much of the way to the next one, each
+#: adds to the height, in inches, and the scale does not begin at 0.
+SIDE_BY_SIDE, SPREAD, TALLER = 5, 0.56, 0.16
 #: Of the plot of differences, likewise.
 NARROW = 5.0
 
@@ -113,7 +117,7 @@ def _views(document: StudyDocument) -> list[tuple[Mode, Framework]]:
 def learning_curves(document: StudyDocument) -> Figure:
     """Accuracy by number of shots, a panel for each framework and mode, with 95 % intervals."""
     columns, rows = len(document.common.frameworks), len(document.modes)
-    figure = Figure(figsize=(PANEL[0] * columns, 0.7 + PANEL[1] * rows), layout="constrained")
+    figure = Figure(figsize=(PANEL[0] * columns, 0.7 + _height(document) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, (mode, framework) in zip(grid.ravel(), _views(document), strict=True):
         _draw_curves(ax, document, mode, framework)
@@ -128,12 +132,16 @@ def learning_curves(document: StudyDocument) -> Figure:
 
 def panel(document: StudyDocument, mode: Mode, framework: Framework) -> Figure:
     """The curves of one framework and mode."""
-    figure = Figure(figsize=(PANEL[0], PANEL[1] + 0.6), layout="constrained")
+    figure = Figure(figsize=(PANEL[0], _height(document) + 0.6), layout="constrained")
     ax = figure.subplots()
     _draw_curves(ax, document, mode, framework)
     ax.set_ylabel("test accuracy, %")
     _legend(figure, ax, PANEL[0])
     return figure
+
+
+def _height(document: StudyDocument) -> float:
+    return PANEL[1] + TALLER * max(0, len(document.recipes) - SIDE_BY_SIDE)
 
 
 def _legend(figure: Figure, ax: Any, width: float) -> None:
@@ -146,13 +154,16 @@ def _legend(figure: Figure, ax: Any, width: float) -> None:
 
 def _draw_curves(ax: Any, document: StudyDocument, mode: Mode, framework: Framework) -> None:
     shots = document.common.shots
-    for strategy, look in looks.of_all(document.recipes).items():
-        _curve(ax, [each for each in _points(document, mode, framework) if each.strategy == strategy], shots, look)
+    several = len(document.recipes)
+    for number, (strategy, look) in enumerate(looks.of_all(document.recipes).items()):
+        aside = SPREAD * ((number + 0.5) / several - 0.5) if several > SIDE_BY_SIDE else 0.0
+        points = [each for each in _points(document, mode, framework) if each.strategy == strategy]
+        _curve(ax, points, shots, look, aside)
     ax.set_title(view(document, mode, framework), fontsize="medium")
     ax.set_xticks(range(len(shots)), [str(each) for each in shots])
     # Also around a single number of shots.
     ax.set_xlim(-0.4, len(shots) - 0.6)
-    ax.set_ylim(0, _highest(document))
+    ax.set_ylim(_lowest(document), _highest(document))
     ax.set_xlabel("labelled images a class")
     ax.grid(axis="y", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
@@ -174,11 +185,17 @@ def _highest(document: StudyDocument) -> float:
     return 105 * max((_bounds(point)[1] for point in document.points), default=1.0) or 105.0
 
 
-def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], look: Look) -> None:
-    """A point stands at its tick. Curves that coincide are told apart by markers, of which some are hollow."""
+def _lowest(document: StudyDocument) -> float:
+    """Likewise: 0, or with many strategies, which need room, the ten below all of them."""
+    least = min((_bounds(point)[0] for point in document.points), default=0.0)
+    return 10.0 * math.floor(10 * least) if len(document.recipes) > SIDE_BY_SIDE else 0.0
+
+
+def _curve(ax: Any, points: Sequence[Point], shots: Sequence[Shots], look: Look, aside: float) -> None:
+    """A point stands at its tick, or so far aside. Curves that coincide are told apart by markers, some hollow."""
     if not points:
         return
-    at = [list(shots).index(point.shots) for point in points]
+    at = [list(shots).index(point.shots) + aside for point in points]
     means = [100 * point.accuracy.mean for point in points]
     reach = [[100 * abs(point.accuracy.mean - _bounds(point)[end]) for point in points] for end in (0, 1)]
     ax.errorbar(at, means, reach, linestyle=look.line, elinewidth=1, label=points[0].strategy, **_marks(look))

@@ -26,8 +26,11 @@ from transfer_parity.shared.experiments.study_document import (
     Tuning,
 )
 from transfer_parity.shared.report import order
-from transfer_parity.shared.report.console import WIDTH, Console, amount, marked, show_verdict, transductive
+from transfer_parity.shared.report.console import WIDTH, Console, amount, encoder, marked, show_verdict, transductive
 from transfer_parity.shared.report.markdown import table
+
+#: Of strategies that see the test images, where something is advised.
+APART = "What is best and what takes least time is said of the others."
 
 Shown = Callable[[Point], str]
 #: So many that are tied with the best one are told one by one.
@@ -39,7 +42,7 @@ def show(document: StudyDocument, console: Console) -> None:
     wide = is_wide(document)
     first = document.common
     console.print(
-        marked("[bold]{}[/], {} weights; ", first.backbone, first.weights)
+        marked("[bold]{}[/]{}; ", *encoder(first, first.weights))
         + f"{document.images} images of {len(document.classes)} classes "
         + marked("({}), ", first.data)
         + f"{first.seeds} seed{'s' if first.seeds > 1 else ''}",
@@ -129,7 +132,8 @@ def notes(document: StudyDocument, narrowed: bool = False) -> list[str]:
     if document.order:
         lines += order.sentences(document.order)
     if document.transductive:
-        lines.append(transductive(document.transductive))
+        apart = f" {APART}" if document.cheapest else ""
+        lines.append(f"{transductive(document.transductive)}{apart}")
     lines += [advice(each) for each in document.cheapest]
     lines += at_chance(document.at_chance)
     if document.rounding:
@@ -141,7 +145,9 @@ def notes(document: StudyDocument, narrowed: bool = False) -> list[str]:
 
 def conditions_of(document: StudyDocument) -> str:
     """Under which conditions the strategies are compared; it stands at every plot."""
-    return conditions.sentence(document.conditions) if document.conditions else ""
+    alike = conditions.sentence(document.conditions) if document.conditions else ""
+    seen = f"Sees the test images, without labels: {joined(document.transductive)}." if document.transductive else ""
+    return " ".join(filter(None, (alike, seen)))
 
 
 def tuning_of(found: Tuning) -> str:
@@ -260,7 +266,7 @@ def markdown(document: StudyDocument) -> str:
     parts = [
         f"# Study: {first.name}\n",
         f"**{document.verdict_sentence}**\n",
-        f"{first.backbone}, {first.weights} weights; {document.images} images of {len(document.classes)} classes "
+        f"{''.join(encoder(first, first.weights))}; {document.images} images of {len(document.classes)} classes "
         f"({first.data}), {first.seeds} seeds.\n",
     ]
     head = ["strategy", *(str(shots) for shots in first.shots)]

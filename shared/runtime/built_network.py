@@ -12,6 +12,7 @@ from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.spec import ModelSpec, model_spec
 from transfer_parity.shared.contract.wing import Array, Wing
+from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.zoo.pair import HEAD
 
 
@@ -53,7 +54,8 @@ def built(wing: Wing, job: JobOfRuns, metadata: Metadata | None = None) -> Built
     if job.checkpoint is not None:
         arrays, metadata = neutral.load(job.checkpoint)
         pretrained = {name: array for name, array in arrays.items() if not job.recipe.pair.in_classifier(name)}
-    spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches))
+    given = int(Rows(job.data.features).shape[1]) if job.data.features is not None else None
+    spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches), given=given)
     network = wing.network.build(spec)
     return BuiltNetwork(spec, network, wing.weights.shapes(network), pretrained, metadata)
 

@@ -68,12 +68,17 @@ def parts(
     found = start(framework)
     for group in by_backbone(runs):
         drawn = [plans[run.shots, run.seed] for run in group]
-        if frozen:
+        if frozen and recipe.image_features is None:
             needed = np.unique(np.concatenate([indices for each in drawn for indices in (each.train, each.test)]))
             found.append(part("features", len(needed) * image * (1 - trained)))
         for run, each in zip(group, drawn, strict=True):
             steps = 1 if recipe.closed_form is not None else len(each.learning_rates)
             batch = min(recipe.batch_size, len(each.train))
+            # Views of unlabelled images go through what is frozen once for each run, and the others in every step.
+            kinds = sum(kind in recipe.method.streams for kind in ("weak", "strong"))
+            views = len(each.unlabelled) * recipe.views
+            found += [part("features", views * image * (1 - trained))] * (kinds if frozen else 0)
+            batch += kinds * each.unlabelled_order.shape[1]
             found.append(part("training", steps * (STEP_SECONDS + PASSES_OF_A_STEP * batch * image * trained)))
             found.append(part("inference", STEP_SECONDS + len(each.test) * image * trained))
             if run.explain:

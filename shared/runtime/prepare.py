@@ -18,9 +18,9 @@ from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress, forecast_of
-from transfer_parity.shared.data import folders, pixel_cache, text_features
+from transfer_parity.shared.data import folders, pixel_cache
 from transfer_parity.shared.data.folders import Dataset
-from transfer_parity.shared.runtime import expected, resolve_dataset
+from transfer_parity.shared.runtime import expected, given_vectors, resolve_dataset
 from transfer_parity.shared.runtime.native_behaviour import READING
 
 #: So many times as many images as are used by default are worth a word.
@@ -46,6 +46,11 @@ class RunInputs:
     pixels: Path
     checkpoint: Path | None
     plans: Plans
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether what comes in front of the head was trained before: here, or by whoever made the features."""
+        return self.checkpoint is not None or self.recipe.image_features is not None
 
 
 def loaded(recipe: Recipe, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:
@@ -73,8 +78,9 @@ def decoded(recipe: Recipe, loaded: Dataset, cache: Cache, progress: Progress) -
     """The data set without what cannot be read, and its images in the size that a recipe wants.
 
     Raises:
-        BadInput: images cannot be read, or there is no room for them.
+        BadInput: images cannot be read, there is no room for them, or files of vectors are not for this data set.
     """
+    given_vectors.check(recipe, loaded)
     forecast, lane = forecast_of(progress), expected.decoding(recipe)
 
     def tell(what: str, done: int, total: int) -> None:
@@ -197,11 +203,7 @@ def _written(
     np.save(labels, inputs.data.labels)
     for run in runs:
         inputs.plans[run.shots, run.seed].save(folder / run.plan)
-    text: Path | None = None
-    if inputs.recipe.method.text and inputs.recipe.text_features is not None:
-        text = (folder / artifacts.TEXT).absolute()
-        length = inputs.recipe.pair.channels
-        np.save(text, text_features.load(inputs.recipe.text_features, inputs.data.classes, length))
+    text, features = given_vectors.write(inputs.recipe, inputs.data, folder)
     return DataFiles(
         images=inputs.pixels,
         labels=labels.absolute(),
@@ -209,6 +211,7 @@ def _written(
         digest=data_digest(inputs.pixels, switches),
         pictures=tuple(_files(inputs.data, folder)) if switches & READING else (),
         text=text,
+        features=features,
     )
 
 

@@ -26,12 +26,12 @@ _FILES = {asset.name: asset for asset in (assets.MOBILENET_V2_TORCHVISION, asset
 def resolve(
     recipe: Recipe, cache: Cache, threads: int, progress: Progress = lambda what, done, total: None
 ) -> Path | None:
-    """The neutral checkpoint that a recipe's ``weights`` mean, or None for random weights.
+    """The neutral checkpoint that a recipe's ``weights`` mean, or None for random weights and where no backbone runs.
 
     Raises:
         BadInput: the weights cannot be had or read, or belong to another architecture.
     """
-    if not recipe.pretrained:
+    if not recipe.pretrained or recipe.image_features is not None:
         return None
     library = next((each for each in wings.libraries() if each == recipe.weights), None)
     if library is not None:

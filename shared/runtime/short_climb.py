@@ -25,7 +25,7 @@ from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.batches import Batch, augmented, training_batches
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Recipe
-from transfer_parity.shared.contract.rungs import Label, Rung
+from transfer_parity.shared.contract.rungs import UNIT, Label, Rung
 from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core.arrays import Rows, largest_difference
 from transfer_parity.shared.core.random import generator
@@ -125,6 +125,9 @@ class ShortClimb:
             features = rungs["activations"][outputs], others["activations"][outputs]
             # Where directions are drawn for every image, errors add up as they do, and not to the largest.
             shift = _typical(*features) if self._centres else largest_difference(*features)
+            if self.recipe.image_features is not None:
+                # No weight moves what somebody wrote down: it moves by its own rounding to the type.
+                shift = UNITS * UNIT[self.recipe.precision] * float(np.abs(features[0]).max())
         # The network holds the moved weights now.
         shadow = self._shadow(moved, shift, _relative(rungs["activations"], others["activations"]))
         changes: dict[Rung, dict[Label, float]] = {
@@ -183,7 +186,9 @@ class ShortClimb:
         arrays: dict[Label, Array] = {}
         chosen = self.run.plan.test[:IMAGES]
         inputs = augmented(self.run.images[chosen], self.recipe.size, None, None)
-        if self.run.part == "trainable":
+        if self.recipe.image_features is not None:
+            inputs = arrays[Label("activation", "features")] = self.run.inputs[chosen]
+        elif self.run.part == "trainable":
             inputs = arrays[Label("activation", "features")] = self._infer("frozen", inputs)
             # What the run itself was given, by another engine perhaps, or kept from an earlier run.
             arrays[Label("activation", "features as used")] = self.run.inputs[chosen]
