@@ -124,7 +124,7 @@ def test_many_rows_are_read_a_block_at_a_time(tmp_path: Path) -> None:
     none: Any = np.zeros((0, 0), np.int64)
     drawn = Plan(np.arange(100, 2600), np.arange(50, 100), none, np.zeros(0), none, none)
     recipe = recipe_files.validated({**SIX, "strategy": "prototypes", "logit_scale": 7}, "here")
-    found = closed_form.fit(recipe, rows, drawn, np.concatenate([np.zeros(100, np.int64), labels]), 4)
+    found = closed_form.fit(recipe, rows, drawn, np.concatenate([np.zeros(100, np.int64), labels]), 4).head
     features, queries = features.astype(np.float32).astype(np.float64), queries.astype(np.float32).astype(np.float64)
     expected = closed_forms.prototypes(features, labels, 4, queries, 7)
     assert found["head.centre.running_mean"] == pytest.approx(features.mean(axis=0), abs=1e-12)

@@ -14,6 +14,7 @@ from transfer_parity.shared.contract import artifacts, episodes, learners, wings
 from transfer_parity.shared.contract.jobs import EpisodesJob, Execution, Learning
 from transfer_parity.shared.contract.learners import LearnerName, LearnerSettings, Tasks
 from transfer_parity.shared.contract.learning_plan import LearningPlan
+from transfer_parity.shared.contract.methods import EPSILON
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.runtime import launch
 
@@ -117,9 +118,9 @@ def unit(values: Array) -> Array:
 
 def siamese_loss(arrays: dict[str, Array], pairs: learners.Pairs) -> float:
     first, second = unit(embedded(arrays, pairs.first)), unit(embedded(arrays, pairs.second))
-    distance = np.sqrt(((first - second) ** 2).sum(axis=1) + learners.EPSILON)
-    missing = np.maximum(SETTINGS.margin - distance, 0)
-    return float((pairs.same * ((first - second) ** 2).sum(axis=1) + (1 - pairs.same) * missing**2).mean())
+    squared = ((first - second) ** 2).sum(axis=1) + EPSILON
+    missing = np.maximum(SETTINGS.margin - np.sqrt(squared), 0)
+    return float((pairs.same * squared + (1 - pairs.same) * missing**2).mean())
 
 
 def siamese_logits(arrays: dict[str, Array], tasks: Tasks, number: int) -> Array:

@@ -60,7 +60,7 @@ SENTENCES = {
     "parameter, second seed, step 6": Label("parameter", "a.weight", step=6, run=2),
     "views and partners, first seed": Label("views", run=1),
     "what the objective keeps, second seed, step 20": Label("state", "a.weight", step=20, run=2),
-    "how near a probability came to the threshold, first seed": Label("closest", run=1),
+    "how near a choice came to the other one, first seed": Label("closest", run=1),
     "predicted classes": Label("predictions"),
     "accuracy": Label("accuracy"),
     "macro f1": Label("macro_f1"),

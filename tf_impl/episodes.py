@@ -15,7 +15,6 @@ import tensorflow as tf
 from transfer_parity.shared.contract.learners import (
     EMBEDDING_BIAS,
     EMBEDDING_WEIGHT,
-    EPSILON,
     HEAD_BIAS,
     HEAD_WEIGHT,
     LearnerName,
@@ -23,8 +22,10 @@ from transfer_parity.shared.contract.learners import (
     Pairs,
     Tasks,
 )
+from transfer_parity.shared.contract.methods import EPSILON
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array
+from transfer_parity.tf_impl.objectives import contrastive
 from transfer_parity.tf_impl.optimizers import build_optimizer
 
 
@@ -52,12 +53,26 @@ class Learner(ABC):
         return float(self._step(*tensors(batch)))
 
     def _traced_step(self, *given: tf.Tensor) -> tf.Tensor:
-        variables = list(self.variables.values())
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([variable.value for variable in variables])
-            loss = self.loss(*given)
-        self.optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+        loss, gradients = self._differentiated(*given)
+        self.optimizer.apply(gradients, list(self.variables.values()))
         return loss
+
+    def _differentiated(self, *given: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        variables = [variable.value for variable in self.variables.values()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss = self.loss(*given)
+        return loss, tape.gradient(loss, variables)
+
+    def gradients(self, batch: Tasks | Pairs) -> tuple[float, dict[str, Array]]:
+        """Loss of a batch and its gradients by neutral name, as a step has them."""
+        loss, found = self._differentiated(*tensors(batch))
+        return float(loss), {name: each.numpy() for name, each in zip(self.variables, found, strict=True)}
+
+    def update(self, gradients: Mapping[str, Array], learning_rate: float) -> None:
+        """One step of the optimizer along given gradients, by neutral name."""
+        self.optimizer.learning_rate.assign(learning_rate)
+        self.optimizer.apply([tensor(gradients[name]) for name in self.variables], list(self.variables.values()))
 
     def logits(self, tasks: Tasks) -> Array:
         """Logits of the queries of some tasks, (T, m, ways)."""
@@ -119,18 +134,15 @@ class Anil(Learner):
 
 
 class Siamese(Learner):
-    """An embedding in which images of one class are near each other (Hadsell, Chopra and LeCun, CVPR 2006).
+    """An embedding of length 1 in which images of one class are near each other: by the loss of the strategy's name.
 
-    Loss of a pair, with y 1 of one class: y d^2 + (1 - y) max(0, margin - d)^2, d the distance of the embeddings, whose
-    lengths are 1. A query is of the class whose support images' mean is nearest to it.
+    A query is of the class whose support images' mean is nearest to it.
     """
 
     def loss(self, *given: tf.Tensor) -> tf.Tensor:
         """Mean over the pairs."""
         first, second, same = given
-        squares = tf.reduce_sum((self.embedded(first) - self.embedded(second)) ** 2, axis=-1)
-        missing = tf.nn.relu(self.settings.margin - tf.sqrt(squares + EPSILON))
-        return tf.reduce_mean(same * squares + (1 - same) * missing**2)
+        return contrastive(self.embedded(first), self.embedded(second), same, self.settings.margin)
 
     def outputs(self, *given: tf.Tensor) -> tf.Tensor:
         """Negative distances to the classes' means."""

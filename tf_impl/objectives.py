@@ -151,19 +151,29 @@ class MeanTeacher(Objective):
 
 
 class Siamese(Objective):
-    """Images of one class are near to each other in the head's outputs, and those of two are apart.
-
-    y d^2 + (1 - y) max(0, m - d)^2, averaged over pairs, with d^2 = |e - e'|^2 + ``EPSILON`` (Hadsell et al., 2006):
-    inside the root, as everything else is a matter of taste in which libraries part.
-    """
+    """Images of one class are near to each other in the head's outputs, and those of two are apart."""
 
     def loss(self, streams: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Loss of a step's streams, as a scalar tensor."""
         one, other = self.forward(streams["inputs"]), self.forward(streams["partners"])
         alike = tf.cast(streams["labels"] == streams["partner_labels"], one.dtype)
-        squared = tf.reduce_sum(tf.square(one - other), axis=-1) + EPSILON
-        short = tf.nn.relu(self.recipe.pair_margin - tf.sqrt(squared))
-        return tf.reduce_mean(alike * squared + (1 - alike) * tf.square(short))
+        return contrastive(one, other, alike, self.recipe.pair_margin)
+
+
+def contrastive(one: tf.Tensor, other: tf.Tensor, alike: tf.Tensor, margin: float) -> tf.Tensor:
+    """y d^2 + (1 - y) max(0, m - d)^2, averaged over pairs (Hadsell, Chopra and LeCun, CVPR 2006), as a scalar tensor.
+
+    d^2 = |e - e'|^2 + ``EPSILON``, inside the root: everything else is a matter of taste in which libraries part.
+
+    Args:
+        one: an embedding of each pair, (b, units).
+        other: its partner's.
+        alike: y, 1 of a pair of one class and else 0, (b,).
+        margin: m, from which distance on images of different classes are far enough apart.
+    """
+    squared = tf.reduce_sum(tf.square(one - other), axis=-1) + EPSILON
+    short = tf.nn.relu(margin - tf.sqrt(squared))
+    return tf.reduce_mean(alike * squared + (1 - alike) * tf.square(short))
 
 
 #: By the name that a strategy gives its objective.

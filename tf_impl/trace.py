@@ -15,6 +15,7 @@ from transfer_parity.shared.contract.wing import Array, Part
 from transfer_parity.shared.contract.wing_values import Differentiated, State
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.tf_impl import internals
+from transfer_parity.tf_impl.episodes import Learner
 from transfer_parity.tf_impl.network import Network
 from transfer_parity.tf_impl.training import Trainer
 from transfer_parity.tf_impl.weights import parameters
@@ -141,6 +142,23 @@ def gradients(
         each.name: each.to_neutral(gradient.numpy()) for each, gradient in zip(trainer.parameters, found, strict=True)
     }
     return float(loss), named
+
+
+def optimize_learner(
+    learner: Learner,
+    gradients: Iterable[Mapping[str, Array]],
+    rates: Sequence[float],
+    sample: Callable[[Array], Array],
+) -> Iterator[list[State]]:
+    """Steps of a learner's optimizer from a fresh state along given gradients."""
+    states = {**internals.states(learner.optimizer), "parameter": list(learner.variables.values())}
+    for given, rate in zip(gradients, rates, strict=True):
+        learner.update(given, rate)
+        yield [
+            State(what, name, sample(variable.numpy()))
+            for what, variables in states.items()
+            for name, variable in zip(learner.variables, variables, strict=True)
+        ]
 
 
 def optimize(

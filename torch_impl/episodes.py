@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from transfer_parity.shared.contract.learners import (
     EMBEDDING_BIAS,
     EMBEDDING_WEIGHT,
-    EPSILON,
     HEAD_BIAS,
     HEAD_WEIGHT,
     LearnerName,
@@ -24,9 +23,11 @@ from transfer_parity.shared.contract.learners import (
     Pairs,
     Tasks,
 )
+from transfer_parity.shared.contract.methods import EPSILON
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.torch_impl import device
+from transfer_parity.torch_impl.objectives import contrastive
 from transfer_parity.torch_impl.optimizers import build_optimizer
 
 
@@ -44,11 +45,30 @@ class Learner(ABC):
 
     def step(self, batch: Tasks | Pairs) -> float:
         """One step of the optimizer. Returns the loss before it."""
+        loss = self._differentiated(batch)
+        self.optimizer.step()
+        return float(loss)
+
+    def _differentiated(self, batch: Tasks | Pairs) -> Tensor:
+        """The loss; gradients stand at the variables."""
         loss = self.loss(*tensors(batch))
         self.optimizer.zero_grad()
         loss.backward()
+        return loss.detach()
+
+    def gradients(self, batch: Tasks | Pairs) -> tuple[float, dict[str, Array]]:
+        """Loss of a batch and its gradients by neutral name, as a step has them."""
+        loss = self._differentiated(batch)
+        found = {name: variable.grad for name, variable in self.variables.items() if variable.grad is not None}
+        return float(loss), {name: each.cpu().numpy() for name, each in found.items()}
+
+    def update(self, gradients: Mapping[str, Array], learning_rate: float) -> None:
+        """One step of the optimizer along given gradients, by neutral name."""
+        for name, variable in self.variables.items():
+            variable.grad = tensor(gradients[name])
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         self.optimizer.step()
-        return float(loss.detach())
 
     def logits(self, tasks: Tasks) -> Array:
         """Logits of the queries of some tasks, (T, m, ways)."""
@@ -106,18 +126,15 @@ class Anil(Learner):
 
 
 class Siamese(Learner):
-    """An embedding in which images of one class are near each other (Hadsell, Chopra and LeCun, CVPR 2006).
+    """An embedding of length 1 in which images of one class are near each other: by the loss of the strategy's name.
 
-    Loss of a pair, with y 1 of one class: y d^2 + (1 - y) max(0, margin - d)^2, d the distance of the embeddings, whose
-    lengths are 1. A query is of the class whose support images' mean is nearest to it.
+    A query is of the class whose support images' mean is nearest to it.
     """
 
     def loss(self, *given: Tensor) -> Tensor:
         """Mean over the pairs."""
         first, second, same = given
-        squares = ((self.embedded(first) - self.embedded(second)) ** 2).sum(dim=-1)
-        missing = torch.relu(self.settings.margin - torch.sqrt(squares + EPSILON))
-        return (same * squares + (1 - same) * missing**2).mean()
+        return contrastive(self.embedded(first), self.embedded(second), same, self.settings.margin)
 
     def outputs(self, *given: Tensor) -> Tensor:
         """Negative distances to the classes' means."""

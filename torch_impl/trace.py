@@ -20,6 +20,7 @@ from transfer_parity.shared.contract.wing import Array, Part
 from transfer_parity.shared.contract.wing_values import Differentiated, State
 from transfer_parity.shared.runtime.entries import BEHIND, INPUT, Entries, Value, flattened
 from transfer_parity.shared.zoo.pair import HEAD
+from transfer_parity.torch_impl.episodes import Learner
 from transfer_parity.torch_impl.network import Network
 from transfer_parity.torch_impl.training import Trainer
 from transfer_parity.torch_impl.weights import parameters
@@ -218,6 +219,19 @@ _STATES: dict[str, StateKind] = {
 }
 
 
+def optimize_learner(
+    learner: Learner,
+    gradients: Iterable[Mapping[str, Array]],
+    rates: Sequence[float],
+    sample: Callable[[Array], Array],
+) -> Iterator[list[State]]:
+    """Steps of a learner's optimizer from a fresh state along given gradients."""
+    named = [(name, variable, np.asarray) for name, variable in learner.variables.items()]
+    for given, rate in zip(gradients, rates, strict=True):
+        learner.update(given, rate)
+        yield _states(learner.optimizer, named, sample)
+
+
 def optimize(
     network: Network,
     recipe: Recipe,
@@ -229,19 +243,25 @@ def optimize(
     """Steps of the recipe's optimizer from a fresh state along given gradients."""
     everything = frozenset(each.name for each in parameters(network))
     trainer = Trainer(network, "all", everything if trainable is None else trainable, False, recipe)
+    named = [(each.name, each.variable, each.to_neutral) for each in trainer.parameters]
     for given, rate in zip(gradients, rates, strict=True):
         trainer.update([torch.from_numpy(given[each.name]).to(each.variable) for each in trainer.parameters], rate)
-        yield _states(trainer, sample)
+        yield _states(trainer.optimizer, named, sample)
     trainer.optimizer.zero_grad()
 
 
-def _states(trainer: Trainer, sample: Callable[[Array], Array]) -> list[State]:
+def _states(
+    optimizer: torch.optim.Optimizer,
+    named: Sequence[tuple[str, Tensor, Callable[[Array], Array]]],
+    sample: Callable[[Array], Array],
+) -> list[State]:
+    """What an optimizer holds for some variables, each with its neutral name and the way to torch's layout."""
     found = []
     for key, what in _STATES.items():
-        for each in trainer.parameters:
-            value = trainer.optimizer.state[each.variable].get(key)
+        for name, variable, to_neutral in named:
+            value = optimizer.state[variable].get(key)
             if value is not None:
-                found.append(State(what, each.name, sample(each.to_neutral(value.detach().cpu().numpy()))))
-    for each in trainer.parameters:
-        found.append(State("parameter", each.name, sample(each.to_neutral(each.variable.detach().cpu().numpy()))))
+                found.append(State(what, name, sample(to_neutral(value.detach().cpu().numpy()))))
+    for name, variable, to_neutral in named:
+        found.append(State("parameter", name, sample(to_neutral(variable.detach().cpu().numpy()))))
     return found

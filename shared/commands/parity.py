@@ -16,7 +16,7 @@ from transfer_parity.shared.core import machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, IDENTICAL_OR_EQUIVALENT, BadInput
 from transfer_parity.shared.core.progress import Meter, Progress
-from transfer_parity.shared.parity import recipe_climb
+from transfer_parity.shared.parity import learner_climb, recipe_climb
 from transfer_parity.shared.parity.document import PairResult, Parity
 from transfer_parity.shared.parity.ladder import Ladder
 from transfer_parity.shared.parity.recipe_ladder import AT_ONCE, RecipeLadder
@@ -53,7 +53,9 @@ def build_parser() -> Parser:
         help="climb what it runs: a .toml file, or the name of one in recipes/; or climb a pair of one's own, a .toml "
         "file with [sides]",
     )
-    heads, strategies = (", ".join(names) for names in (recipe_climb.HEADS, recipe_climb.STRATEGIES))
+    heads, strategies, learners = (
+        ", ".join(names) for names in (recipe_climb.HEADS, recipe_climb.STRATEGIES, learner_climb.LEARNERS)
+    )
     parser.add_argument(
         "--heads", nargs="+", metavar="NAME", help=f"climb recipes with these heads ({heads}), or all (default: linear)"
     )
@@ -61,7 +63,8 @@ def build_parser() -> Parser:
         *("--strategies", "--method"),
         nargs="+",
         metavar="NAME",
-        help=f"climb recipes of these strategies ({strategies}), or all (default: linear_probe)",
+        help=f"climb recipes of these strategies ({strategies}), what learns from base classes of episodes "
+        f"({learners}), or all (default: linear_probe)",
     )
     parser.add_argument("--backbone", nargs="+", metavar="NAME", help="architectures, or all (default: MobileNetV2)")
     parser.add_argument(
@@ -159,7 +162,9 @@ def _climb_recipes(options: argparse.Namespace, folder: Path, tell: Meter, outpu
     """Climb what a recipe runs, or recipes of heads and strategies with their defaults."""
     first = options.first_seed
     heads = recipe_climb.chosen("--heads", options.heads, recipe_climb.HEADS, "linear")
-    strategies = recipe_climb.chosen("--strategies", options.strategies, recipe_climb.STRATEGIES, "linear_probe")
+    known = (*recipe_climb.STRATEGIES, *learner_climb.LEARNERS)
+    methods = recipe_climb.chosen("--strategies", options.strategies, known, "linear_probe")
+    strategies, learned = ([name for name in methods if (name in learner_climb.LEARNERS) == it] for it in (False, True))
     if strategies == ["ridge"] and "linear" not in heads:
         raise BadInput(f"--heads {heads[0]}: --strategies ridge fits linear heads only; give --heads linear.")
     given = recipe_files.read(options.recipe, {}) if options.recipe is not None else None
@@ -180,10 +185,12 @@ def _climb_recipes(options: argparse.Namespace, folder: Path, tell: Meter, outpu
             else:
                 weights = _weights(pair, options, tell)
                 base = {"precision": options.precision, "image_size": options.image_size}
-                found = recipe_climb.of_defaults(
-                    *(pair, heads, strategies, _semantics(weights, options), weights, work),
-                    {key: value for key, value in base.items() if value is not None},
-                    *(options.switch, range(first or 0, 2**31)[: options.seeds], tell),
+                over = (_semantics(weights, options), weights, work)
+                known_values = {key: value for key, value in base.items() if value is not None}
+                rest = (options.switch, range(first or 0, 2**31)[: options.seeds], tell)
+                found = itertools.chain(
+                    recipe_climb.of_defaults(pair, heads, strategies, *over, known_values, *rest),
+                    learner_climb.of_defaults(pair, learned, *over, known_values, *rest),
                 )
             subjects = list(found)
             for each in options.switch:

@@ -218,6 +218,21 @@ class PredictJob(_Job):
     images: Path
 
 
+class LearnerClimb(_Part):
+    """A method that learns from base classes, to be climbed on the features of a recipe's frozen backbone.
+
+    Attributes:
+        method: which.
+        settings: how it trains; its optimizer is the recipe's.
+        plans: what it learns from and is judged on in each run, relative to the climb's folder: base images are rows of
+            the run's training images, those of the episodes are rows of its test images.
+    """
+
+    method: LearnerName
+    settings: LearnerSettings
+    plans: tuple[str, ...]
+
+
 class RecipeClimb(_Part):
     """One wing's part of the ladder of a recipe.
 
@@ -228,6 +243,7 @@ class RecipeClimb(_Part):
             runs begin as the job says.
         engines_only: whether to write down nothing but what every engine puts out, for another precision to judge.
         measures_rounding: whether to repeat everything with moved weights.
+        learner: what trains in place of a head of the recipe; None for that head.
     """
 
     id: str
@@ -235,6 +251,7 @@ class RecipeClimb(_Part):
     semantics: Semantics | None = None
     engines_only: bool = False
     measures_rounding: bool = False
+    learner: LearnerClimb | None = None
 
 
 class TraceJob(_Job):

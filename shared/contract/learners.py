@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from transfer_parity.shared.contract.episodes import Episodes, Indices
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.core.random import generator
 
 LearnerName = Literal["anil", "siamese"]
@@ -20,8 +21,6 @@ HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 #: Of Adam, which trains them: gradients that are next to nothing, most of which is rounding, shall not move what is
 #: learned as far as all others. With Adam's own 1e-8 frameworks part ways several times faster.
 ADAM_EPSILON = 1e-4
-#: Inside of square roots, where a distance or a length may be 0: its gradient would not be finite.
-EPSILON = 1e-12
 
 
 class LearnerSettings(BaseModel):
@@ -94,6 +93,12 @@ def shapes(name: LearnerName, features: int, ways: int, settings: LearnerSetting
     embedding = {EMBEDDING_WEIGHT: (settings.units, features), EMBEDDING_BIAS: (settings.units,)}
     head = {HEAD_WEIGHT: (ways, settings.units), HEAD_BIAS: (ways,)}
     return embedding | head if name == "anil" else embedding
+
+
+def optimized(recipe: Recipe, rate: float) -> Recipe:
+    """A recipe whose optimizer trains a method: Adam at this rate, whatever else it would train with."""
+    adam = {"optimizer": "adam", "epsilon": ADAM_EPSILON, "weight_decay": 0.0}
+    return recipe.model_copy(update={**adam, "learning_rate": rate})
 
 
 def inputs(features: NDArray[np.floating], mean: NDArray[np.float64], dtype: str) -> NDArray[np.floating]:

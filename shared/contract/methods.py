@@ -34,7 +34,7 @@ FirstHead = Literal["drawn", "ridge", "probe"]
 ObjectiveName = Literal["supervised", "pseudo_label", "fixmatch", "mean_teacher", "siamese"]
 #: In the state of an objective, the name of how near the surest probabilities came to the threshold.
 CLOSEST = "threshold.closest"
-#: Added to squared distances: at 0 a root has no gradient.
+#: Added to squared distances and lengths: at 0 a root has no gradient.
 EPSILON = 1e-9
 
 

@@ -53,6 +53,8 @@ class RunResult(BaseModel):
             equal in both wings.
         model: file of the kept model, relative to the run's folder.
         features_alone: seconds of its frozen features, had no other run computed and kept them; None without any.
+        nearest: of a transductive strategy, to which class each test image was given, and by how much that class's
+            logit exceeded the next one's; None of others.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +65,7 @@ class RunResult(BaseModel):
     weights_digest: str
     model: str | None = None
     features_alone: float | None = None
+    nearest: list[tuple[int, float]] | None = None
 
 
 class WorkerResult(BaseModel):
@@ -123,6 +126,11 @@ class FinishedRun:
     result: RunResult
     logits: NDArray[Any]
     losses: NDArray[Any]
+
+    @property
+    def nearest(self) -> NDArray[np.float64] | None:
+        """Class and lead of each test image, (N, 2), if a transductive strategy gave them to any."""
+        return None if self.result.nearest is None else np.array(self.result.nearest, np.float64).reshape(-1, 2)
 
 
 def run_result(folder: Path) -> RunResult:

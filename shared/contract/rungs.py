@@ -137,7 +137,7 @@ _WORDS: dict[Kind, str] = {
     "test_images": "test images in order",
     "views": "views and partners",
     "state": "what the objective keeps",
-    "closest": "how near a probability came to the threshold",
+    "closest": "how near a choice came to the other one",
     "frozen_output": "output of the frozen stages",
     "head_input": "input of the head",
     "predictions": "predicted classes",

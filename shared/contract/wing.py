@@ -198,6 +198,15 @@ class TraceModule(Protocol):
             After every step what the optimizer holds, then the parameters.
         """
 
+    def optimize_learner(
+        self,
+        learner: Any,
+        gradients: Iterable[Mapping[str, Array]],
+        rates: Sequence[float],
+        sample: Callable[[Array], Array],
+    ) -> Iterator[list[State]]:
+        """The same of a ``Learner`` that has done no step yet, all of whose arrays train."""
+
 
 class ExplainModule(Protocol):
     """``explain.py``: the last feature map and its gradient."""
@@ -249,6 +258,9 @@ class Learner(Protocol):
 
     def step(self, batch: Tasks | Pairs) -> float:
         """One step of the optimizer on a batch of the method's kind. Returns the loss before it."""
+
+    def gradients(self, batch: Tasks | Pairs) -> tuple[float, dict[str, Array]]:
+        """Loss of a batch and its gradients by neutral name, as a step has them."""
 
     def logits(self, tasks: Tasks) -> Array:
         """Logits of the queries of some tasks, (T, m, ways)."""

@@ -56,11 +56,15 @@ class Agreement(Document):
 
 @dataclass(frozen=True)
 class Side:
-    """What one framework made of a run: test logits (N, classes), losses of all steps, digest of the first weights."""
+    """What one framework made of a run: test logits (N, classes), losses of all steps, digest of the first weights.
+
+    ``nearest``: of a transductive strategy, class and lead of each test image (``closed_forms.CosineHead``).
+    """
 
     logits: Array
     losses: Array
     weights_digest: str
+    nearest: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,8 @@ def agree(
         same_weights &= first.weights_digest == second.weights_digest
         if rounding is not None and finite:
             digests, losses = (first.weights_digest, second.weights_digest), (first.losses, second.losses)
-            each = computation.first_difference(
-                (pair.shots, pair.seed), digests, losses, (first.logits, second.logits), rounding
-            )
+            outcome = ((first.logits, second.logits), rounding, (first.nearest, second.nearest))
+            each = computation.first_difference((pair.shots, pair.seed), digests, losses, *outcome)
             if each is not None:
                 where = {} if each == rounding.failed else {"shots": pair.shots, "seed": pair.seed}
                 found.append(each.model_copy(update=where))

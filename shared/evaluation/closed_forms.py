@@ -44,11 +44,15 @@ class CosineHead:
         mean: what is subtracted from features first, (d,).
         prototypes: vectors of the classes, of any length, (classes, d).
         scale: of the logits, which are cosines times this.
+        nearest: of every query that counted for the class whose mean was nearest, that class and by how much its cosine
+            exceeded the next one's, in units of the logits: float64 (m, 2). None where none counted. Where rounding is
+            as large, another computation lets it count for the next class, and all logits are others.
     """
 
     mean: Array
     prototypes: Array
     scale: float = 1.0
+    nearest: Array | None = None
 
     def logits(self, features: Array) -> Array:
         """Cosines times the scale, (m, classes), of features (m, d)."""
@@ -126,17 +130,21 @@ def prototypes(features: Table, labels: Array, classes: int, queries: Table, sca
         np.sum([unit(x - head.mean).sum(axis=0) for _, x in _blocks(each)], axis=0) / len(each)
         for each in (features, queries)
     ]
-    sums, weights = np.zeros_like(means), np.zeros((classes, 1))
+    sums, weights, nearest = np.zeros_like(means), np.zeros((classes, 1)), np.zeros((len(queries), 2))
     for each, known, shift in ((features, True, 0.0), (queries, False, centres[0] - centres[1])):
         for rows, x in _blocks(each):
             x = unit(x - head.mean) + shift
             cosines = unit(x) @ means.T
             own = labels[rows] if known else cosines.argmax(axis=1)
+            if not known:
+                best = np.sort(cosines, axis=1)
+                lead = best[:, -1] - best[:, -2] if classes > 1 else np.full(len(own), np.inf)
+                nearest[rows] = np.stack([own, scale * lead], axis=1)
             counted = np.exp(cosines) * np.eye(classes)[own]
             sums += counted.T @ x
             weights += counted.sum(axis=0)[:, None]
     found = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
-    return CosineHead(head.mean, found, scale)
+    return CosineHead(head.mean, found, scale, nearest)
 
 
 def zero_shot(text: Array, scale: float) -> CosineHead:

@@ -134,6 +134,7 @@ def first_difference(
     losses: tuple[Array, Array],
     logits: tuple[Array, Array],
     rounding: Rounding,
+    nearest: tuple[Array | None, Array | None] = (None, None),
 ) -> FirstDifference | None:
     """What differs first in one matched pair of runs by more than rounding; without shots and seed.
 
@@ -143,6 +144,7 @@ def first_difference(
         losses: of all their steps, (steps,).
         logits: of the test images, (N, classes).
         rounding: measured for this recipe.
+        nearest: of a transductive strategy, class and lead of each test image (``closed_forms.CosineHead``).
     """
     if digests[0] != digests[1]:
         return FirstDifference(what="weights")
@@ -166,11 +168,29 @@ def first_difference(
             )
     size = float(np.abs(logits[0]).max(initial=0)) or 1.0
     allowed_logits = size * rounding.of_logits(len(ours))
-    if logits[0].shape == logits[1].shape and allowed_logits < size:
+    known = allowed_logits < size and not tied(*nearest, allowed_logits)
+    if logits[0].shape == logits[1].shape and known:
         apart_logits = float(np.abs(logits[0].astype(np.float64) - logits[1]).max(initial=0))
         if apart_logits > allowed_logits:
             return FirstDifference(what="logits", difference=finite(apart_logits), tolerance=allowed_logits)
     return None
+
+
+def tied(ours: Array | None, theirs: Array | None, moved: float) -> bool:
+    """Whether rounding may have given a test image to another class, so that nothing is known of what followed.
+
+    Each of two logits may move by so much. An image that led by more in either computation is none that rounding gave
+    away: then all count.
+
+    Args:
+        ours: class and lead of each test image, (N, 2); None where none was given to any.
+        theirs: likewise.
+        moved: by how much rounding may move a logit.
+    """
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return False
+    apart = ours[:, 0] != theirs[:, 0]
+    return bool(apart.any() and max(each[apart, 1].max() for each in (ours, theirs)) <= 2 * moved)
 
 
 def copied(ours: Array, theirs: Array) -> int:

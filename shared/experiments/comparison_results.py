@@ -79,6 +79,7 @@ class ComparisonResults:
         self.repeats: list[speed.Repeat] = []
         self._runs: dict[Execution, list[Run]] = {execution: [] for execution in self.executions}
         self._test_labels: dict[tuple[Shots, int], Array] = {}
+        self._nearest: dict[str, Array | None] = {}
         self.check: Check | None = None
 
     @property
@@ -121,6 +122,7 @@ class ComparisonResults:
             )
         )
         self._test_labels[run.shots, run.seed] = labels
+        self._nearest[str(kept.relative_to(self.folder))] = found.nearest
 
     def document(self) -> Comparison:
         """Everything that is finished, as one document."""
@@ -236,7 +238,8 @@ class ComparisonResults:
 
     def _side(self, run: Run) -> agreement.Side:
         logits = np.load(self.folder / run.logits, allow_pickle=False)
-        return agreement.Side(logits, np.array(run.losses, dtype=np.float64), run.weights_digest)
+        losses = np.array(run.losses, dtype=np.float64)
+        return agreement.Side(logits, losses, run.weights_digest, self._nearest[run.logits])
 
 
 def _gain(main: list[Run], control: list[Run]) -> dict[Framework, dict[str, float]]:

@@ -14,7 +14,6 @@ from transfer_parity.shared.contract.episodes import Episodes, Indices
 from transfer_parity.shared.contract.jobs import Learning
 from transfer_parity.shared.contract.learners import LearnerName
 from transfer_parity.shared.contract.learning_plan import LearningPlan
-from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.experiments.episode_methods import EpisodeMethod
@@ -115,7 +114,7 @@ def learnings(request: Request, given: Sequence[Lesson], base: Path, novel: Path
             plan=_plan_file(each),
             seed=request.recipe.first_seed,
             settings=request.settings,
-            recipe=_recipe(request),
+            recipe=learners.optimized(request.recipe, request.settings.rate),
         )
         for each in given
     )
@@ -130,9 +129,3 @@ def logits(given: Sequence[Lesson], folder: Path) -> dict[tuple[str, int], Array
 
 def _plan_file(lesson: Lesson) -> str:
     return f"{lesson.id}.npz"
-
-
-def _recipe(request: Request) -> Recipe:
-    """What the optimizer is built from: Adam, whatever else the recipe would train with."""
-    adam = {"optimizer": "adam", "epsilon": learners.ADAM_EPSILON, "weight_decay": 0.0}
-    return request.recipe.model_copy(update={**adam, "learning_rate": request.settings.rate})

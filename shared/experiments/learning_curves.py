@@ -163,7 +163,7 @@ def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
         seconds=(phases["features"] if alone is None else alone) + phases["training"] + phases["inference"],
         folder=str(cell.folder.relative_to(sweep.folder)),
     )
-    side = agreement.Side(found.logits, found.losses, found.result.weights_digest)
+    side = agreement.Side(found.logits, found.losses, found.result.weights_digest, found.nearest)
     return MeasuredCell(result, side, labels, drawn.test, metrics.predictions(found.logits) == labels)
 
 

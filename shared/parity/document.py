@@ -71,8 +71,9 @@ class PairResult(Document):
         max_loss_difference: largest absolute difference of the losses of the trajectory; None if it was not climbed.
         passed: whether all rungs passed.
         recipe: name of the recipe that was climbed; None for the pair itself, and for a recipe of defaults.
-        strategy: of a recipe, as a study names it; None for the pair itself.
-        head: of a recipe likewise.
+        strategy: of a recipe, as a study names it, or the name of what learns from base classes; None for the pair
+            itself.
+        head: of a recipe; None for the pair itself, and for what learns from base classes.
         steps: of a recipe's first training; None for the pair itself, 0 where a head is fitted in closed form.
     """
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transfer_parity.shared.contract import artifacts, plan, recipe_files, switches
 from transfer_parity.shared.contract.climbs import ClimbSpec
@@ -68,6 +69,24 @@ class RecipeSubject:
     def strategy(self) -> str:
         """As a study names it."""
         return strategy_of(self.recipe)
+
+    @property
+    def head(self) -> str | None:
+        """Which of the recipe's heads trains; None where something else does."""
+        return self.recipe.head_kind
+
+    @property
+    def steps(self) -> int:
+        """Of the first run."""
+        first = self.runs[0]
+        steps = len(self.inputs.plans[first.shots, first.seed].learning_rates)
+        return 0 if self.recipe.closed_form is not None else steps
+
+    def tested(self, run: int) -> NDArray[np.int64]:
+        """Classes of what is predicted in the first run or the second one, in order, (n,)."""
+        spec = self.runs[run - 1]
+        labels: NDArray[np.int64] = self.inputs.data.labels[self.inputs.plans[spec.shots, spec.seed].test]
+        return labels
 
     @property
     def runs(self) -> tuple[RunSpec, ...]:
@@ -177,7 +196,7 @@ def of_defaults(
     for seed in seeds:
         folder = work / f"pictures-{seed}"
         if not folder.is_dir():
-            _draw(folder, seed)
+            draw_classes(folder, seed, LABELS)
             vectors = generator(seed, "text").standard_normal((LABELS, pair.channels))
             np.save(folder.with_suffix(".npy"), vectors)
         cache = Cache(str(work / "cache"))
@@ -215,7 +234,9 @@ def recipe_of(pair: Pair, head: str, strategy: str, base: Mapping[str, object]) 
         "image_size": size,
         # Beyond the shots, and the test images, some are left without labels.
         "shots": [SHOTS, "all"] if method.takes_unlabelled else SHOTS,
-        "threshold": 0.5,
+        # So that some views count and some do not, from the first batch on; and labels a gradient could flow through.
+        "threshold": 0.3 if pair.family.startswith("MobileNetV3") else 0.5,
+        "label_temperature": 0.5 if method.objective == "pseudo_label" else 0.0,
         "batch_size": BATCH,
         "head": head,
         "head_units": 32,
@@ -239,12 +260,12 @@ def chosen(option: str, names: Sequence[str] | None, known: Sequence[str], defau
     return list(known) if names and "all" in names else list(dict.fromkeys(names or [default]))
 
 
-def _draw(folder: Path, seed: int) -> None:
+def draw_classes(folder: Path, seed: int, classes: int) -> None:
     """Write drawn pictures, one folder for each class."""
     folder.mkdir(parents=True)
-    paths = list(draw_pictures(folder, LABELS * PER_LABEL, seed))
+    paths = list(draw_pictures(folder, classes * PER_LABEL, seed))
     for number, path in enumerate(paths):
-        home = folder / f"class{number % LABELS}"
+        home = folder / f"class{number % classes}"
         home.mkdir(exist_ok=True)
         path.rename(home / path.name)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_parity.shared.contract import switches
-from transfer_parity.shared.contract.recipe import Recipe, Shots
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import FITTED_RUNGS, RECIPE_RUNGS, RIDGE_RUNGS, UNIT, Array, Label, Rung
 from transfer_parity.shared.contract.wings import REFERENCE, Framework
 from transfer_parity.shared.core.arrays import finite, largest_difference
@@ -49,11 +49,7 @@ class RecipeComparison(Judging):
     ) -> None:
         super().__init__(recipe, folders, other, subject.unswitched, rungs_of(recipe))
         self.subject, self.single = subject, single
-
-    @property
-    def steps(self) -> int:
-        """Of the first run."""
-        return 0 if self.recipe.closed_form is not None else len(self.subject.inputs.plans[self._key(1)].learning_rates)
+        self._by_chance = False
 
     def largest_loss_difference(self) -> float | None:
         """Over all steps of both runs; None if there are none, or it is not finite."""
@@ -64,10 +60,6 @@ class RecipeComparison(Judging):
         if any(label not in theirs or theirs[label].shape != ours[label].shape for label in chosen):
             return None
         return finite(max(largest_difference(ours[label], theirs[label]) for label in chosen))
-
-    def _key(self, run: int) -> tuple[Shots, int]:
-        spec = self.subject.runs[run - 1]
-        return spec.shots, spec.seed
 
     def _rung(self, rung: Rung) -> RungResult:
         if rung == "engines":
@@ -80,14 +72,8 @@ class RecipeComparison(Judging):
             return self._result(
                 rung, list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
             )
-        if rung == "trajectory":
-            ours, theirs = self._read(rung)
-            near = self._nearest(ours), self._nearest(theirs)
-            mine, others = ({k: a for k, a in each.items() if k.kind != "closest"} for each in (ours, theirs))
-            found = list(tolerance.differences(mine, others, lambda label: self._relative(rung, label)))
-            # Where rounding decides what counts as a label, another seed has to tell.
-            tells = min(near) > 2 * tolerance.LARGEST[self.recipe.precision].get("predictions", 1e-3)
-            return self._result(rung, found, tells or all(each.excess <= 1 for each in found))
+        if rung in ("fit", "trajectory"):
+            return self._chosen(rung)
         if rung == "predictions":
             ours, theirs = self._read(rung)
             logits = list(tolerance.differences(ours, theirs, lambda label: self._relative(rung, label)))
@@ -96,16 +82,35 @@ class RecipeComparison(Judging):
         if rung == "metrics":
             found = []
             for run, each in self._logits().items():
-                data = self.subject.inputs
-                labels = data.data.labels[data.plans[self._key(run)].test]
+                labels = self.subject.tested(run)
                 if len(labels) == len(each[0]):
                     found += self._measured(*each, labels, len(np.unique(labels)))
             return self._result(rung, found or [Difference(Label("accuracy"), math.inf, math.inf, 0.0)])
         return super()._rung(rung)
 
+    def rungs(self) -> Iterator[RungResult]:
+        """From the lowest to the highest. Where rounding may have chosen, what differs from then on tells nothing."""
+        for result in super().rungs():
+            by_chance = self._by_chance and result.first_divergence is not None
+            nothing = {"informative": False, "first_divergence": None}
+            yield result.model_copy(update=nothing) if by_chance else result
+
+    def _chosen(self, rung: Rung) -> RungResult:
+        """A rung in which something may be chosen: what counts as a label, or for which class an image counts."""
+        ours, theirs = self._read(rung)
+        near = min(self._nearest(ours), self._nearest(theirs))
+        mine, others = ({k: a for k, a in each.items() if k.kind != "closest"} for each in (ours, theirs))
+        found = list(tolerance.differences(mine, others, lambda label: self._relative(rung, label)))
+        told = near > 2 * tolerance.LARGEST[self.recipe.precision].get("predictions", 1e-3)
+        if told or all(each.excess <= 1 for each in found):
+            return self._result(rung, found)
+        # Where rounding chooses, another seed has to tell.
+        self._by_chance = True
+        return self._result(rung, found, False)
+
     @staticmethod
     def _nearest(arrays: Mapping[Label, Array]) -> float:
-        """How near a probability came to the threshold in any step; infinite where there is none."""
+        """How near a choice came to the other one; infinite where there is none."""
         found = [array.min(initial=math.inf) for label, array in arrays.items() if label.kind == "closest"]
         return float(min(found, default=math.inf))
 

@@ -119,6 +119,6 @@ class RecipeLadder(Ladder):
             passed=all(rung.passed for rung in rungs),
             recipe=subject.source,
             strategy=subject.strategy,
-            head=recipe.head_kind,
-            steps=comparison.steps,
+            head=subject.head,
+            steps=subject.steps,
         )

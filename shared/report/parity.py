@@ -19,7 +19,8 @@ def show(result: PairResult, console: Console) -> None:
     """One climb: a line if it passed, and what diverged first if it did not."""
     title = f"{result.backbone:16} {result.semantics:11} seed {result.seed}"
     if result.strategy is not None:
-        title += f" {result.recipe or ''} {result.strategy}, {result.head} head".replace("  ", " ")
+        head = f", {result.head} head" if result.head is not None else ""
+        title += f" {result.recipe or ''} {result.strategy}{head}".replace("  ", " ")
     title += "".join(f" {each}" for each in result.switches)
     if result.passed:
         layers = result.rung("activations").max_rel_difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,21 @@ from transfer_parity.shared.zoo.pair import HEAD
 Array = NDArray[Any]
 
 
-def of_job(job: JobOfRuns, labels: Array, drawn: Plan, features: Rows | Array) -> dict[str, Array]:
+@dataclass(frozen=True)
+class Fitted:
+    """What fits a head without steps.
+
+    Attributes:
+        head: by neutral name, float64.
+        nearest: to which class each test image was given, and how clearly, as ``CosineHead`` has it; None where none is
+            given to any.
+    """
+
+    head: dict[str, Array]
+    nearest: Array | None = None
+
+
+def of_job(job: JobOfRuns, labels: Array, drawn: Plan, features: Rows | Array) -> Fitted:
     """The head of a run of a job. Arguments as those of ``fit``."""
     text = np.load(job.data.text, allow_pickle=False) if job.data.text is not None else None
     return fit(job.recipe, features, drawn, labels, len(job.data.classes), text)
@@ -28,8 +43,8 @@ def of_job(job: JobOfRuns, labels: Array, drawn: Plan, features: Rows | Array) -
 
 def fit(
     recipe: Recipe, features: Rows | Array, drawn: Plan, labels: Array, classes: int, text: Array | None = None
-) -> dict[str, Array]:
-    """The head of a run by neutral name, float64.
+) -> Fitted:
+    """The head of a run.
 
     Args:
         recipe: with a closed form.
@@ -44,7 +59,7 @@ def fit(
         BadInput: there are more training images than the cache has room for.
     """
     if text is not None and recipe.closed_form == "zero_shot":
-        return of_cosines(closed_forms.zero_shot(text, recipe.logit_scale))
+        return Fitted(of_cosines(closed_forms.zero_shot(text, recipe.logit_scale)))
     if text is not None and recipe.closed_form == "tip_adapter":
         if len(drawn.train) > recipe.head_units:
             raise BadInput(
@@ -53,13 +68,14 @@ def fit(
             )
         factors = (recipe.logit_scale, recipe.cache_alpha, recipe.cache_beta)
         cached = closed_forms.tip_adapter(features[drawn.train], labels[drawn.train], text, *factors)
-        return of_cache(cached, recipe.head_units)
+        return Fitted(of_cache(cached, recipe.head_units))
     if recipe.closed_form == "ridge":
-        return dict(ridge.fit(features, drawn.train, labels, classes, recipe.ridge_penalty))
+        return Fitted(dict(ridge.fit(features, drawn.train, labels, classes, recipe.ridge_penalty)))
     data = (_Chosen(features, drawn.train), labels[drawn.train], classes)
     if recipe.closed_form == "prototypes":
-        return of_cosines(closed_forms.prototypes(*data, _Chosen(features, drawn.test), recipe.logit_scale))
-    return of_cosines(closed_forms.nearest_mean(*data, recipe.logit_scale))
+        found = closed_forms.prototypes(*data, _Chosen(features, drawn.test), recipe.logit_scale)
+        return Fitted(of_cosines(found), found.nearest)
+    return Fitted(of_cosines(closed_forms.nearest_mean(*data, recipe.logit_scale)))
 
 
 def of_cosines(head: CosineHead) -> dict[str, Array]:

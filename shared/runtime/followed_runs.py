@@ -44,6 +44,7 @@ class Followed:
         first_head: samples of the head that it began with, if that was fitted.
         views: a fingerprint of each view of an unlabelled image, step by step.
         state: samples of what its objective keeps from step to step, in the end.
+        nearest: to which class a closed form gave each test image, and how clearly, (n, 2), if it did.
     """
 
     plan: Plan
@@ -57,6 +58,7 @@ class Followed:
     first_head: dict[str, Array] = field(default_factory=dict)
     views: list[Array] = field(default_factory=list)
     state: dict[str, Array] = field(default_factory=dict)
+    nearest: Array | None = None
 
 
 class FollowedRuns(RunLoop):
@@ -146,7 +148,7 @@ class FollowedRuns(RunLoop):
 
     def _finish(self, run: RunSpec, logits: Array, losses: list[float], *details: Any) -> None:
         found = self.found[run.id]
-        found.logits, found.losses = logits, losses
+        found.logits, found.losses, found.nearest = logits, losses, self.nearest
         if not losses:
             self._trained(run)
         if not found.images and losses:

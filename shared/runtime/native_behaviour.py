@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from transfer_parity.shared.contract import plan
 from transfer_parity.shared.contract.plan import Plan
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wing import Array, Wing
 from transfer_parity.shared.core.arrays import Rows
 from transfer_parity.shared.data.images import decode, fit, is_jpeg
@@ -18,6 +20,21 @@ from transfer_parity.shared.data.images import decode, fit, is_jpeg
 READING = frozenset({"jpeg_decoding", "resizing"})
 #: Images that are read in one go.
 _BATCH = 64
+
+
+#: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
+SMALLEST_MAP = 32
+
+
+def check_batches(recipe: Recipe, drawn: Plan, switches: frozenset[str]) -> None:
+    """Make sure that a switch leaves every batch something to normalise by.
+
+    Raises:
+        BadInput: a batch has a single image, whose last feature maps are single pixels.
+    """
+    if "frozen_batch_norm" in switches and recipe.size <= SMALLEST_MAP:
+        # It normalises by the batch after all.
+        plan.check_batches(recipe, len(drawn.train))
 
 
 def native_plan(wing: Wing, drawn: Plan, switches: frozenset[str]) -> Plan:

@@ -51,7 +51,7 @@ class RecipeTracer:
     def __init__(self, wing: Wing, climb: RecipeClimb, folder: Path, events: Events) -> None:
         self.wing, self.climb, self.folder, self.events = wing, climb, folder, events
         self.recipe = climb.job.recipe
-        self.runs = FollowedRuns(wing, climb, folder, events)
+        self.runs = self._followed()
         self.network = self.runs.network
         self.weights = self.runs.weights()
         self.plan = self.runs.plan()
@@ -61,6 +61,9 @@ class RecipeTracer:
         self.stored = self.runs.images[chosen]
         self.probes = augmented(self.stored, self.recipe.size, None, None)
         self.rounding: dict[Rung, dict[Label, float]] = {}
+
+    def _followed(self) -> FollowedRuns:
+        return FollowedRuns(self.wing, self.climb, self.folder, self.events)
 
     def run(self) -> None:
         """Write every rung, and how far rounding may move each."""
@@ -125,7 +128,7 @@ class RecipeTracer:
         if self.climb.measures_rounding:
             others = self._forward(self.runs.move(self.weights))
             changes = self.rounding["activations"] = relative_changes(arrays, others)
-            moved = largest_difference(arrays[_WHOLE], others[_WHOLE])
+            moved = largest_difference(arrays[_WHOLE], others[_WHOLE]) if _WHOLE in arrays else 0.0
             self.rounding["engines"] = _of_engines(changes, self.recipe.precision)
             if self.recipe.precision == "float64":
                 single = relative_changes(arrays, self._forward(self.runs.move(self.weights, "float32")))
@@ -153,15 +156,17 @@ class RecipeTracer:
     def _engines(self) -> Dump:
         """What every way to run a pass puts out with the weights that the network holds."""
         batches = [each for each in np.split(self.probes, [FIRST_PASS]) if len(each)]
-        parts: list[tuple[Part, Kind]] = [("all", "logits")]
-        if self.runs.part == "trainable":
-            parts.insert(0, ("frozen", "frozen_output"))
         found: Dump = {}
-        for part, kind in parts:
+        for part, kind in self._passed():
             for engine in self.wing.inference.engines(self.network, part, in_float64=True):
                 label = Label(kind, engine=engine.name, precision=self.recipe.precision)
                 found[label] = self._infer(part, *batches, engine=engine.name)
         return found
+
+    def _passed(self) -> list[tuple[Part, Kind]]:
+        """Parts of the network that many images pass through, and what each puts out."""
+        frozen: list[tuple[Part, Kind]] = [("frozen", "frozen_output")] if self.runs.part == "trainable" else []
+        return [*frozen, ("all", "logits")]
 
     def _loss_and_gradients(self, moved: float) -> None:
         """Of exactly what trains, as a step has them, for the first batch and for a small last one."""
@@ -216,7 +221,7 @@ class RecipeTracer:
         trained = [name for name in shapes if name in self.runs.trainable]
         trained = [name for name in trained if not name.rpartition(".")[2].startswith("running_")]
         seed = self.runs.first.seed
-        gradients = (_Drawn(seed, step, shapes) for step in range(1, STEPS + 1))
+        gradients = (Drawn(seed, step, shapes) for step in range(1, STEPS + 1))
         rates = np.resize(self.plan.learning_rates, STEPS).tolist()
         arrays: Dump = {}
         setting = (gradients, rates, lambda array: sample(array, VALUES), frozenset(trained))
@@ -228,7 +233,7 @@ class RecipeTracer:
         self._write("optimizer", arrays)
 
 
-class _Drawn(Mapping[str, Array]):
+class Drawn(Mapping[str, Array]):
     """One step's gradients, drawn when asked for: a wing that trains too much gets them too, and its states say so."""
 
     def __init__(self, seed: int, step: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -269,6 +274,8 @@ def _outcome(followed: list[Followed]) -> dict[Rung, Dump]:
                 arrays[Label("parameter", name, step=len(each.losses) or None, run=number)] = array
         for name, array in each.state.items():
             arrays[Label("closest" if name == CLOSEST else "state", name, step=len(each.losses), run=number)] = array
+        if each.nearest is not None:
+            arrays[Label("closest", run=number)] = each.nearest[:, 1]
         fitted |= {Label("parameter", name, run=number): array for name, array in each.first_head.items()}
         predictions[Label("logits", run=number)] = each.logits
     if not steps:
@@ -278,7 +285,5 @@ def _outcome(followed: list[Followed]) -> dict[Rung, Dump]:
 
 def _of_engines(changes: Mapping[Label, float], precision: str) -> dict[Label, float]:
     """How far rounding in a precision may move what engines put out."""
-    found = {Label("logits", precision=precision): changes[_WHOLE]}
-    if _FROZEN in changes:
-        found[Label("frozen_output", precision=precision)] = changes[_FROZEN]
-    return found
+    kinds: dict[Kind, Label] = {"logits": _WHOLE, "frozen_output": _FROZEN}
+    return {Label(kind, precision=precision): changes[label] for kind, label in kinds.items() if label in changes}

@@ -30,6 +30,7 @@ from transfer_parity.shared.contract.wing import Array, Part, Wing
 from transfer_parity.shared.core.arrays import Rows, largest_difference
 from transfer_parity.shared.core.random import generator
 from transfer_parity.shared.runtime import trace_format
+from transfer_parity.shared.runtime.closed_form import Fitted
 from transfer_parity.shared.runtime.rounding import perturbed, relative_changes
 from transfer_parity.shared.runtime.sampling import sample
 
@@ -86,6 +87,7 @@ class CheckedRun:
         logits: of its test images, (n, classes).
         refit: fits the first head anew, to the backbone that the network holds; None where it was drawn.
         more: other streams of a step, for the part.
+        solve: fits the head without steps to inputs of the part; None where a recipe has steps.
     """
 
     seed: int
@@ -102,7 +104,7 @@ class CheckedRun:
     logits: Array
     refit: Callable[[], dict[str, Array]] | None = None
     more: Callable[[int], Mapping[str, Array]] | None = None
-    solve: Callable[[Rows | Array], dict[str, Array]] | None = None
+    solve: Callable[[Rows | Array], Fitted] | None = None
 
 
 class ShortClimb:
@@ -254,7 +256,7 @@ class ShortClimb:
                 # Too many for memory, where a moved copy would have to be.
                 return Shadow(losses=(), logits=logits, trained_logits=None)
             inputs = self._moved(run.inputs[:], shift)
-            self._load(run.solve(inputs))
+            self._load(run.solve(inputs).head)
             # The same move as that of the images that were fitted.
             return Shadow(losses=(), logits=logits, trained_logits=self._apart(inputs[run.plan.test[:TRAINED_IMAGES]]))
         total = len(run.losses)

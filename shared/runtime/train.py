@@ -28,9 +28,6 @@ from transfer_parity.shared.runtime.passes import Passes
 from transfer_parity.shared.runtime.short_climb import CheckedRun, ShortClimb
 from transfer_parity.shared.runtime.unlabelled import FrozenViews, Views
 
-#: Largest image, in pixels, of which backbones make a last feature map of one pixel: they halve it five times.
-SMALLEST_MAP = 32
-
 
 class RunLoop:
     """Works through the runs of a job: pretrained ones first, then those on untrained backbones.
@@ -40,6 +37,7 @@ class RunLoop:
         check_seconds: that the short check took, which belongs to no phase.
         more: other streams of a step of the latest run.
         fitted: the head that the latest run began with, by neutral name, if it was fitted; else nothing.
+        nearest: to which class a closed form gave each test image of the latest run, and how clearly, if it did.
         refit: fits it anew, to the backbone that the network holds; None where it is drawn.
     """
 
@@ -64,6 +62,7 @@ class RunLoop:
         self.frozen = FrozenFeatures(self.passes, phases, job, self.built.spec, self.images)
         self.check_seconds = 0.0
         self.fitted: dict[str, Array] = {}
+        self.nearest: Array | None = None
         self.refit: Callable[[], dict[str, Array]] | None = None
         self.more: Callable[[int], Mapping[str, Array]] | None = None
 
@@ -124,9 +123,7 @@ class RunLoop:
         drawn, switches = plan.Plan.load(self.folder / run.plan), self.built.spec.switches
         if not switches:
             return drawn
-        if "frozen_batch_norm" in switches and self.recipe.size <= SMALLEST_MAP:
-            # It normalises by the batch after all, and the last feature maps are single pixels.
-            plan.check_batches(self.recipe, len(drawn.train))
+        native_behaviour.check_batches(self.recipe, drawn, switches)
         self.wing.native.seed(self.network, run.seed)
         return native_behaviour.native_plan(self.wing, drawn, switches)
 
@@ -292,7 +289,9 @@ class RunLoop:
     def _solve(self, drawn: plan.Plan, features: Rows | Array) -> tuple[list[float], float]:
         """Put a head in closed form on the network. Returns no losses, since there are no steps, and the seconds."""
         with self.phases.measure("training") as stretch:
-            self.wing.weights.load(self.network, closed_form.of_job(self.job, self.labels, drawn, features))
+            found = closed_form.of_job(self.job, self.labels, drawn, features)
+            self.nearest = found.nearest
+            self.wing.weights.load(self.network, found.head)
         return [], stretch.seconds
 
     def _explained(self, run: RunSpec) -> Array:
@@ -345,6 +344,7 @@ class RunLoop:
             weights_digest=weights_digest,
             model=model,
             features_alone=features_alone,
+            nearest=None if self.nearest is None else self.nearest.tolist(),
         )
         (self.folder / run.id / artifacts.RUN_RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
         self.events.tell("run", id=run.id)

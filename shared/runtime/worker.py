@@ -30,6 +30,7 @@ from transfer_parity.shared.core.errors import BAD_INPUT, WORKER_FAILED, BadInpu
 from transfer_parity.shared.runtime import (
     checkpoint_io,
     export_dataset,
+    learner_trace,
     learning,
     predict,
     recipe_trace,
@@ -96,7 +97,8 @@ def _carry_out(
             trace.trace(wing, climb, folder / climb.id, lambda rung: events.tell("rung", name=rung))
             events.tell("climb", id=climb.id)
         for recipe in job.recipes:
-            recipe_trace.trace(wing, recipe, folder / recipe.id, events)
+            follow = recipe_trace.trace if recipe.learner is None else learner_trace.trace
+            follow(wing, recipe, folder / recipe.id, events)
             events.tell("climb", id=recipe.id)
     elif isinstance(job, EpisodesJob):
         if job.features is not None:

@@ -177,6 +177,17 @@ SCENARIOS: dict[str, Scenario] = {
             ),
         ),
     ),
+    # Strategies whose loss, or whose choice of what trains, is their own; and what learns from base classes.
+    **{
+        name: Scenario(None, ("--method", method, "--backbone", "MobileNetV3Small", "--threads", "1"))
+        for name, method in {
+            "labels": "pseudo_label",
+            "teacher": "mean_teacher",
+            "pairs": "siamese",
+            "norms": "norm_only",
+            "tasks": "anil",
+        }.items()
+    },
     # What only weights with Keras's semantics use in the torch wing.
     "keras": Scenario(None, (*_CLIMB, "MobileNetV2", "--semantics", "keras")),
     # Layer scales, GELU and layer normalisation.
