@@ -206,7 +206,7 @@ def test_augmentation_of_one_strategy_is_told() -> None:
 
 
 def test_the_shipped_study_is_fair() -> None:
-    """One image size of 128 px at least, one batch size; what differs is the budget of scratch, and who needs float64."""
+    """One image size of 128 px at least, one batch size; what differs: the budget of scratch, and float64."""
     recipes = study_recipe.read("study", {})
     found = conditions.conditions(recipes)
     size = found.alike["image_size"]

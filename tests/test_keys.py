@@ -63,6 +63,8 @@ ANOTHER: dict[str, Any] = {
     "test_fraction": 0.3,
     "skip_unreadable": True,
     "unlabeled": "more",
+    "labels": "labels.csv",
+    "tasks": ("colour",),
     "backbone": "ResNet50",
     "weights": "keras",
     "strategy": "finetune",
@@ -127,11 +129,18 @@ def changed(recipe: Recipe, field: str) -> Recipe:
     more: dict[str, Any] = {}
     if field in ("flip", "crop", "finetune_stages", "freeze_batch_norm"):
         more = {"strategy": "finetune"}
+    if field in ("labels", "tasks"):
+        more = {"strategy": "multi_task"}
     if field == "text_features":
         more = {"strategy": "zero_shot"}
     if field == "image_features":
         more = {"control": False}
     return Recipe(**{**recipe.model_dump(), **more, field: ANOTHER[field]})
+
+
+def beside(field: str) -> Recipe:
+    """The recipe, in the one strategy that takes a field where there is but one."""
+    return RECIPE.model_copy(update={"strategy": "multi_task"} if field in ("labels", "tasks") else {})
 
 
 def test_every_field_of_the_recipe_has_another_value() -> None:
@@ -379,7 +388,7 @@ def test_other_features_are_found_where_something_changed(
 @pytest.mark.parametrize("field", FIELDS)
 def test_fields_that_cannot_matter_leave_features_warm(field: str, found: Features) -> None:
     """A field is in the key, or in the description of the model, or it changes nothing."""
-    base = RECIPE if field not in ("finetune_stages", "freeze_batch_norm") else changed(RECIPE, "strategy")
+    base = beside(field) if field not in ("finetune_stages", "freeze_batch_norm") else changed(RECIPE, "strategy")
     another = changed(base, field)
     before, after = (found.key(World(recipe=each, spec=model_spec(each, None, 3))) for each in (base, another))
     differing = {name for name in before if before[name] != after[name]}
@@ -450,6 +459,8 @@ WITHOUT_EFFECT = {
     "first_seed",
     "skip_unreadable",
     "unlabeled",
+    "labels",
+    "tasks",
     "frameworks",
     "margin",
     "check",
@@ -519,7 +530,7 @@ def test_other_runs_are_found_where_something_changed(part: str, runs: Runs) -> 
 
 @pytest.mark.parametrize("field", sorted(WITHOUT_EFFECT))
 def test_fields_that_cannot_matter_leave_runs_warm(field: str, runs: Runs) -> None:
-    assert runs.digest(Setting(changed(RECIPE, field))) == runs.digest(Setting())
+    assert runs.digest(Setting(changed(RECIPE, field))) == runs.digest(Setting(beside(field)))
 
 
 def test_runs_of_another_framework_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,7 @@ CLIMBED: dict[str, dict[str, Any]] = {
         **{"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
     },
     "siamese": {"strategy": "siamese", "finetune_stages": 1, "learning_rate": 1e-3, "pair_margin": 2.0},
+    "multi_task": {"strategy": "multi_task", "finetune_stages": 1, "label_smoothing": 0.1, "batch_size": 4},
     "pseudo_label": {"strategy": "pseudo_label", **UNLABELLED, "label_temperature": 0.5},
     "fixmatch": {"strategy": "fixmatch", **UNLABELLED, "finetune_stages": 1},
     "mean_teacher": {"strategy": "mean_teacher", **UNLABELLED, "teacher_decay": 0.8},
@@ -229,6 +230,7 @@ CLIMBED: dict[str, dict[str, Any]] = {
 def climbed(names: Collection[str], folder: Path) -> dict[str, PairResult]:
     """Recipes of ``CLIMBED`` through both wings."""
     photos = write_images(folder / "photos", dict.fromkeys(CLASSES, 8), side=48)
+    recipe_climb.label_tasks(photos)
     cache = Cache(str(folder / "cache"))
     common = {"data": str(photos), "image_size": 32, "shots": (3,), "batch_size": 6, "precision": "float64"}
 

@@ -18,6 +18,8 @@ from tests.libraries.programs import Answers, ask, away
 Array = NDArray[np.float64]
 WINGS = ("torch_impl", "tf_impl")
 CLASSES, WIDTH, STEPS, LABELLED, UNLABELLED, RATE, ALLOWED = 3, 576, 20, 5, 7, 0.05, 1e-8
+#: Numbers of classes of two tasks, and label smoothing, as words.
+TASKS, SMOOTHED = (2, 3), ("0", "0.1")
 COMMON: dict[str, Any] = {
     **{"backbone": "MobileNetV3Small", "weights": "random", "control": False, "image_size": 32},
     **{"precision": "float64", "optimizer": "sgd", "momentum": 0.0, "learning_rate": RATE},
@@ -68,6 +70,20 @@ for name, values in given["heads"].items():
             answers[f"{name} {turn} {key}"] = np.array(array)
         answers |= {f"{name} {turn} state {key}": array for key, array in wing.training.state(network).items()}
 
+several = validated({**given["common"], "strategy": "multi_task"}, "")
+tasks = wing.network.build(model_spec(several, None, sum(given["tasks"]), tasks=tuple(given["tasks"])))
+for turn in given["smoothed"]:
+    wing.weights.load(tasks, {name: held[f"tasks {name}"] for name in head})
+    recipe = several.model_copy(update={"label_smoothing": float(turn)})
+    given_batches = [
+        Batch(x, labels, given["rate"], {"known": labels >= 0})
+        for x, labels in zip(held["inputs"], held["task labels"], strict=True)
+    ]
+    answers[f"tasks {turn} losses"] = np.array(wing.training.train(
+        tasks, "head", frozenset(head), False, recipe, given_batches, lambda: None))
+    for key, array in wing.weights.dump(tasks, frozenset(head)).items():
+        answers[f"tasks {turn} {key}"] = np.array(array)
+
 weights = initialisation.draw_trained_looking_weights(shapes, 0)
 images = np.random.default_rng(0).integers(0, 256, (given["steps"], 6, 32, 32, 3), dtype=np.uint8)
 backbone = {name: shape for name, shape in shapes.items() if name not in head}
@@ -114,15 +130,25 @@ def held() -> dict[str, NDArray[Any]]:
     # Two of different classes in the same place, at which a root has no slope.
     partners[0, 0], partner_labels[0, 0] = inputs[0, 0], (labels[0, 0] + 1) % CLASSES
     pairs = {"partners": partners, "partner_labels": partner_labels}
-    return {"labels": labels, "inputs": inputs, "weak": weak, "strong": strong, **pairs, **first}
+    # Two tasks side by side: half of the labels of the second are known, in some steps none; in one step none at all.
+    both = np.stack([random.integers(0, TASKS[0], labels.shape), TASKS[0] + labels], axis=-1)
+    both[..., 1][random.random(labels.shape) < 0.5] = -1
+    both[3:6, :, 1], both[7] = -1, -1
+    several = {
+        "task labels": both,
+        "tasks head.output.weight": 0.05 * random.standard_normal((sum(TASKS), WIDTH)),
+        "tasks head.output.bias": np.zeros(sum(TASKS)),
+    }
+    return {"labels": labels, "inputs": inputs, "weak": weak, "strong": strong, **pairs, **first, **several}
 
 
 @pytest.fixture(scope="module")
 def answers(held: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
     folder = tmp_path_factory.mktemp("objectives")
     np.savez(folder / "inputs.npz", **held)
-    given = {"inputs": str(folder / "inputs.npz"), "common": COMMON, "heads": HEADS, "stages": STAGES}
-    return {wing: ask(wing, _PROGRAM, {**given, "rate": RATE, "steps": STEPS}, folder) for wing in WINGS}
+    given: dict[str, Any] = {"inputs": str(folder / "inputs.npz"), "common": COMMON, "heads": HEADS, "stages": STAGES}
+    given |= {"rate": RATE, "steps": STEPS, "tasks": TASKS, "smoothed": SMOOTHED}
+    return {wing: ask(wing, _PROGRAM, given, folder) for wing in WINGS}
 
 
 # The formulas.
@@ -211,6 +237,40 @@ def test_an_objective_is_its_formula(name: str, wing: str, held: dict[str, Any],
         elif name != "siamese":
             assert away(found["state threshold.closest"], np.array([closest])) <= ALLOWED
             assert closest > ALLOWED
+
+
+def summed(held: dict[str, Any], smoothing: float) -> tuple[list[float], Array, Array]:
+    """Losses, weight and bias of a head with several tasks, image by image."""
+    weight, bias = held["tasks head.output.weight"].copy(), held["tasks head.output.bias"].copy()
+    losses = []
+    for x, labels in zip(held["inputs"], held["task labels"], strict=True):
+        logits, slope, loss, first = x @ weight.T + bias, np.zeros((len(x), sum(TASKS))), 0.0, 0
+        for task, size in enumerate(TASKS):
+            own = slice(first, first + size)
+            known = [image for image in range(len(x)) if labels[image, task] >= 0]
+            for image in known:
+                said = softmax(logits[image, own])
+                target = (1 - smoothing) * np.eye(size)[labels[image, task] - first] + smoothing / size
+                loss -= float(target @ np.log(said)) / len(known)
+                slope[image, own] = (said - target) / len(known)
+            first += size
+        losses.append(loss)
+        weight, bias = weight - RATE * slope.T @ x, bias - RATE * slope.sum(axis=0)
+    return losses, weight, bias
+
+
+@pytest.mark.parametrize("wing", WINGS)
+@pytest.mark.parametrize("smoothing", SMOOTHED)
+def test_tasks_are_summed_over_known_labels(
+    smoothing: str, wing: str, held: dict[str, Any], answers: dict[str, Answers]
+) -> None:
+    """A batch without any known label of a task adds nothing for it; one without any label at all changes nothing."""
+    losses, weight, bias = summed(held, float(smoothing))
+    found = {key.removeprefix(f"tasks {smoothing} "): array for key, array in answers[wing].items()}
+    assert losses[7] == 0 < min(losses[:7])
+    assert away(found["losses"], np.array(losses)) <= ALLOWED
+    assert away(found["head.output.weight"], weight) <= ALLOWED
+    assert away(found["head.output.bias"], bias) <= ALLOWED
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "siamese"])

@@ -176,6 +176,30 @@ def contrastive(one: tf.Tensor, other: tf.Tensor, alike: tf.Tensor, margin: floa
     return tf.reduce_mean(alike * squared + (1 - alike) * tf.square(short))
 
 
+class MultiTask(Objective):
+    """Several tasks, whose logits stand side by side; an image counts in those whose label of it is known.
+
+    The sum over tasks of sum_i k_i CE(z_i, y_i) / max(1, sum_i k_i), with k_i = 1 where image i's label is known and 0
+    where it is not: a task adds the mean over the images of the batch that have its label, and 0 if none has.
+    """
+
+    def loss(self, streams: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Loss of a step's streams, as a scalar tensor."""
+        labels, known = streams["labels"], streams["known"]
+        logits, smoothing = self.forward(streams["inputs"]), self.recipe.label_smoothing
+        # With weights of 0 and 1 Keras's usual mean is one over all images of the batch; this one divides by the sum of
+        # the weights, and is 0 where that is 0.
+        mean = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=smoothing, reduction="mean_with_sample_weight"
+        )
+        total, first = tf.zeros((), logits.dtype), 0
+        for task, own in enumerate(tf.split(logits, self.network.spec.tasks, axis=-1)):
+            targets = tf.one_hot(labels[:, task] - first, own.shape[-1], dtype=own.dtype)
+            total += mean(targets, own, sample_weight=tf.cast(known[:, task], own.dtype))
+            first += own.shape[-1]
+        return total
+
+
 #: By the name that a strategy gives its objective.
 OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "supervised": Objective,
@@ -183,6 +207,7 @@ OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
     "siamese": Siamese,
+    "multi_task": MultiTask,
 }
 
 

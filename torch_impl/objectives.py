@@ -190,6 +190,27 @@ def contrastive(one: Tensor, other: Tensor, alike: Tensor, margin: float) -> Ten
     return (alike * squared + (1 - alike) * short.square()).mean()
 
 
+class MultiTask(Objective):
+    """Several tasks, whose logits stand side by side; an image counts in those whose label of it is known.
+
+    The sum over tasks of sum_i k_i CE(z_i, y_i) / max(1, sum_i k_i), with k_i = 1 where image i's label is known and 0
+    where it is not: a task adds the mean over the images of the batch that have its label, and 0 if none has.
+    """
+
+    def loss(self, streams: Mapping[str, Tensor]) -> Tensor:
+        """Loss of a step's streams, as a scalar tensor."""
+        labels, known = (streams[name].to(self.network.device) for name in ("labels", "known"))
+        logits, smoothing = self.forward(streams["inputs"]), self.recipe.label_smoothing
+        total, first = logits.new_zeros(()), 0
+        for task, own in enumerate(logits.split(self.network.spec.tasks, dim=-1)):
+            # torch leaves out what is ignore_index, -100. Its mean over what is left is 0/0 where nothing is.
+            places = (labels[:, task] - first).masked_fill(~known[:, task], -100)
+            summed = F.cross_entropy(own, places, reduction="sum", label_smoothing=smoothing)
+            total = total + summed / known[:, task].sum().clamp(min=1)
+            first += own.shape[-1]
+        return total
+
+
 #: By the name that a strategy gives its objective.
 OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "supervised": Objective,
@@ -197,6 +218,7 @@ OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
     "siamese": Siamese,
+    "multi_task": MultiTask,
 }
 
 

@@ -19,7 +19,7 @@ class Batch:
 
     Attributes:
         inputs: uint8 images (b, H, W, 3) in RGB, or features (b, ...).
-        labels: int64 (b,).
+        labels: int64 (b,); of several tasks (b, T), with -1 where one is not known, which ``more`` says, too: "known".
         learning_rate: of this step.
         more: other streams by name, where a strategy has any, each (b', ...).
     """
@@ -49,7 +49,7 @@ def training_batches(
         plan: of this run.
         batch_size: images a step.
         inputs: stored images (N, S, S, 3) uint8, or features (N, ...).
-        labels: of all N images.
+        labels: of all N images, (N,) or (N, T).
         size: side of the network's input in pixels if ``inputs`` are images, None if they are features.
         more: other streams of a step, counted from 0.
     """
@@ -64,6 +64,8 @@ def training_batches(
                 mirrored = plan.flips[epoch, places] if len(plan.flips) else None
                 batch = augmented(batch, size, corners, mirrored)
             others = dict(more(step))
+            if labels.ndim == 2:
+                others["known"] = labels[chosen] >= 0
             if len(plan.partners):
                 partners = plan.partners[epoch, places]
                 found = inputs[partners]

@@ -58,6 +58,7 @@ class DataFiles(_Part):
         pictures: the files of all images, for a wing that is to read them itself; else none.
         text: a vector for each class, float64 (classes, d) as .npy, for a strategy that compares with text.
         features: a vector for each image, (N, d) as .npy, where another encoder has made them and no backbone runs.
+        tasks: number of classes of each task, if there are several: labels are (N, T) then (``Dataset``).
     """
 
     images: Path
@@ -67,6 +68,7 @@ class DataFiles(_Part):
     pictures: tuple[Path, ...] = ()
     text: Path | None = None
     features: Path | None = None
+    tasks: tuple[int, ...] = ()
 
 
 class RunSpec(_Part):

@@ -67,6 +67,8 @@ _TRAINING = "what trains comes behind the frozen layers"
 _WHICH_RUNS = "says which runs there are; every run, and every image, has a place of its own"
 _JUDGED = "says how finished runs are judged"
 _LABEL = "a name for people"
+_UNSEEN = "frozen layers do not see them"
+_DIVISION = "the digest of the classes of every image stands in the key"
 _PIXELS = "the digest of the decoded images stands in the key"
 _GIVEN = "with it, no layer runs"
 _SPEC = "what it amounts to stands in the model's description"
@@ -81,6 +83,8 @@ RUNS = LeftOut(
         "first_seed": _WHICH_RUNS,
         "skip_unreadable": _PIXELS,
         "unlabeled": _PIXELS,
+        "labels": _DIVISION,
+        "tasks": _DIVISION,
         "frameworks": _WHICH_RUNS,
         "margin": _JUDGED,
         "check": "the short check is kept beside the runs, and comes after them",
@@ -98,6 +102,8 @@ FEATURES = LeftOut(
         "test_fraction": _WHICH_RUNS,
         "skip_unreadable": _PIXELS,
         "unlabeled": _PIXELS,
+        "labels": _UNSEEN,
+        "tasks": _UNSEEN,
         "weights": "the digest of the weights stands in the key, as the network holds them",
         "strategy": _SPEC,
         "finetune_stages": _SPEC,
@@ -172,8 +178,9 @@ FEATURES_DATA = LeftOut(
     DataFiles,
     {
         "images": "a place; their digest stands in the key",
-        "labels": "frozen layers do not see them",
-        "classes": "frozen layers do not see them",
+        "labels": _UNSEEN,
+        "classes": _UNSEEN,
+        "tasks": _UNSEEN,
         "pictures": "places; the digest stands for them, too",
         "text": _TRAINING,
         "features": _GIVEN,
@@ -188,6 +195,7 @@ FEATURES_SPEC = LeftOut(
         "head_units": _TRAINING,
         "classes": _TRAINING,
         "given": _GIVEN,
+        "tasks": _TRAINING,
         "switches": "those that change what layers put out stand in the key",
     },
 )

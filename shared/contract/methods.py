@@ -31,7 +31,7 @@ HeadKind = Literal["linear", "mlp", "conv", "cosine", "cache", "imagenet"]
 #: What a head is before anything trains: drawn in the plan, or fitted to the features of the training images.
 FirstHead = Literal["drawn", "ridge", "probe"]
 #: The loss of a step, as the wings' ``objectives.py`` name it.
-ObjectiveName = Literal["supervised", "pseudo_label", "fixmatch", "mean_teacher", "siamese"]
+ObjectiveName = Literal["supervised", "pseudo_label", "fixmatch", "mean_teacher", "siamese", "multi_task"]
 #: In the state of an objective, the name of how near the surest probabilities came to the threshold.
 CLOSEST = "threshold.closest"
 #: Added to squared distances and lengths: at 0 a root has no gradient.
@@ -57,6 +57,7 @@ class Method:
         fits_head: whether the head is fitted before the first step, as the recipe's ``first_head`` says.
         head: its own; None where the recipe chooses one.
         solution: what fits that head; there are no steps.
+        takes_tasks: whether images have labels of several tasks, each with classes of its own.
         text: whether it compares with vectors of the classes that a text encoder made.
         transductive: whether it sees the images that it is tested on, without their labels.
         solvable: whether the recipe may ask for the head in closed form (``solver``) in place of steps.
@@ -79,6 +80,7 @@ class Method:
     fits_head: bool = False
     head: HeadKind | None = None
     solution: ClosedForm | None = None
+    takes_tasks: bool = False
     text: bool = False
     transductive: bool = False
     solvable: bool = False
@@ -279,6 +281,16 @@ _ALL = (
         embeds=True,
         defaults={"finetune_stages": 0},
         variants={"siamese": {}},
+    ),
+    Method(
+        "multi_task",
+        "one head for several tasks, whose labels may be unknown",
+        stages="last",
+        least_stages=0,
+        objective="multi_task",
+        takes_tasks=True,
+        defaults={"finetune_stages": 0},
+        variants={"multi_task": {}},
     ),
     Method(
         "scratch",

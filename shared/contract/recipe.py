@@ -27,14 +27,14 @@ WEIGHT_ORIGINS = (*libraries(), "random")
 class Recipe(RecipeFields):
     """One transfer-learning recipe: fields that go together, and what follows from them."""
 
-    @field_validator("data", "weights", "unlabeled", "text_features", "image_features")
+    @field_validator("data", "weights", "unlabeled", "labels", "text_features", "image_features")
     @classmethod
     def _can_be_a_path(cls, value: str | None) -> str | None:
         if value is not None and not is_name(value):
             raise ValueError("no file can have this name; give text in UTF-8 without NUL")
         return value
 
-    @field_validator("shots", "frameworks", mode="before")
+    @field_validator("shots", "tasks", "frameworks", mode="before")
     @classmethod
     def _one_value_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int | str) else value
@@ -53,6 +53,11 @@ class Recipe(RecipeFields):
     def _each_framework_once(cls, value: tuple[Framework, ...]) -> tuple[Framework, ...]:
         if not value:
             raise ValueError(f"name at least one of {', '.join(IDENTIFIERS)}")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_task_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))
 
     @field_validator("finetune_stages")

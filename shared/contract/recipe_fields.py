@@ -58,6 +58,12 @@ class RecipeFields(BaseModel):
     unlabeled: Annotated[str | None, Option("data")] = Field(
         None, description="folder of unlabelled images, for strategies that take them (default: those beyond the shots)"
     )
+    labels: Annotated[str | None, Option("data", STUDY, common=True)] = Field(
+        None, description="multi_task: CSV file with a column for each task (default: labels.csv in the folder)"
+    )
+    tasks: Annotated[tuple[str, ...], Option("data", STUDY, common=True)] = Field(
+        (), description="multi_task: columns of that file which are tasks (default: all of them)"
+    )
 
     # Model
     backbone: Annotated[str, Option("model", SWEEPS, common=True)] = Field(

@@ -31,6 +31,10 @@ def problem(recipe: Recipe) -> str | None:
         return f"first_head ridge is for a linear head; with head {recipe.head} give first_head probe"
     if recipe.method.only_normalisations and not recipe.pair.normalises:
         return f"strategy {recipe.strategy} trains normalisations, and {recipe.backbone} has none; choose another"
+    if not recipe.method.takes_tasks and (recipe.labels is not None or recipe.tasks):
+        return f"labels and tasks belong to strategy multi_task; leave them out with strategy {recipe.strategy}"
+    if recipe.method.takes_tasks and recipe.loss != "cross_entropy":
+        return f"strategy {recipe.strategy} sums cross entropies; leave loss {recipe.loss} out"
     if recipe.precision != "float64" and recipe.epsilon < SMALLEST:
         return (
             f"epsilon {recipe.epsilon:g} is below float32's smallest normal number, 1.2e-38, and may count as 0; "

@@ -25,6 +25,7 @@ class ModelSpec:
             0 there are no such parts.
         given: length of the features that take the place of a backbone's, so that there is none; else None.
         switches: what this wing is to do as the other framework does it (see ``shared.contract.switches``).
+        tasks: number of classes of each task, whose logits stand side by side; none where there is but one task.
     """
 
     pair: Pair
@@ -39,6 +40,7 @@ class ModelSpec:
     frozen_stages: int = 0
     given: int | None = None
     switches: frozenset[str] = frozenset()
+    tasks: tuple[int, ...] = ()
 
     def meaning(self, aspect: Aspect) -> Semantics:
         """Whose meaning of an aspect this model has: its checkpoint's, or the other one's if it is switched."""
@@ -74,6 +76,7 @@ def model_spec(
     head: HeadKind | None = None,
     switches: frozenset[str] = frozenset(),
     given: int | None = None,
+    tasks: tuple[int, ...] = (),
 ) -> ModelSpec:
     """The classifier that a recipe asks for, under the semantics of its checkpoint (the reference's without one).
 
@@ -84,6 +87,7 @@ def model_spec(
         head: if not the recipe's.
         switches: those of this wing.
         given: length of features that another encoder has made of the images.
+        tasks: number of classes of each task, if there are several; in all, as many as there are classes.
     """
     semantics: Semantics = metadata.semantics if metadata else REFERENCE.library
     pair = recipe.pair
@@ -107,6 +111,7 @@ def model_spec(
         frozen_stages=0 if head == "imagenet" else frozen_stages(recipe, switches),
         given=given,
         switches=switches,
+        tasks=tasks,
     )
 
 

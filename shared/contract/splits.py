@@ -33,7 +33,7 @@ def split(
 
     Args:
         recipe: its shots and test_fraction are used.
-        labels: class index of every image, (N,).
+        labels: class index of every image, (N,); of several tasks, (N, T) (see ``_split_tasks``).
         is_test: which images the folder itself set apart, (N,), or None.
         classes: names, for messages.
         seed: repetition.
@@ -45,6 +45,8 @@ def split(
     Raises:
         BadInput: a class has too few images.
     """
+    if labels.ndim == 2:
+        return _split_tasks(recipe, labels, classes, seed, shots)
     train: list[NDArray[np.int64]] = []
     test: list[NDArray[np.int64]] = []
     counts = [k for k in recipe.shots if isinstance(k, int)]
@@ -75,6 +77,44 @@ def split(
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
+def _split_tasks(
+    recipe: Recipe, labels: NDArray[np.int64], classes: list[str], seed: int, shots: Shots
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images of several tasks train and which test: k shots are k images of every class of every task at least.
+
+    All images are shuffled once per seed, and those with a label of a class are the class's members in that order. Of
+    every class the first k train, so an image may be drawn for several tasks, and all of its labels count; subsets are
+    nested. Before, the first members of every class are held out: ``test_fraction`` of them with "all" among the
+    recipe's shots, else one if none is yet. Without "all" every image is a test image, too, that the largest number of
+    shots does not draw.
+
+    Raises:
+        BadInput: a class has too few images, or the other tasks have drawn all of them.
+    """
+    order = generator(seed, "subset of tasks").permutation(len(labels))
+    members = [order[(labels[order] == index).any(axis=1)] for index in range(len(classes))]
+    counts = [k for k in recipe.shots if isinstance(k, int)]
+    held = np.zeros(len(labels), dtype=bool)
+    for each in members:
+        if "all" in recipe.shots:
+            held[each[: max(1, round(recipe.test_fraction * len(each)))]] = True
+        elif not held[each].any():
+            held[each[:1]] = True
+    pools = [each[~held[each]] for each in members]
+    needed = max(counts, default=1)
+    for name, each, pool in zip(classes, members, pools, strict=True):
+        if needed > len(pool):
+            raise BadInput(
+                f"class {name!r} has {len(each)} images, of which {len(each) - len(pool)} are to test on, but {needed} "
+                f"shots need {needed} of the others; lower --shots or add images."
+            )
+    if "all" not in recipe.shots:
+        drawn = np.concatenate([pool[: max(counts)] for pool in pools])
+        held = ~np.isin(np.arange(len(labels)), drawn)
+    chosen = np.concatenate([pool if shots == "all" else pool[:shots] for pool in pools])
+    return np.unique(chosen), np.flatnonzero(held)
+
+
 def hold_out(
     train: NDArray[np.int64], labels: NDArray[np.int64], seed: int, batch: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -82,7 +122,7 @@ def hold_out(
 
     Args:
         train: indices of the training images.
-        labels: class index of every image of the set, (N,).
+        labels: class index of every image of the set, (N,), or (N, T).
         seed: repetition.
         batch: if not 0, one more image is held out where otherwise the last of so many images a batch were alone.
 
@@ -111,7 +151,7 @@ def folds(
 
     Args:
         train: indices of the training images.
-        labels: class index of every image of the set, (N,).
+        labels: class index of every image of the set, (N,), or (N, T).
         seed: repetition.
         batch: if not 0, one more image is held out where otherwise the last of so many images a batch were alone.
 
@@ -137,6 +177,11 @@ def folds(
 
 
 def _shuffled(train: NDArray[np.int64], labels: NDArray[np.int64], seed: int, purpose: str) -> Iterator[list[int]]:
-    """The training images of each class, in an order that is drawn for a purpose."""
+    """The training images of each class, in an order that is drawn for a purpose.
+
+    Of several tasks, images with the same labels in all of them are a class.
+    """
+    if labels.ndim == 2:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     for index in np.unique(labels[train]):
         yield generator(seed, purpose, int(index)).permutation(np.sort(train[labels[train] == index])).tolist()

@@ -18,6 +18,16 @@ from transfer_parity.shared.data.storage import Files, Joined, Pictures
 
 TRAIN = ("train",)
 TEST = ("test", "val", "valid", "validation")
+#: The labels of several tasks, in the folder of the images, unless another file is named.
+TASK_LABELS = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question about every image: its name, and its classes in label order."""
+
+    name: str
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,9 +38,11 @@ class Dataset:
         name: built-in name or folder.
         classes: names in label order (sorted, as ImageFolder and image_dataset_from_directory do).
         pictures: all N images.
-        labels: class index of every image, int64 (N,).
+        labels: class index of every image, int64 (N,); of several tasks, (N, T) with a column for each and -1 where the
+            class is not known.
         is_test: which images the set itself has apart for testing, bool (N,), or None if it has none.
         skipped: files left out because they could not be read.
+        tasks: T of them, if there are several; their classes, one task's behind the other's, are ``classes``.
     """
 
     name: str
@@ -39,14 +51,22 @@ class Dataset:
     labels: NDArray[np.int64]
     is_test: NDArray[np.bool_] | None
     skipped: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     @property
+    def task_sizes(self) -> tuple[int, ...]:
+        """Number of classes of each task; none where there is but one task."""
+        return tuple(len(task.classes) for task in self.tasks)
+
+    @property
     def division(self) -> str:
         """A digest of the class of every image, of the classes' names, and of what is apart for testing."""
         found = hashlib.sha256(json.dumps(self.classes).encode())
+        if self.tasks:
+            found.update(json.dumps(self.task_sizes).encode())
         for array in (self.labels, self.is_test):
             found.update(b"-" if array is None else array.tobytes())
         return found.hexdigest()
@@ -75,7 +95,10 @@ def from_folder(folder: Path) -> Dataset:
             raise BadInput(f"{root}: the class folder {text.brief(name)} is not named in UTF-8; rename it.")
     if len(classes) < 2:
         found = f"one class ({classes[0]})" if classes else "no class folders"
-        raise BadInput(f"{root} holds {found}; a recipe needs at least two folders of images, one for each class.")
+        hint = f" {TASK_LABELS} is read with --strategy multi_task." if (root / TASK_LABELS).is_file() else ""
+        raise BadInput(
+            f"{root} holds {found}; a recipe needs at least two folders of images, one for each class.{hint}"
+        )
     if test is not None:
         unknown = sorted({child.name for child in _subfolders(test)} - set(classes))
         if unknown:
@@ -86,15 +109,11 @@ def from_folder(folder: Path) -> Dataset:
     closed: list[Path] = []
     for part in filter(None, (root, test)):
         for index, name in enumerate(classes):
-            members = _image_files(part / name, closed)
+            members = image_files(part / name, closed)
             paths += members
             labels += [index] * len(members)
             is_test += [part is test] * len(members)
-    if closed:
-        notices.say(
-            f"{_some(sorted(map(str, closed)))} cannot be opened (permission denied?), and what {_it(closed)} "
-            "not used; make the folder readable to use it."
-        )
+    tell_of_closed(closed)
     if test is not None:
         tested = {label for label, apart in zip(labels, is_test, strict=True) if apart}
         untested = [name for index, name in enumerate(classes) if index not in tested]
@@ -117,7 +136,7 @@ def extended(data: Dataset, folder: Path) -> Dataset:
     if not folder.is_dir():
         raise BadInput(f"--unlabeled {folder}: there is no such folder; give one that holds images.")
     closed: list[Path] = []
-    found = _image_files(folder, closed)
+    found = image_files(folder, closed)
     if not found:
         raise BadInput(f"--unlabeled {folder} holds no image that can be opened; give a folder with images.")
     more = len(found)
@@ -133,7 +152,7 @@ def _subfolders(folder: Path) -> list[Path]:
         raise BadInput(f"{folder} cannot be opened (permission denied); make it readable.") from None
 
 
-def _image_files(folder: Path, closed: list[Path]) -> list[Path]:
+def image_files(folder: Path, closed: list[Path]) -> list[Path]:
     """All files with an image's suffix, however deep; others (notes, thumbnails' indexes) are not images.
 
     Args:
@@ -152,6 +171,15 @@ def _image_files(folder: Path, closed: list[Path]) -> list[Path]:
             # Its names can be listed, and nothing in it can be opened.
             closed.append(Path(place))
     return sorted(found)
+
+
+def tell_of_closed(closed: list[Path]) -> None:
+    """Say which folders cannot be opened, if any."""
+    if closed:
+        notices.say(
+            f"{_some(sorted(map(str, closed)))} cannot be opened (permission denied?), and what {_it(closed)} "
+            "not used; make the folder readable to use it."
+        )
 
 
 def _some(names: list[str], most: int = 3) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from transfer_parity.shared.core import kept
+from transfer_parity.shared.core import kept, text
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.core.progress import Progress
-from transfer_parity.shared.data import assets, download
+from transfer_parity.shared.data import assets, download, task_labels
 from transfer_parity.shared.data.folders import Dataset, from_folder
 from transfer_parity.shared.data.storage import Files, Sprites
 
@@ -105,19 +105,44 @@ def _chest_xrays(cache: Cache, progress: Progress) -> Dataset:
     return replace(from_folder(folder), name="chest_xrays")
 
 
+def _solar_cell_rows(cache: Cache, progress: Progress) -> tuple[Path, list[tuple[str, float, str]]]:
+    """The folder of the cells, and of each its file, its probability of a defect and its type, in order of files."""
+    root = download.fetch(assets.SOLAR_CELLS, cache, progress) / "elpv_dataset" / "data"
+    rows = [line.split() for line in (root / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
+    return root, sorted((path, float(probability), kind) for path, probability, kind in rows)
+
+
 def _solar_cells(cache: Cache, progress: Progress) -> Dataset:
     """Electroluminescence images of 2,223 solar cells, 300x300 pixels, grey (Buerhop-Lutz et al., 2018).
 
     Of the set's 2,624 cells, 715 were found defective and 1,508 functional; 401 about which the experts were unsure are
     left out.
     """
-    root = download.fetch(assets.SOLAR_CELLS, cache, progress) / "elpv_dataset" / "data"
+    root, rows = _solar_cell_rows(cache, progress)
     names = {probability: name for name, probability in SOLAR_CELL_CLASSES.items()}
     classes = tuple(SOLAR_CELL_CLASSES)
-    rows = [line.split() for line in (root / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
-    sure = sorted((path, names[float(probability)]) for path, probability, _ in rows if float(probability) in names)
+    sure = [(path, names[probability]) for path, probability, _ in rows if probability in names]
     labels = np.array([classes.index(name) for _, name in sure], dtype=np.int64)
     return Dataset("solar_cells", classes, Files(root, tuple(root / path for path, _ in sure)), labels, None)
+
+
+def _solar_cell_tasks(cache: Cache, progress: Progress, tasks: Sequence[str]) -> Dataset:
+    """All 2,624 cells: the defect, which is not known where the experts were unsure, and the type, which always is."""
+    root, rows = _solar_cell_rows(cache, progress)
+    names = {probability: name for name, probability in SOLAR_CELL_CLASSES.items()}
+    kinds = {"mono": "monocrystalline", "poly": "polycrystalline"}
+    cells = {
+        "defect": [names.get(probability, "") for _, probability, _ in rows],
+        "type": [kinds[kind] for _, _, kind in rows],
+    }
+    for name in tasks:
+        if name not in cells:
+            raise BadInput(f"--tasks {text.brief(name)}: solar_cells has no such task; {did_you_mean(name, cells)}")
+    chosen = {name: cells[name] for name in tasks or cells}
+    known = [any(values) for values in zip(*chosen.values(), strict=True)]
+    pictures = Files(root, tuple(root / row[0] for row, each in zip(rows, known, strict=True) if each))
+    chosen = {name: [each for each, own in zip(chosen[name], known, strict=True) if own] for name in chosen}
+    return task_labels.dataset("solar_cells", pictures, chosen, "solar_cells")
 
 
 BUILT_IN: dict[str, Callable[[Cache, Progress], Dataset]] = {
@@ -126,3 +151,5 @@ BUILT_IN: dict[str, Callable[[Cache, Progress], Dataset]] = {
     "chest_xrays": _chest_xrays,
     "solar_cells": _solar_cells,
 }
+#: Those that have labels of several tasks; called with the names of those that count, or none for all of them.
+WITH_TASKS: dict[str, Callable[[Cache, Progress, Sequence[str]], Dataset]] = {"solar_cells": _solar_cell_tasks}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -73,10 +73,11 @@ class Paired:
 
     Attributes:
         seed: of the run.
-        labels: true classes of the test images, (N,).
+        labels: true classes of the test images, (N,); of several tasks (N, T), as ``metrics.evaluate`` takes them.
         first: of the framework that differences are taken from.
         second: of the one that is subtracted.
         shots: training images a class, or all.
+        tasks: number of classes of each task, if there are several.
     """
 
     seed: int
@@ -84,6 +85,15 @@ class Paired:
     first: Side
     second: Side
     shots: Shots = "all"
+    tasks: tuple[int, ...] = ()
+
+    def of_task(self, task: int) -> Paired:
+        """The same with the answers to one task alone; labels that are not known stay -1."""
+        own, before = self.labels[:, task], sum(self.tasks[:task])
+        first, second = (
+            replace(each, logits=metrics.parts(each.logits, self.tasks)[task]) for each in (self.first, self.second)
+        )
+        return Paired(self.seed, np.where(own < 0, own, own - before), first, second, self.shots)
 
 
 def agree(
@@ -109,8 +119,8 @@ def agree(
     by_image: dict[int, list[Array]] = {}
     for pair in pairs:
         labels, first, second = pair.labels, pair.first, pair.second
-        ours, theirs = metrics.predictions(first.logits), metrics.predictions(second.logits)
-        compared += len(labels)
+        ours, theirs = (metrics.predictions(each.logits, pair.tasks) for each in (first, second))
+        compared += ours.size
         identical += int(((ours == theirs) & (ours != metrics.NO_PREDICTION)).sum())
         # Logits that are not finite agree with nothing, not even with each other.
         finite = np.isfinite(first.logits).all() and np.isfinite(second.logits).all()
@@ -129,7 +139,9 @@ def agree(
                 found.append(each.model_copy(update=where))
             alike = computation.copied(first.logits, second.logits) if rounding.moves_logits else 0
             copies, numbers = copies + bool(alike), numbers + alike
-        advantage = (ours == labels).astype(float) - (theirs == labels)
+        # Whatever is true where it is not known, both are compared and neither is judged.
+        known = labels >= 0
+        advantage = (ours == labels)[known].astype(float) - (theirs == labels)[known]
         by_image.setdefault(pair.seed, []).append(advantage)
         by_seed.setdefault(pair.seed, []).append(float(advantage.mean()))
     differences = of_seeds = np.array([np.mean(values) for values in by_seed.values()])

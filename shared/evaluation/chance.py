@@ -20,9 +20,11 @@ def level(labels: NDArray[np.int64]) -> float:
     """Accuracy of always guessing the class with the most test images, 0 to 1.
 
     Args:
-        labels: true classes of the test images, (N,).
+        labels: true classes of the test images, (N,); of several tasks (N, T), with -1 where one is not known: of each
+            the most frequent class is guessed.
     """
-    return float(np.bincount(labels).max() / len(labels))
+    columns = [own[own >= 0] for own in labels.reshape(len(labels), -1).T]
+    return float(sum(np.bincount(own).max() for own in columns) / sum(map(len, columns)))
 
 
 def is_at(accuracies: NDArray[Any], images: NDArray[np.int64], by_chance: float) -> bool:
@@ -30,7 +32,7 @@ def is_at(accuracies: NDArray[Any], images: NDArray[np.int64], by_chance: float)
 
     Args:
         accuracies: of the seeds, 0 to 1, (n,).
-        images: numbers of their test images, (n,).
+        images: numbers of their test images, (n,); of several tasks, of their answers, as if each were an image's.
         by_chance: see ``level``.
     """
     right = round(float((accuracies * images).sum()))

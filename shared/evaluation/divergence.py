@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ WORSE = 10.0
 END = 0.1
 
 
-def found(logits: NDArray[Any], losses: NDArray[Any]) -> Divergence | None:
+def found(logits: NDArray[Any], losses: NDArray[Any], tasks: Sequence[int] = ()) -> Divergence | None:
     """How it shows that the training of a run has diverged, or None if it has not.
 
     **Logits** have an absolute rounding error of at least u times their size, u = 2^-24 in float32. From 1/u on, a
@@ -34,10 +35,11 @@ def found(logits: NDArray[Any], losses: NDArray[Any]) -> Divergence | None:
     Args:
         logits: of the test images, (N, classes).
         losses: of all training steps in order, (steps,); none where nothing is trained in steps.
+        tasks: number of classes of each, if there are several, whose losses are summed.
     """
     if not (np.isfinite(logits).all() and np.isfinite(losses).all()):
         return "not finite"
-    guess = float(np.log(max(logits.shape[1], 2)))
+    guess = float(np.log(np.maximum(tasks or logits.shape[1], 2)).sum())
     first = max(guess, float(losses[0])) if len(losses) else guess
     if len(losses):
         last = losses[-max(1, round(END * len(losses))) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,11 @@ BINS = 15
 class Metrics:
     """How well one run recognises its test images.
 
+    Of several tasks an image has an answer in each, and those count whose true class is known; classes are those of all
+    tasks, one task's behind the other's.
+
     Attributes:
-        accuracy: part of the images whose largest logit is their class's.
+        accuracy: part of the images whose largest logit is their class's; of several tasks, part of the answers.
         macro_precision: precision of each class, averaged with equal weight; 0 for a class that is never predicted.
         macro_recall: recall of each class, averaged with equal weight ("balanced accuracy").
         macro_f1: F1 of each class, averaged with equal weight.
@@ -40,12 +44,26 @@ class Metrics:
     confusion_matrix: list[list[int]]
 
 
-def predictions(logits: NDArray[Any]) -> NDArray[np.int64]:
+def parts(logits: NDArray[Any], tasks: Sequence[int]) -> list[NDArray[Any]]:
+    """Logits of each task, (N, its classes): views of those of all, (N, classes), which stand side by side.
+
+    Args:
+        logits: of all tasks.
+        tasks: number of classes of each; none where there is but one task.
+    """
+    return np.split(logits, np.cumsum(tasks)[:-1], axis=1) if tasks else [logits]
+
+
+def predictions(logits: NDArray[Any], tasks: Sequence[int] = ()) -> NDArray[np.int64]:
     """Class of the largest logit, int64 (N,); the first one if several are equal.
 
     Args:
         logits: (N, classes).
+        tasks: as in ``parts``. With several the classes are (N, T): one for each, counted over all tasks.
     """
+    if tasks:
+        found = np.stack([predictions(part) for part in parts(logits, tasks)], axis=1)
+        return np.where(found == NO_PREDICTION, NO_PREDICTION, found + np.cumsum([0, *tasks[:-1]]))
     finite = np.isfinite(logits).all(axis=1)
     return np.where(finite, np.where(finite[:, None], logits, 0).argmax(axis=1), NO_PREDICTION)
 
@@ -56,22 +74,34 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.exp(wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)))
 
 
-def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
+def correct(logits: NDArray[Any], labels: NDArray[np.int64], tasks: Sequence[int] = ()) -> NDArray[np.bool_]:
+    """Which answers are right, (A,): one for each image, or for each known label. Arguments as in ``evaluate``."""
+    right: NDArray[np.bool_] = (predictions(logits, tasks) == labels)[labels >= 0]
+    return right
+
+
+def evaluate(logits: NDArray[Any], labels: NDArray[np.int64], tasks: Sequence[int] = ()) -> Metrics:
     """Metrics of one run.
 
     Args:
         logits: (N, classes).
-        labels: true classes, (N,). Classes without a test image do not count in the macro averages.
+        labels: true classes, (N,). Classes without a test image do not count in the macro averages. With several tasks,
+            (N, T), counted over all tasks, and -1 where the class is not known.
+        tasks: as in ``parts``.
     """
-    predicted = predictions(logits)
+    columns = labels.reshape(len(labels), -1)
+    known = columns >= 0
+    predicted = predictions(logits, tasks).reshape(columns.shape)[known]
+    images, labels = np.nonzero(known)[0], columns[known]
     present = np.unique(labels)
     log_loss = calibration = None
     if np.isfinite(logits).all():
-        wide = logits.astype(np.float64)
-        # The log of the softmax.
-        log_likelihoods = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
-        log_loss = float(-log_likelihoods[np.arange(len(labels)), labels].mean())
-        calibration = calibration_error(np.exp(log_likelihoods.max(axis=1)), predicted == labels)
+        wide = parts(logits.astype(np.float64), tasks)
+        # The log of the softmax, which is a task's own.
+        each = [part - np.logaddexp.reduce(part, axis=1, keepdims=True) for part in wide]
+        log_loss = float(-np.concatenate(each, axis=1)[images, labels].mean())
+        surest = np.stack([part.max(axis=1) for part in each], axis=1)
+        calibration = calibration_error(np.exp(surest[known]), predicted == labels)
     matrix = confusion_matrix(labels, predicted, logits.shape[1])
     hits = np.diag(matrix)[present]
     # Not the row's sum: images without a prediction are in no column.
@@ -89,6 +119,15 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64]) -> Metrics:
         calibration_error=calibration,
         confusion_matrix=matrix.tolist(),
     )
+
+
+def by_task(logits: NDArray[Any], labels: NDArray[np.int64], tasks: Sequence[int]) -> list[Metrics]:
+    """Metrics of each task by itself, over the images whose label of it is known. Arguments as in ``evaluate``."""
+    found = []
+    for own, column, first in zip(parts(logits, tasks), labels.T, np.cumsum([0, *tasks]), strict=False):
+        known = column >= 0
+        found.append(evaluate(own[known], column[known] - first))
+    return found
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -25,8 +25,8 @@ class MeasuredCell:
     Attributes:
         result: as the document has it.
         side: for the comparison of frameworks.
-        labels: true classes of the test images, (N,).
-        images: the test images, as indices of the data set, (N,).
+        labels: true classes of the test images, (N,), or (N, T) of several tasks.
+        images: the test images, as indices of the data set, (N,); of several tasks a number for every known label.
         correct: which of them it recognises, (N,).
     """
 

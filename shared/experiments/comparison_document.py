@@ -20,6 +20,7 @@ from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import Framework
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.document import Document
+from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.evaluation import chance, divergence, metrics
 from transfer_parity.shared.evaluation.agreement import Agreement, Verdict
 from transfer_parity.shared.evaluation.chance import Cause
@@ -29,6 +30,21 @@ from transfer_parity.shared.experiments.short_check import Check
 from transfer_parity.shared.runtime import launch
 
 SCHEMA_VERSION = 3
+
+
+class TaskMeasured(Document):
+    """How well one of several tasks is answered by a run, over the test images whose label of it is known."""
+
+    task: str
+    test_images: int = Field(description="those whose label is known")
+    accuracy: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    recalls: list[float | None] = Field(description="by class of the task; null for one without a test image")
+    log_loss: float | None
+    calibration_error: float | None
+    confusion_matrix: list[list[int]]
 
 
 class Measured(Document):
@@ -42,7 +58,10 @@ class Measured(Document):
     test_images: int
     peak_memory_bytes: int = Field(description="largest resident memory of the process by the end of this run")
     weights_digest: str = Field(description="SHA-256 of all initial weights; equal in both frameworks")
-    accuracy: float = Field(description="part of the test images that are recognised, 0 to 1")
+    accuracy: float = Field(
+        description="part of the test images that are recognised, 0 to 1; of several tasks, part of all known labels, "
+        "and so all of the following"
+    )
     macro_precision: float
     macro_recall: float
     macro_f1: float
@@ -55,6 +74,7 @@ class Measured(Document):
     diverged: Divergence | None = Field(
         None, description="what shows that its training diverged (shared/evaluation/divergence.py); null if nothing"
     )
+    tasks: list[TaskMeasured] = Field([], description="the same task by task, where there are several")
 
 
 class Run(Measured):
@@ -147,6 +167,16 @@ class Environment(Document):
         )
 
 
+class TaskVerdict(Document):
+    """How far the frameworks agree in one of several tasks."""
+
+    task: str
+    classes: list[str]
+    agreement: Agreement
+    verdict: Verdict
+    verdict_sentence: str
+
+
 class Comparison(Document):
     """All of ``comparison.json``."""
 
@@ -155,7 +185,7 @@ class Comparison(Document):
     recipe: Recipe
     transductive: bool = Field(False, description="whether the strategy sees the test images without their labels")
     environment: Environment
-    classes: list[str]
+    classes: list[str] = Field(description="of several tasks, one task's behind the other's, as 'task: class'")
     images: int
     skipped_files: list[str]
     checkpoint: dict[str, str | float | None] | None = Field(
@@ -175,6 +205,7 @@ class Comparison(Document):
     check: Check | None = Field(None, description="the short ladder of the first run; null if it was left out")
     verdict: Verdict
     verdict_sentence: str
+    tasks: list[TaskVerdict] = Field([], description="where there are several; the verdict above is over all of them")
 
 
 @dataclass(frozen=True)
@@ -190,7 +221,7 @@ def at_chance(framework: Framework, strategy: str, shots: Shots, outcomes: Seque
     """What there is to say if all seeds of a combination together are no better than a guess; else None."""
     accuracies = np.array([each.measured.accuracy for each in outcomes])
     by_chance = float(np.mean([chance.level(each.labels) for each in outcomes]))
-    if not chance.is_at(accuracies, np.array([len(each.labels) for each in outcomes]), by_chance):
+    if not chance.is_at(accuracies, np.array([(each.labels >= 0).sum() for each in outcomes]), by_chance):
         return None
     causes = Counter(chance.likely_cause(each.losses, each.measured.diverged is not None) for each in outcomes)
     return AtChance(
@@ -204,7 +235,7 @@ def at_chance(framework: Framework, strategy: str, shots: Shots, outcomes: Seque
 
 
 def measured(
-    framework: Framework, strategy: str, run: RunSpec, drawn: Plan, labels: Array, found: FinishedRun
+    framework: Framework, strategy: str, run: RunSpec, drawn: Plan, data: Dataset, found: FinishedRun
 ) -> dict[str, Any]:
     """What a finished run achieved, as the fields of ``Measured``.
 
@@ -213,9 +244,12 @@ def measured(
         strategy: its name.
         run: which it is.
         drawn: its plan.
-        labels: of the plan's test images, (N,).
+        data: whose images the plan divides.
         found: what the process left.
     """
+    labels, sizes = data.labels[drawn.test], data.task_sizes
+    known = (labels >= 0).reshape(len(labels), -1).sum(axis=0)
+    by_task = metrics.by_task(found.logits, labels, sizes) if sizes else []
     return {
         "framework": framework,
         "strategy": strategy,
@@ -225,8 +259,12 @@ def measured(
         "test_images": len(drawn.test),
         "peak_memory_bytes": found.result.peak_memory_bytes,
         "weights_digest": found.result.weights_digest,
-        **asdict(metrics.evaluate(found.logits, labels)),
-        "diverged": divergence.found(found.logits, found.losses),
+        **asdict(metrics.evaluate(found.logits, labels, sizes)),
+        "diverged": divergence.found(found.logits, found.losses, sizes),
+        "tasks": [
+            TaskMeasured(task=task.name, test_images=int(count), **asdict(each))
+            for task, count, each in zip(data.tasks, known, by_task, strict=False)
+        ],
     }
 
 

@@ -29,6 +29,7 @@ from transfer_parity.shared.experiments.comparison_document import (
     Environment,
     Outcome,
     Run,
+    TaskVerdict,
     at_chance,
     measured,
 )
@@ -114,7 +115,7 @@ class ComparisonResults:
                 run_folder.place(file, models / f"{framework}{file.suffix}")
         self._runs[execution].append(
             Run(
-                **measured(framework, self.recipe.strategy, run, drawn, labels, found),
+                **measured(framework, self.recipe.strategy, run, drawn, self.inputs.data, found),
                 pretrained=run.pretrained,
                 phases=found.result.phases,
                 losses=[float(loss) if math.isfinite(loss) else None for loss in found.losses],
@@ -156,6 +157,21 @@ class ComparisonResults:
             check=self.check,
             verdict=verdict,
             verdict_sentence=sentence,
+            tasks=[self._task(main, number) for number in range(len(data.tasks))],
+        )
+
+    def _task(self, runs: list[Run], number: int) -> TaskVerdict:
+        """How far the frameworks agree in one task, which shares weights and losses with all others."""
+        task = self.inputs.data.tasks[number]
+        pairs = (pair.of_task(number) for pair in self._paired(runs))
+        agreed, differences = agreement.agree(pairs, self.recipe.margin, [run.diverged for run in runs])
+        verdict, sentence = agreement.judge(agreed, differences, self.recipe.margin, compared(self.recipe.frameworks))
+        return TaskVerdict(
+            task=task.name,
+            classes=list(task.classes),
+            agreement=agreed,
+            verdict=verdict,
+            verdict_sentence=sentence,
         )
 
     def _at_chance(self, runs: list[Run]) -> Iterator[AtChance]:
@@ -188,9 +204,10 @@ class ComparisonResults:
             if run is None or other.pretrained != self.pretrained:
                 continue
             ours, theirs = (
-                metrics.predictions(np.load(self.folder / each.logits, allow_pickle=False)) for each in (run, other)
+                metrics.predictions(np.load(self.folder / each.logits, allow_pickle=False), self.inputs.data.task_sizes)
+                for each in (run, other)
             )
-            counted += len(ours)
+            counted += ours.size
             identical += int((ours == theirs).sum())
             changes.setdefault(other.framework, []).append(run.accuracy - other.accuracy)
         return Alternative(
@@ -234,7 +251,8 @@ class ComparisonResults:
         for (shots, seed), pair in by_key.items():
             if two and all(wing.identifier in pair for wing in two):
                 first, second = (self._side(pair[wing.identifier]) for wing in two)
-                yield agreement.Paired(seed, self._test_labels[shots, seed], first, second, shots)
+                sizes = self.inputs.data.task_sizes
+                yield agreement.Paired(seed, self._test_labels[shots, seed], first, second, shots, sizes)
 
     def _side(self, run: Run) -> agreement.Side:
         logits = np.load(self.folder / run.logits, allow_pickle=False)

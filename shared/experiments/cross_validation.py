@@ -99,7 +99,8 @@ def choices(folds: Iterable[Sweep]) -> dict[RunKey, Choice]:
         for cell in sweep.finished():
             key = (cell.arm.key.strategy, cell.run.shots, cell.run.seed)
             judged = sweep.inputs.strategies[key[0]].plans[key[1:]].test
-            found = metrics.evaluate(results.finished(cell.folder).logits, sweep.data.labels[judged]).log_loss
+            logits, labels = results.finished(cell.folder).logits, sweep.data.labels[judged]
+            found = metrics.evaluate(logits, labels, sweep.data.task_sizes).log_loss
             by_rate = losses.setdefault(key, {})
             rate = cell.arm.configuration.recipe.learning_rate
             by_rate.setdefault(rate, []).append((math.inf if found is None else found, len(judged)))

@@ -158,13 +158,23 @@ def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
     # Features that another cell computed and kept: without it, this one would have had to.
     phases, alone = found.result.phases, found.result.features_alone
     result = Result(
-        **measured(key.framework, key.strategy, run, drawn, labels, found),
+        **measured(key.framework, key.strategy, run, drawn, sweep.data, found),
         mode=key.mode,
         seconds=(phases["features"] if alone is None else alone) + phases["training"] + phases["inference"],
         folder=str(cell.folder.relative_to(sweep.folder)),
     )
     side = agreement.Side(found.logits, found.losses, found.result.weights_digest, found.nearest)
-    return MeasuredCell(result, side, labels, drawn.test, metrics.predictions(found.logits) == labels)
+    right = metrics.correct(found.logits, labels, sweep.data.task_sizes)
+    return MeasuredCell(result, side, labels, answered(drawn.test, labels), right)
+
+
+def answered(images: Array, labels: Array) -> Array:
+    """A number for each answer that is judged: the image's, or with several tasks one for the image and the task."""
+    if labels.ndim == 1:
+        return images
+    tasks = labels.shape[1]
+    numbers: Array = (images[:, None] * tasks + np.arange(tasks))[labels >= 0]
+    return numbers
 
 
 def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
@@ -182,7 +192,9 @@ def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:
         recipe = sweep.recipes[strategy]
         agreed, differences = agreement.agree(
             (
-                agreement.Paired(seed, pair[first].labels, pair[first].side, pair[second].side, shots)
+                agreement.Paired(
+                    seed, pair[first].labels, pair[first].side, pair[second].side, shots, sweep.data.task_sizes
+                )
                 for seed, pair in pairs.items()
             ),
             margin,

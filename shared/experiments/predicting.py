@@ -123,6 +123,11 @@ def predict(wing: WingInfo, model: Path, photos: Sequence[Path], progress: Progr
     """
     kept = kept_model.required(model)
     recipe = kept.recipe
+    if recipe.method.takes_tasks:
+        raise BadInput(
+            f"{model} answers several tasks at once, and predict names one class for each image; read the file with "
+            f"{wing.library} itself: its {len(kept.classes)} logits are those of all tasks, one behind the other."
+        )
     names, unreadable, pixels = [], [], []
     for number, path in enumerate(photos, start=1):
         try:

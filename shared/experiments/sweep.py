@@ -18,6 +18,7 @@ from transfer_parity.shared.contract.spec import frozen_stages
 from transfer_parity.shared.contract.study_recipe import BASELINE
 from transfer_parity.shared.core import kept, machine, notices, run_folder
 from transfer_parity.shared.core.cache import Cache
+from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Part, Progress, forecast_of
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.experiments import digests
@@ -63,7 +64,11 @@ def prepared(
     threads = common.threads or 1
     installed.make_sure_of(common.frameworks, optional=True)
     run_folder.make(folder)
-    loaded = resolve_dataset.load(common.data, cache, progress)
+    if len({recipe.method.takes_tasks for recipe in recipes.values()}) > 1:
+        raise BadInput(
+            "strategies with several tasks and with one cannot be compared; leave multi_task, or the others, out."
+        )
+    loaded = resolve_dataset.of_recipe(common, cache, progress)
     strategies = {}
     forecast_of(progress).plan(expected.to_decode(recipes.values(), len(loaded)))
     for strategy, recipe in recipes.items():
@@ -235,8 +240,9 @@ class Sweep:
         key, strategy = inputs.arm.key, self.inputs.strategies[inputs.arm.key.strategy]
         given = strategy.recipe.image_features is not None
         # It takes a while, so one cell of each strategy does it, the baseline has seen too little, and
-        # of given features no image can be asked.
+        # of given features no image can be asked. A map is of one class of an image.
         explains = self._explains and key.mode == "matched" and key.strategy != BASELINE and not given
+        explains = explains and not strategy.recipe.method.takes_tasks
         explained = (strategy.recipe.shots[-1], strategy.recipe.first_seed) if explains else None
         pretrained = inputs.checkpoint is not None or given
         return [

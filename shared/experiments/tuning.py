@@ -99,7 +99,8 @@ def choices(sweeps: Iterable[Sweep]) -> dict[ArmKey, Choice]:
         for cell in sweep.finished():
             key, run = cell.arm.key, cell.run
             judged = sweep.inputs.strategies[key.strategy].plans[run.shots, run.seed].test
-            found = metrics.evaluate(results.finished(cell.folder).logits, sweep.data.labels[judged]).log_loss
+            logits, labels = results.finished(cell.folder).logits, sweep.data.labels[judged]
+            found = metrics.evaluate(logits, labels, sweep.data.task_sizes).log_loss
             by_rate = losses.setdefault(replace(key, rate=None, held_out=False), {})
             rate = cell.arm.configuration.recipe.learning_rate
             by_rate.setdefault(rate, []).append(math.inf if found is None else found)

@@ -36,6 +36,7 @@ class Judging:
         other: which wing is compared with the reference.
         measuring: the wing that measured rounding.
         rungs: in order.
+        tasks: number of classes of each task, if there are several.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Judging:
         other: Framework,
         measuring: Framework,
         rungs: Sequence[Rung],
+        tasks: Sequence[int] = (),
     ) -> None:
         self.recipe, self.folders, self.other, self.names_of_rungs = recipe, folders, other, rungs
+        self.tasks = tuple(tasks)
         self.names = {framework: trace_format.read_names(folder) for framework, folder in folders.items()}
         self.rounding = trace_format.read_rounding(folders[measuring])
 
@@ -113,23 +116,28 @@ class Judging:
 
         Returns whether anything could be told, too: where every image is a tie, any classes would do.
         """
-        best = np.sort(ours, axis=1)[:, -2:]
-        clear = best[:, 1] - best[:, 0] > 2 * allowed
-        differ = (metrics.predictions(ours) != metrics.predictions(theirs)) & clear
+        best = [np.sort(part, axis=1)[:, -2:] for part in metrics.parts(ours, self.tasks)]
+        clear = np.stack([each[:, 1] - each[:, 0] > 2 * allowed for each in best], axis=1)
+        differ = self._differ(ours, theirs) & clear
         return Difference(Label("predictions"), float(differ.sum()), float(differ.mean()), 0.0), bool(clear.any())
+
+    def _differ(self, ours: Array, theirs: Array) -> Array:
+        """Which classes differ, (N, tasks)."""
+        differ: Array = metrics.predictions(ours, self.tasks) != metrics.predictions(theirs, self.tasks)
+        return differ.reshape(len(ours), -1)
 
     def _measured(self, ours: Array, theirs: Array, allowed: float, labels: Array, classes: int) -> list[Difference]:
         """Metrics of the same logits. The log loss moves by at most twice what the logits move by.
 
         ``classes``: of the test images.
         """
-        differ = metrics.predictions(ours) != metrics.predictions(theirs)
+        differ = self._differ(ours, theirs)
         # Each prediction that flips at a tie moves an average over images or classes by at most its share.
         alike = self._predicted(ours, theirs, allowed)[0].excess <= 1
-        ties = float(differ.sum()) / min(len(labels), classes) if alike else 0.0
+        ties = float(differ.sum()) / min((labels >= 0).sum(), classes) if alike else 0.0
         # Log loss of a classifier that knows nothing: to move by so much is to know all or nothing.
-        nothing = math.log(ours.shape[1])
-        evaluated = [metrics.evaluate(logits, labels) for logits in (ours, theirs)]
+        nothing = math.log(min(self.tasks, default=ours.shape[1]))
+        evaluated = [metrics.evaluate(logits, labels, self.tasks) for logits in (ours, theirs)]
         found = []
         kinds: tuple[Metric, ...] = get_args(Metric)
         for kind in kinds:

@@ -21,6 +21,7 @@ from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput, did_you_mean
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.core.random import generator
+from transfer_parity.shared.data import folders, task_labels
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.parity.climb import LABELS, PER_LABEL, SHOTS, draw_pictures
 from transfer_parity.shared.runtime import prepare, resolve_dataset, resolve_weights
@@ -34,6 +35,8 @@ STEPS, MOST_STEPS, STEPS_AGAIN = 20, 40, 5
 TESTED = 32
 #: Images a step where nobody says otherwise: the last of three steps is smaller.
 BATCH = 6
+#: With several tasks: few images of each class, and batches in which no label of a task may be known.
+OF_TASKS = {"shots": 2, "batch_size": 3}
 #: Heads, and strategies as a study names them.
 HEADS = tuple(recipe_files.literal_choices("head"))
 STRATEGIES = tuple(VARIANTS)
@@ -199,6 +202,7 @@ def of_defaults(
             draw_classes(folder, seed, LABELS)
             vectors = generator(seed, "text").standard_normal((LABELS, pair.channels))
             np.save(folder.with_suffix(".npy"), vectors)
+            label_tasks(folder)
         cache = Cache(str(work / "cache"))
         for strategy in strategies:
             for head in heads:
@@ -206,7 +210,7 @@ def of_defaults(
                     continue
                 text = folder.with_suffix(".npy")
                 recipe = recipe_of(pair, head, strategy, {**base, "data": str(folder), "text_features": str(text)})
-                data, pixels = prepare.decoded(recipe, resolve_dataset.load(str(folder), cache), cache, progress)
+                data, pixels = prepare.decoded(recipe, resolve_dataset.of_recipe(recipe, cache), cache, progress)
                 scratch = not recipe.method.pretrained
                 # From scratch, no weights have a meaning.
                 for meaning in semantics[:1] if scratch else semantics:
@@ -238,6 +242,7 @@ def recipe_of(pair: Pair, head: str, strategy: str, base: Mapping[str, object]) 
         "threshold": 0.3 if pair.family.startswith("MobileNetV3") else 0.5,
         "label_temperature": 0.5 if method.objective == "pseudo_label" else 0.0,
         "batch_size": BATCH,
+        **(OF_TASKS if method.takes_tasks else {}),
         "head": head,
         "head_units": 32,
         "first_head": "ridge" if head == "linear" else "probe",
@@ -268,6 +273,16 @@ def draw_classes(folder: Path, seed: int, classes: int) -> None:
         home = folder / f"class{number % classes}"
         home.mkdir(exist_ok=True)
         path.rename(home / path.name)
+
+
+def label_tasks(folder: Path) -> None:
+    """Write labels of three tasks beside pictures: all are known of the first, some of the second and third."""
+    lines = [f"{task_labels.FILE},class,thirds,halves"]
+    for number, path in enumerate(sorted(folder.glob("*/*.*"))):
+        thirds = f"a{number % 2}" if number % 3 else ""
+        halves = f"b{number // 2 % 2}" if number % 2 else ""
+        lines.append(",".join((path.relative_to(folder).as_posix(), path.parent.name, thirds, halves)))
+    (folder / folders.TASK_LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _subject(

@@ -47,7 +47,7 @@ class RecipeComparison(Judging):
         single: Mapping[Framework, Path],
         other: Framework,
     ) -> None:
-        super().__init__(recipe, folders, other, subject.unswitched, rungs_of(recipe))
+        super().__init__(recipe, folders, other, subject.unswitched, rungs_of(recipe), subject.inputs.data.task_sizes)
         self.subject, self.single = subject, single
         self._by_chance = False
 
@@ -84,7 +84,7 @@ class RecipeComparison(Judging):
             for run, each in self._logits().items():
                 labels = self.subject.tested(run)
                 if len(labels) == len(each[0]):
-                    found += self._measured(*each, labels, len(np.unique(labels)))
+                    found += self._measured(*each, labels, len(np.unique(labels[labels >= 0])))
             return self._result(rung, found or [Difference(Label("accuracy"), math.inf, math.inf, 0.0)])
         return super()._rung(rung)
 

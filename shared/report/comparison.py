@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from rich import box
@@ -11,7 +11,7 @@ from rich.table import Table
 from transfer_parity.shared.contract.recipe import Shots
 from transfer_parity.shared.contract.results import PHASES, WorkerResult
 from transfer_parity.shared.contract.wings import Framework, compared, wing
-from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run
+from transfer_parity.shared.experiments.comparison_document import Alternative, Comparison, Run, TaskMeasured
 from transfer_parity.shared.report.console import WIDTH, Console, amount, encoder, marked, show_verdict, transductive
 
 
@@ -25,7 +25,7 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(
         marked("[bold]{}[/]{}", name, weights)
         + f", {recipe.strategy}, {recipe.head_kind} head{size}\n"
-        + f"{comparison.images} images of {len(comparison.classes)} classes "
+        + f"{comparison.images} images of {_of_what(comparison)} "
         + marked("({}), ", recipe.data)
         + f"shots {shots}, {seeds}",
         highlight=False,
@@ -70,10 +70,19 @@ def show(comparison: Comparison, console: Console) -> None:
                 highlight=False,
             )
         console.print(comparison.speed.sentence, style="bold", highlight=False)
+    for task in comparison.tasks:
+        console.print(marked("{}: ", task.task) + task.verdict_sentence, highlight=False)
     for each in comparison.at_chance:
         where = f"{wing(each.framework).title}, {amount(each.shots)}"
         console.print(f"{where}: {each.strategy} {each.sentence}", style="yellow", highlight=False)
     show_verdict(comparison.verdict, comparison.verdict_sentence, console)
+
+
+def _of_what(comparison: Comparison) -> str:
+    """How many classes there are, and of how many tasks."""
+    if not comparison.tasks:
+        return f"{len(comparison.classes)} classes"
+    return f"{len(comparison.tasks)} tasks ({', '.join(str(len(task.classes)) for task in comparison.tasks)} classes)"
 
 
 def _table(comparison: Comparison) -> Table:
@@ -87,6 +96,9 @@ def _table(comparison: Comparison) -> Table:
         main = [_chosen(comparison, name, shots, control=False) for name in names]
         control = [_chosen(comparison, name, shots, control=True) for name in names]
         table.add_row(f"Accuracy, {amount(shots)}", *(_spread(runs, "accuracy") for runs in main))
+        for number, task in enumerate(comparison.tasks):
+            own = [[run.tasks[number] for run in runs] for runs in main]
+            table.add_row(marked("  {}", task.task), *(_spread(runs, "accuracy") for runs in own))
         table.add_row("  macro F1", *(_spread(runs, "macro_f1") for runs in main))
         table.add_row("  macro recall", *(_spread(runs, "macro_recall") for runs in main))
         table.add_row("  macro precision", *(_spread(runs, "macro_precision") for runs in main))
@@ -179,7 +191,7 @@ def _chosen(comparison: Comparison, framework: Framework, shots: Shots, control:
     return [run for run in runs if (run.framework, run.shots, run.pretrained) == (framework, shots, pretrained)]
 
 
-def _spread(runs: list[Run], metric: str) -> str:
+def _spread(runs: Sequence[Run | TaskMeasured], metric: str) -> str:
     values = [getattr(run, metric) for run in runs]
     if not values or any(value is None for value in values):
         return "-"

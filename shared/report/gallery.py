@@ -222,6 +222,9 @@ def _pictures(sweep: Sweep, groups: Sequence[Mapping[str, Result]], wanted: Want
         groups: runs of the same test images, by whose they are; the same names in all of them.
         wanted: which images.
     """
+    if sweep.data.tasks:
+        # An image has several answers, which no picture here has room for.
+        return []
     found: dict[int, tuple[_Candidate, Mapping[str, Result]]] = {}
     for group in groups:
         for candidate in _candidates(sweep, tuple(group.values()), wanted):

@@ -27,7 +27,7 @@ from transfer_parity.shared.experiments.study_document import (
 )
 from transfer_parity.shared.report import order
 from transfer_parity.shared.report.console import WIDTH, Console, amount, encoder, marked, show_verdict, transductive
-from transfer_parity.shared.report.markdown import table
+from transfer_parity.shared.report.markdown import escaped, table
 
 #: Of strategies that see the test images, where something is advised.
 APART = "What is best and what takes least time is said of the others."
@@ -134,12 +134,30 @@ def notes(document: StudyDocument, narrowed: bool = False) -> list[str]:
     if document.transductive:
         apart = f" {APART}" if document.cheapest else ""
         lines.append(f"{transductive(document.transductive)}{apart}")
+    lines += tasks_of(document)
     lines += [advice(each) for each in document.cheapest]
     lines += at_chance(document.at_chance)
     if document.rounding:
         lines.append(_rounding(document.rounding))
     if document.shipped_sentence:
         lines.append(document.shipped_sentence)
+    return lines
+
+
+def tasks_of(document: StudyDocument) -> list[str]:
+    """Task by task, what strategies with several tasks recognise: one sentence for a strategy and number of shots."""
+    groups: dict[tuple[str, Shots], dict[str, dict[Framework, list[float]]]] = {}
+    for each in document.results:
+        for task in each.tasks if each.mode == document.modes[0] else ():
+            tasks = groups.setdefault((each.strategy, each.shots), {})
+            tasks.setdefault(task.task, {}).setdefault(each.framework, []).append(100 * task.accuracy)
+    lines = []
+    for (strategy, shots), tasks in groups.items():
+        parts = [
+            f"{name} {', '.join(f'{sum(own) / len(own):.1f} ({wing(key).short})' for key, own in by_framework.items())}"
+            for name, by_framework in tasks.items()
+        ]
+        lines.append(f"{strategy}, {amount(shots)}, accuracy in % task by task: {'; '.join(parts)}.")
     return lines
 
 
@@ -300,7 +318,10 @@ def markdown(document: StudyDocument) -> str:
             ],
         )
     )
-    parts.append("\n".join(f"- {line}" for line in notes(document)) + "\n")
+    # Anybody may have named a task.
+    foreign = set(tasks_of(document))
+    lines = [escaped(line) if line in foreign else line for line in notes(document)]
+    parts.append("\n".join(f"- {line}" for line in lines) + "\n")
     for strategy, by_framework in document.own_ways.items():
         listed = "; ".join(f"{wing(key).title}: {', '.join(names) or 'nothing'}" for key, names in by_framework.items())
         parts.append(f"In its own way when as shipped, {strategy}: {listed}.\n")

@@ -55,7 +55,8 @@ def built(wing: Wing, job: JobOfRuns, metadata: Metadata | None = None) -> Built
         arrays, metadata = neutral.load(job.checkpoint)
         pretrained = {name: array for name, array in arrays.items() if not job.recipe.pair.in_classifier(name)}
     given = int(Rows(job.data.features).shape[1]) if job.data.features is not None else None
-    spec = model_spec(job.recipe, metadata, len(job.data.classes), switches=frozenset(job.switches), given=given)
+    classes, switches = len(job.data.classes), frozenset(job.switches)
+    spec = model_spec(job.recipe, metadata, classes, switches=switches, given=given, tasks=job.data.tasks)
     network = wing.network.build(spec)
     return BuiltNetwork(spec, network, wing.weights.shapes(network), pretrained, metadata)
 

@@ -60,7 +60,7 @@ def loaded(recipe: Recipe, cache: Cache, progress: Progress = lambda what, done,
         BadInput: there is no such set or folder, or it holds no images.
         WorkerFailed: a framework's process failed while it brought its data set.
     """
-    return with_unlabelled(recipe, resolve_dataset.load(recipe.data, cache, progress))
+    return with_unlabelled(recipe, resolve_dataset.of_recipe(recipe, cache, progress))
 
 
 def with_unlabelled(recipe: Recipe, data: Dataset) -> Dataset:
@@ -212,6 +212,7 @@ def _written(
         pictures=tuple(_files(inputs.data, folder)) if switches & READING else (),
         text=text,
         features=features,
+        tasks=inputs.data.task_sizes,
     )
 
 

@@ -7,14 +7,38 @@ from typing import Any
 
 from transfer_parity.shared.contract import artifacts, wings
 from transfer_parity.shared.contract.jobs import DataSetJob, Execution
+from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.core import kept, machine, paths, scratch
 from transfer_parity.shared.core.cache import Cache, used
 from transfer_parity.shared.core.errors import BadInput, did_you_mean, normalised
 from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.data import folders, task_labels
 from transfer_parity.shared.data.folders import Dataset, from_folder
-from transfer_parity.shared.data.registry_datasets import BUILT_IN
+from transfer_parity.shared.data.registry_datasets import BUILT_IN, WITH_TASKS
 from transfer_parity.shared.runtime import launch
+
+
+def of_recipe(recipe: Recipe, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:
+    """The data set of a recipe, with labels of several tasks where its strategy learns them.
+
+    Raises:
+        BadInput: as of ``load``; or there are no labels of several tasks, or something is wrong with them.
+        WorkerFailed: as of ``load``.
+    """
+    if not recipe.method.takes_tasks:
+        return load(recipe.data, cache, progress)
+    if recipe.labels is None and recipe.data in WITH_TASKS:
+        return WITH_TASKS[recipe.data](cache, progress, recipe.tasks)
+    folder = paths.expanded(recipe.data)
+    if recipe.data in BUILT_IN or not folder.is_dir():
+        known = ", ".join(WITH_TASKS)
+        raise BadInput(
+            f"--data {recipe.data}: strategy {recipe.strategy} takes {known} with its own labels, or a folder of "
+            f"images with {folders.TASK_LABELS} in it, or --labels FILE.csv."
+        )
+    source = folder / folders.TASK_LABELS if recipe.labels is None else paths.expanded(recipe.labels)
+    return task_labels.from_csv(folder, source, recipe.tasks)
 
 
 def load(name: str, cache: Cache, progress: Progress = lambda what, done, total: None) -> Dataset:

@@ -139,6 +139,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         tests=("tests/test_objectives.py::test_an_objective_is_its_formula",),
     ),
     _planted(
+        "task-mask",
+        _OBJECTIVES,
+        "(labels[:, task] - first).masked_fill(~known[:, task], -100)",
+        "(labels[:, task] - first).clamp(min=0)",
+        "labels of tasks that are not known count as the first class",
+        "several",
+        "ladder: loss: loss*",
+    ),
+    _planted(
         "rate-constant",
         _TRAINING,
         'group["lr"] = rate',

@@ -188,6 +188,8 @@ SCENARIOS: dict[str, Scenario] = {
             "tasks": "anil",
         }.items()
     },
+    # Three tasks, whose labels are known of some images alone.
+    "several": Scenario(None, ("--strategies", "multi_task", "--backbone", "MobileNetV3Small")),
     # What only weights with Keras's semantics use in the torch wing.
     "keras": Scenario(None, (*_CLIMB, "MobileNetV2", "--semantics", "keras")),
     # Layer scales, GELU and layer normalisation.
