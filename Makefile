@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LESSONS := .venv/.lessons
 
-.PHONY: compare test test-slow wheel study parity benchmark mutate check format schema clean
+.PHONY: compare test test-slow lessons exercises wheel study parity benchmark mutate check format schema dictionary clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -11,6 +12,15 @@ compare: $(INSTALLED)
 # Two at once, file by file: most tests wait for a process that starts a framework.
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Every exercise: with its fault it fails at the rung that it promises, mended it passes (a quarter of an hour).
+exercises: $(INSTALLED)
+	$(BIN)/python -m pytest -n0 -m slow tests/test_exercises.py
+
+# Executes the ten lessons and writes them with their outputs to build/lessons (three minutes on two cores); a cell that
+# fails ends it. ONLY="1 5" executes some.
+lessons: $(LESSONS)
+	$(BIN)/python docs/execute_lessons.py $(ONLY)
 
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)
@@ -60,6 +70,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	ln -sfn "$(CURDIR)" .venv/transfer_parity
 	touch $@
 
+$(LESSONS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lessons]"
+	touch $@
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
@@ -67,3 +81,10 @@ clean:
 schema: $(INSTALLED)
 	$(BIN)/python -c "from transfer_parity.shared.subjects.document import schema; print(schema(), end='')" > docs/own-pair.schema.json
 	$(BIN)/python -c "from transfer_parity.shared.experiments.comparison_document import schema; print(schema(), end='')" > docs/comparison.schema.json
+
+# The dictionary in both languages, from shared/contract/dictionary/.
+MAKE_DICTIONARY := import sys, pathlib; from transfer_parity.shared.report.dictionary import markdown; \
+	print(markdown(sys.argv[1], pathlib.Path("docs/differences.md").read_text("utf-8")), end="")
+dictionary: $(INSTALLED)
+	$(BIN)/python -c '$(MAKE_DICTIONARY)' en > docs/dictionary.md
+	$(BIN)/python -c '$(MAKE_DICTIONARY)' zh > docs/zh/dictionary.md

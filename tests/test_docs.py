@@ -12,7 +12,7 @@ from transfer_parity.shared.contract import switches
 from transfer_parity.shared.contract.rungs import describe
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [path for folder in (".", "docs", "benchmarks") for path in sorted((ROOT / folder).glob("*.md"))]
+DOCUMENTS = [path for folder in (".", "docs", "docs/zh", "benchmarks") for path in sorted((ROOT / folder).glob("*.md"))]
 DIFFERENCES = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
 
 

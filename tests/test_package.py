@@ -57,7 +57,7 @@ def test_what_is_pinned_is_what_the_package_asks_for() -> None:
     pinned = {canonicalize_name(name): version for name, version in pins.items()}
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["tensorflow"], *extras["torch"]]
-    for requirement in map(Requirement, [*wanted, *extras["tensorboard"]]):
+    for requirement in map(Requirement, [*wanted, *extras["tensorboard"], *extras["lessons"]]):
         if requirement.name != PROJECT["project"]["name"]:
             assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 

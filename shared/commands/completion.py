@@ -12,13 +12,17 @@ from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.commands.table import COMMANDS, DEFAULT
 from transfer_parity.shared.contract import recipe_files
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
+from transfer_parity.shared.exercises import catalogue
 from transfer_parity.shared.report.console import Console
 from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: What is completed: the installed program, and the file of a checkout where it is run as a program.
 PROGRAMS = ("transfer-parity", "compare.py")
 #: Values of options and arguments that no parser lists, by destination.
-VALUES: dict[str, tuple[str, ...]] = {"backbone": tuple(pair.name for pair in PAIRS)}
+VALUES: dict[str, tuple[str, ...]] = {
+    "backbone": tuple(pair.name for pair in PAIRS),
+    "exercise": tuple(catalogue.BY_NAME),
+}
 
 
 def build_parser() -> Parser:

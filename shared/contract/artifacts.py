@@ -128,3 +128,9 @@ def cell_name(framework: str, configuration: str, shots: int | str, seed: int) -
         seed: of the subset, the order and the initial weights.
     """
     return f"{framework}-{configuration}-shots{shots}-seed{seed}"
+
+
+# In the working folder of an exercise: what is noted of it, its text, and what the learner's copy printed at last.
+EXERCISE = "exercise.json"
+EXERCISE_TEXT = "README.md"
+EXERCISE_LOG = "log.txt"

@@ -47,8 +47,12 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
         ``"did you mean 'x'?"`` or ``"choose from a, b, c"``, without leading space.
     """
     names = list(valid)
-    by_key = {normalised(name): name for name in names}
+    near = nearest(given, names)
+    return f"did you mean {near!r}?" if near is not None else "choose from " + ", ".join(names)
+
+
+def nearest(given: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is most like a given one, or None if none is like it."""
+    by_key = {normalised(name): name for name in valid}
     near = difflib.get_close_matches(normalised(given), by_key, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {by_key[near[0]]!r}?"
-    return "choose from " + ", ".join(names)
+    return by_key[near[0]] if near else None

@@ -18,7 +18,7 @@ from transfer_parity.shared.contract.wings import REFERENCE, TENSORFLOW, TORCH, 
 from transfer_parity.shared.core.arrays import finite, largest_difference
 from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.parity import tolerance
-from transfer_parity.shared.parity.climb import LABELS, WingClimbs, measuring
+from transfer_parity.shared.parity.climb import LABELS, WingClimbs
 from transfer_parity.shared.parity.document import Divergence, RungResult
 from transfer_parity.shared.parity.tolerance import Difference
 from transfer_parity.shared.runtime import trace_format
@@ -163,7 +163,8 @@ class Comparison(Judging):
         self.given = climbs[REFERENCE.identifier]
         folders = {framework: work / framework / climb.id for framework, climb in climbs.items()}
         rungs = [rung for rung in RUNGS[: RUNGS.index(spec.until) + 1] if rung not in spec.skip]
-        super().__init__(self.given.recipe, folders, other, measuring(climbs), rungs)
+        measured = next(framework for framework, climb in climbs.items() if climb.measures_rounding)
+        super().__init__(self.given.recipe, folders, other, measured, rungs)
 
     def _rung(self, rung: Rung) -> RungResult:
         if rung == "predictions":

@@ -45,7 +45,10 @@ class Ladder:
 
     Attributes:
         results: of every climb so far.
+        trusted: the wing that measures rounding; None for the one that does as a rule.
     """
+
+    trusted: Framework | None = None
 
     def __init__(self, folder: Path, threads: int | None, device: str, progress: Progress) -> None:
         self.folder, self.progress, self.device = folder, progress, device
@@ -86,7 +89,8 @@ class Ladder:
         """
         installed.make_sure_of(IDENTIFIERS)
         with run_folder.work_folder(self.folder) as work:
-            climbs = [prepare(spec, recipe_for(spec, self.device, self.threads), work) for spec in specs]
+            recipes = [recipe_for(spec, self.device, self.threads) for spec in specs]
+            climbs = [prepare(*each, work, self.trusted) for each in zip(specs, recipes, strict=True)]
             of_wings = {wing: merged([climb[wing] for climb in climbs]) for wing in IDENTIFIERS}
             for result in self._run(of_wings, work):
                 self.versions |= result.versions
@@ -117,9 +121,13 @@ class Ladder:
         tasks = []
         for framework, mine in climbs.items():
             job = TraceJob(execution=Execution.of(mine[0].recipe, self.threads), climbs=tuple(mine))
-            tasks.append(Task(framework, job, work / framework, self._listener(framework, mine)))
+            tasks.append(self._task(framework, job, work / framework, self._listener(framework, mine)))
         largest = max(climb.recipe.pair.parameters for mine in climbs.values() for climb in mine)
         return WorkerPool(1 if largest > LARGE else len(tasks)).run(tasks)
+
+    def _task(self, framework: Framework, job: TraceJob, folder: Path, listen: launch.Listener) -> Task:
+        """What one process is to do."""
+        return Task(framework, job, folder, listen)
 
     def _listener(self, framework: Framework, climbs: Sequence[WingClimb]) -> launch.Listener:
         """Turns a worker's events into progress."""

@@ -34,18 +34,9 @@ def show(result: PairResult, console: Console) -> None:
         marked("[bold red]failed[/] {}" if result.first_failure else "[bold yellow]not told[/] {}", title),
         highlight=False,
     )
-    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
-    table.add_column("Rung")
-    for column in ("Arrays", "Largest difference", "Tolerance", ""):
-        table.add_column(column, justify="right")
-    for rung in result.rungs:
-        verdict = "passed" if rung.passed else marked("[red]FAILED[/]")
-        if rung in result.uninformative:
-            verdict = marked("[yellow]not informative[/]")
-        table.add_row(rung.name, str(rung.arrays), _number(rung.max_abs_difference), _number(rung.tolerance), verdict)
-    console.print(table)
+    console.print(table_of(result))
     failed = result.first_failure
-    for line in _divergence(failed) if failed else ():
+    for line in divergence(failed) if failed else ():
         console.print(line, highlight=False)
     if result.uninformative:
         names = " and ".join(rung.name for rung in result.uninformative)
@@ -57,7 +48,22 @@ def show(result: PairResult, console: Console) -> None:
     console.print()
 
 
-def _divergence(rung: RungResult) -> list[str]:
+def table_of(result: PairResult) -> Table:
+    """A row for each rung."""
+    table = Table(box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False)
+    table.add_column("Rung")
+    for column in ("Arrays", "Largest difference", "Tolerance", ""):
+        table.add_column(column, justify="right")
+    for rung in result.rungs:
+        verdict = "passed" if rung.passed else marked("[red]FAILED[/]")
+        if rung in result.uninformative:
+            verdict = marked("[yellow]not informative[/]")
+        table.add_row(rung.name, str(rung.arrays), _number(rung.max_abs_difference), _number(rung.tolerance), verdict)
+    return table
+
+
+def divergence(rung: RungResult) -> list[str]:
+    """What diverged first at a rung that failed, line by line."""
     first = rung.first_divergence
     assert first is not None
     lines = [f"First divergence, at rung {rung.name!r}: {first.what}"]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,13 @@ def shown(progress: Progress, label: str) -> Listener:
     return listen
 
 
-def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda event, details: None) -> WorkerResult:
+def run(
+    framework: Framework,
+    job: Job,
+    folder: Path,
+    listen: Listener = lambda event, details: None,
+    more: Mapping[str, str] | None = None,
+) -> WorkerResult:
     """Run a job in a process of its own and wait for it.
 
     Args:
@@ -91,6 +97,7 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
         job: what to do; written into the folder.
         folder: receives the results.
         listen: hears every event of the worker, progress among them.
+        more: environment variables of this process alone.
 
     Raises:
         BadInput: the framework is not installed, or the worker found something wrong with what it was given.
@@ -104,7 +111,7 @@ def run(framework: Framework, job: Job, folder: Path, listen: Listener = lambda 
     follow(
         framework,
         command(framework, execution.runtime, folder),
-        environment(execution.threads, execution.runtime),
+        {**environment(execution.threads, execution.runtime), **(more or {})},
         folder,
         listen,
         "lower --batch-size, --inference-batch-size or --image-size, or choose a smaller --backbone",

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
+
+from transfer_parity.shared.exercises.edit import Edit as Edit
 
 #: A wing, or both of them through what they share.
 Side = Literal["tensorflow", "torch", "both"]
 #: Who can notice a mistake.
 Tool = Literal["comparison", "ladder", "recipe ladder", "tests"]
 TOOLS: tuple[Tool, ...] = ("comparison", "ladder", "recipe ladder", "tests")
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One text in place of another, which occurs exactly once in its file (relative to the project's root)."""
-
-    file: str
-    old: str
-    new: str
-
-    def apply(self, root: Path) -> None:
-        """Make the change in a copy of the project.
-
-        Raises:
-            ValueError: the text occurs another number of times.
-        """
-        path = root / self.file
-        text = path.read_text(encoding="utf-8")
-        if (count := text.count(self.old)) != 1:
-            raise ValueError(f"{self.file} has {count} times, not once: {self.old!r}")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
 @dataclass(frozen=True)

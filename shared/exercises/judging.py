@@ -1,0 +1,169 @@
+"""Climbs the parity ladder with a learner's copy of a wing and the other wing as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transfer_parity.shared.contract import artifacts, wings
+from transfer_parity.shared.contract.climbs import ClimbSpec, WingClimb
+from transfer_parity.shared.contract.jobs import TraceJob
+from transfer_parity.shared.contract.recipe import Framework
+from transfer_parity.shared.contract.results import WorkerResult
+from transfer_parity.shared.core import code, scratch
+from transfer_parity.shared.core.errors import BadInput, WorkerFailed
+from transfer_parity.shared.core.progress import Progress
+from transfer_parity.shared.exercises.exercise import READ, Exercise
+from transfer_parity.shared.exercises.working_folder import wing_sources
+from transfer_parity.shared.parity.document import PairResult
+from transfer_parity.shared.parity.ladder import Ladder
+from transfer_parity.shared.runtime import launch
+from transfer_parity.shared.runtime.pool import Task
+
+#: Beginning of the name of the temporary folder in which a copy runs.
+PREFIX = "transfer-parity-exercise-"
+_PACKAGE = "transfer_parity"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a climb.
+
+    Attributes:
+        result: every rung.
+        printed: what the learner's copy wrote to its output.
+    """
+
+    result: PairResult
+    printed: str
+
+    @property
+    def passed(self) -> int:
+        """Rungs that pass, counted from the lowest up to the first that does not."""
+        rungs = self.result.rungs
+        return next((place for place, rung in enumerate(rungs) if not rung.passed), len(rungs))
+
+
+class CopyFailed(Exception):
+    """The learner's copy does not run.
+
+    Attributes:
+        last_words: the end of what it wrote, with the learner's own file names.
+    """
+
+    def __init__(self, message: str, last_words: str) -> None:
+        super().__init__(message)
+        self.last_words = last_words
+
+
+@dataclass(frozen=True)
+class AlteredTask(Task):
+    """A process that finds a package elsewhere than all others do.
+
+    Attributes:
+        more: environment variables of it.
+    """
+
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def carry_out(self, listen: launch.Listener) -> WorkerResult:
+        """Run the process; see ``launch.run``."""
+        return launch.run(self.framework, self.job, self.folder, listen, self.more)
+
+
+class _ExerciseLadder(Ladder):
+    """A ladder in which one wing's code comes from elsewhere. The other wing measures what rounding explains.
+
+    Nothing of a climb is kept in a cache, so nothing that a learner's code makes gets among the user's results.
+    """
+
+    def __init__(
+        self, folder: Path, threads: int | None, progress: Progress, framework: Framework, more: Mapping[str, str]
+    ) -> None:
+        super().__init__(folder, threads, "cpu", progress)
+        self.framework, self.more, self.printed = framework, more, ""
+        # Otherwise a copy could say by itself how much it may differ.
+        self.trusted = wings.other(wings.wing(framework)).identifier
+
+    def _task(self, framework: Framework, job: TraceJob, folder: Path, listen: launch.Listener) -> Task:
+        more = self.more if framework == self.framework else {}
+        return AlteredTask(framework, job, folder, listen, more)
+
+    def _run(self, climbs: dict[Framework, list[WingClimb]], work: Path) -> list[WorkerResult]:
+        try:
+            return super()._run(climbs, work)
+        finally:
+            log = work / self.framework / artifacts.LOG
+            if log.is_file():
+                self.printed = log.read_text(encoding="utf-8", errors="replace")
+
+
+def climb(
+    exercise: Exercise, copy: Path, threads: int | None, progress: Progress, spec: ClimbSpec | None = None
+) -> Judged:
+    """Climb the ladder of an exercise with a copy of the wing's files.
+
+    Args:
+        exercise: whose wing it is.
+        copy: folder of the learner's files; only read.
+        threads: of each framework; None for half of the cores.
+        progress: hears how far it is.
+        spec: another climb than the exercise's.
+
+    Raises:
+        BadInput: a framework is not installed, or the copy has a file that is not for it to have.
+        CopyFailed: the copy does not run.
+        WorkerFailed: the other wing's process ended early.
+    """
+    with scratch.folder(PREFIX) as place:
+        mine = _assembled(exercise, copy, place / "code")
+        (place / "climb").mkdir()
+        more = {"PYTHONPATH": _in_front(place / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
+        ladder = _ExerciseLadder(place / "climb", threads, progress, exercise.framework, more)
+        try:
+            (result,) = ladder.climb([spec or exercise.spec])
+        except WorkerFailed as error:
+            if error.framework != exercise.framework:
+                raise
+            raise CopyFailed(str(error), _with_own_names(error.last_words, exercise, mine, copy)) from None
+        return Judged(result, _with_own_names(ladder.printed, exercise, mine, copy))
+
+
+def _assembled(exercise: Exercise, copy: Path, folder: Path) -> Path:
+    """A package whose wing is the project's with the learner's files in it, and whose other parts are the project's.
+
+    Returns:
+        The folder of the wing.
+
+    Raises:
+        BadInput: the copy has a file that only the project has.
+    """
+    package = folder / _PACKAGE
+    wing = package / exercise.folder
+    wing.mkdir(parents=True)
+    for source in wing_sources(exercise).glob("*.py"):
+        shutil.copyfile(source, wing / source.name)
+    for source in sorted(copy.glob("*.py")):
+        if source.name not in READ and (wing / source.name).exists():
+            raise BadInput(f"{source} is one of the judge's instruments, which are not read from a copy; remove it.")
+        shutil.copyfile(source, wing / source.name)
+    # Python looks for the package's other parts, the untouched wing among them, where the project is.
+    text = (code.ROOT / "__init__.py").read_text(encoding="utf-8")
+    places = [str(package), str(code.ROOT)]
+    (package / "__init__.py").write_text(f"{text}\n\n__path__ = {places!r}\n", encoding="utf-8")
+    return wing
+
+
+def _with_own_names(text: str, exercise: Exercise, assembled: Path, copy: Path) -> str:
+    """What a process said, with the learner's and the project's files in place of those that it was put together of."""
+    for place in copy.glob("*.py"):
+        text = text.replace(str(assembled / place.name), str(place))
+    return text.replace(str(assembled), str(wing_sources(exercise)))
+
+
+def _in_front(folder: Path) -> str:
+    """Where Python looks for packages: in a folder first, then where the user says."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH", ""))))
