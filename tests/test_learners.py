@@ -112,7 +112,7 @@ def anil_loss(arrays: dict[str, Array], tasks: Tasks) -> float:
 
 
 def unit(values: Array) -> Array:
-    lengths: Array = np.linalg.norm(values, axis=-1, keepdims=True)
+    lengths: Array = np.sqrt((values**2).sum(axis=-1, keepdims=True) + EPSILON)
     return values / lengths
 
 
@@ -127,7 +127,7 @@ def siamese_logits(arrays: dict[str, Array], tasks: Tasks, number: int) -> Array
     support, labels = unit(embedded(arrays, tasks.support[number])), tasks.support_targets[number].argmax(axis=1)
     means = np.stack([support[labels == way].mean(axis=0) for way in range(WAYS)])
     queries = unit(embedded(arrays, tasks.queries[number]))
-    distances: Array = np.linalg.norm(queries[:, None] - means[None], axis=-1)
+    distances: Array = np.sqrt(((queries[:, None] - means[None]) ** 2).sum(axis=-1) + EPSILON)
     return -distances
 
 

@@ -16,8 +16,8 @@ from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.data import folders
 
-#: Strategies that tests/test_closed_forms.py carries out.
-CLOSED = ("nearest_mean", "prototypes", "zero_shot", "tip_adapter")
+#: Strategies that tests/test_closed_forms.py and tests/test_tasks.py carry out.
+CLOSED = ("nearest_mean", "prototypes", "zero_shot", "tip_adapter", "multi_task")
 WINGS = ("tf_impl", "torch_impl")
 LENGTH = 20
 #: So small that all of them take seconds.

@@ -295,7 +295,7 @@ def test_features_are_charged_to_all_who_need_them(tmp_path: Path, monkeypatch: 
     clock = [0.0]
     monkeypatch.setattr(feature_key, "of_features", lambda *given: {"digest": given[-1]})
     monkeypatch.setattr(plan, "images", lambda path: (np.arange(4), np.arange(4, 10)))
-    job = SimpleNamespace(store=tmp_path / "store")
+    job = SimpleNamespace(store=tmp_path / "store", data=SimpleNamespace(features=None))
     run = SimpleNamespace(id="one", plan="plan")
     charged = []
     for _ in range(2):
@@ -439,7 +439,7 @@ def test_an_inconclusive_study_is_checked_in_float64(
 def climbed(tmp_path: Path, ours: Array, theirs: Array, allowed: float) -> Comparison:
     np.save(tmp_path / "labels.npy", np.arange(8) % 4)
     comparison = Comparison.__new__(Comparison)
-    comparison.names = {"tensorflow": {}, "torch": {}}
+    comparison.names, comparison.tasks = {"tensorflow": {}, "torch": {}}, ()
     comparison.given = SimpleNamespace(labels=tmp_path / "labels.npy", plan=None)  # type: ignore[assignment]
     comparison._logits = lambda: (ours, theirs, allowed)  # type: ignore[method-assign]
     return comparison

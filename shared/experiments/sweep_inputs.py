@@ -71,7 +71,7 @@ class SweepInputs:
     def data(self) -> Dataset:
         """The labelled images and their classes, which all strategies share under the same numbers."""
         found = next(iter(self.strategies.values())).data
-        labelled = found.labels >= 0
+        labelled = (found.labels >= 0).reshape(len(found), -1).any(axis=1)
         return found if labelled.all() else found.only(labelled)
 
     def digest(self, arm: Arm, checkpoint: Path | None, more: Mapping[str, Any] | None = None) -> str:

@@ -20,12 +20,14 @@ OCHRE, ROSE, TEAL, BROWN = "#A6761D", "#C2477F", "#2A8FB8", "#8C6A4F"
 RED, MOSS, SLATE, PINK, OLIVE = "#D13B3B", "#5F8F2F", "#5B7FBF", "#E0408A", "#8A7A00"
 # As far from all others, and from one another, in CIELAB as that contrast leaves room for.
 AZURE, ORCHID, MAGENTA, SCARLET, LEAF, MAUVE = "#0068F0", "#B068D0", "#F810C8", "#F80000", "#00A000", "#A878A0"
+SIENNA = "#B0603A"
 
 SOLID, DASHED, DOTTED, MIXED, LONG = "-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2))
 TWO_DOTS, THREE_DOTS = (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (6, 1.5, 1, 1.5, 1, 1.5, 1, 1.5))
 SHORT, WIDE, LOOSE = (0, (2.5, 1.5)), (0, (13, 2)), (0, (5, 4))
 STITCHED, SPARSE, PAIRED = (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (2, 1, 2, 4))
 STEPPED, EVEN, POINTED = (0, (8, 1.5, 2.5, 1.5)), (0, (3, 3)), (0, (12, 1.5, 1, 1.5))
+BROKEN = (0, (2, 6))
 Line = str | tuple[float, tuple[float, ...]]
 
 
@@ -69,6 +71,7 @@ STRATEGIES: dict[str, Look] = {
     "fixmatch": Look(LEAF, (3, 1, 180), STEPPED, hollow=True),
     "mean_teacher": Look(SCARLET, (6, 1, 0), EVEN, hollow=True),
     "siamese": Look(MAUVE, (8, 2, 0), POINTED),
+    "multi_task": Look(SIENNA, (5, 1, 0), BROKEN),
 }
 #: What the looks of other names are made of; nobody in ``STRATEGIES`` has such a colour or marker.
 OTHER_COLOURS = (OCHRE, ROSE, TEAL, BROWN)
