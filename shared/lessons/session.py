@@ -18,7 +18,7 @@ import numpy as np
 
 from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.contract.wings import WINGS, WingInfo
-from transfer_parity.shared.core import machine, scratch
+from transfer_parity.shared.core import scratch
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.lessons import cell_process
 from transfer_parity.shared.runtime import installed, launch
@@ -194,7 +194,8 @@ def of_wing(wing: WingInfo) -> Session:
         BadInput: the framework is not installed.
     """
     installed.make_sure_of([wing.identifier])
-    environment = DEVICES | launch.environment(machine.available_cores())
+    # One thread: enough for what lessons compute, and two would wait for each other on a busy machine.
+    environment = DEVICES | launch.environment(threads=1)
     if wing.backend_variable:
         environment[wing.backend_variable] = wing.backends[0]
     others = [package for each in WINGS if each is not wing for package in each.packages]
