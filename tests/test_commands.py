@@ -115,6 +115,8 @@ def completed(*words: str) -> list[str]:
         (["completion", ""], list(SHELLS)),
         (["study", "--strateg"], ["--strategies"]),
         (["convert", "--classifier", "re"], ["required"]),
+        (["explain", "GradientT"], ["GradientTape"]),
+        (["explain", "--language", ""], ["en", "zh"]),
     ],
 )
 def test_bash_completes(words: list[str], offers: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.commands.table import COMMANDS, DEFAULT
 from transfer_parity.shared.contract import recipe_files
+from transfer_parity.shared.contract.dictionary import entries
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
 from transfer_parity.shared.exercises import catalogue
 from transfer_parity.shared.report.console import Console
@@ -21,7 +23,12 @@ PROGRAMS = ("transfer-parity", "compare.py")
 #: Values of options and arguments that no parser lists, by destination.
 VALUES: dict[str, tuple[str, ...]] = {
     "backbone": tuple(pair.name for pair in PAIRS),
+<<<<<<< ours
     "exercise": tuple(catalogue.BY_NAME),
+=======
+    # Those of the dictionary that no shell takes for more than a word.
+    "word": tuple(dict.fromkeys(word for entry in entries() for word in entry.words if re.fullmatch(r"[\w.]+", word))),
+>>>>>>> theirs
 }
 
 
