@@ -23,12 +23,9 @@ PROGRAMS = ("transfer-parity", "compare.py")
 #: Values of options and arguments that no parser lists, by destination.
 VALUES: dict[str, tuple[str, ...]] = {
     "backbone": tuple(pair.name for pair in PAIRS),
-<<<<<<< ours
     "exercise": tuple(catalogue.BY_NAME),
-=======
     # Those of the dictionary that no shell takes for more than a word.
     "word": tuple(dict.fromkeys(word for entry in entries() for word in entry.words if re.fullmatch(r"[\w.]+", word))),
->>>>>>> theirs
 }
 
 
