@@ -114,6 +114,7 @@ def lay_out(folder: Path) -> None:
         (folder / f"{name}.toml").write_text('data = "my-photos"\n', encoding="utf-8")
     own = 'data = "my-photos"\nweights = "random"\ncontrol = false\nseeds = 2\n'
     (folder / "my-recipe.toml").write_text(own, encoding="utf-8")
+    _describe(folder / FOLDERS[0])
     cached = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=cached)
     # Documents that say "pair.toml" mean whichever it is.
@@ -126,6 +127,20 @@ def lay_out(folder: Path) -> None:
         for each in (1, 2)
     }
     test_episodes.archive(folder / "images_background_small1.zip", drawn)
+
+
+def _describe(photos: Path) -> None:
+    """Beside a folder of photographs: labels of two tasks, and vectors of the images and of the classes."""
+    names = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    rows = [
+        f"{name},{('red', 'blue')[number % 2]},{('round', 'square')[number % 3 % 2]}"
+        for number, name in enumerate(names)
+    ]
+    for path in (photos / "labels.csv", photos.parent / "mine.csv"):
+        path.write_text("\n".join(["file,colour,shape", *rows]) + "\n", encoding="utf-8")
+    random = np.random.default_rng(0)
+    np.savez(photos.parent / "clip.npz", features=random.normal(size=(len(names), 16)), files=names)
+    np.save(photos.parent / "clip-text.npy", random.normal(size=(len(CLASSES), 16)))
 
 
 def with_overrides(command: Sequence[str], overrides: Mapping[str, str | None]) -> list[str]:
