@@ -132,6 +132,9 @@ def test_commands_up_to_the_first_process(
             # The command before it would have left them.
             leave_models(user / command[1])
         status, complaints = carried_out(with_overrides(command, FAST), capsys)
+        if command[:2] == ["exercise", "check"] and status == 1:
+            # Both processes start at once; where the learner's own is the first to end, that is a finding.
+            continue
         assert status == 0 or (status == WORKER_FAILED and STARTED in complaints), (command, status, complaints)
 
 
