@@ -183,7 +183,7 @@ def test_the_wheel_contains_what_a_checkout_has(wheel: Path) -> None:
         path.relative_to(ROOT).as_posix()
         for folder in ("shared", "tf_impl", "torch_impl")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".j2", ".typed")
+        if path.suffix in (".py", ".j2", ".toml", ".typed")
     }
     recipes = {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.toml")}
     assert inside == code | recipes | {"__init__.py", "compare.py", "__main__.py", "py.typed"}
