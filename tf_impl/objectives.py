@@ -45,6 +45,8 @@ class Objective:
 
     def after_step(self) -> None:
         """What is to be done once a step has changed the weights."""
+        # AutoGraph warns of a body that is a docstring alone.
+        pass
 
     def state(self) -> dict[str, Array]:
         """What is kept from step to step, by neutral name, in torch's layout; nothing where a loss needs no more."""
