@@ -6,18 +6,21 @@ in front of one. Parameter names stay torchvision's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import SqueezeExcitation
 
 from transfer_parity.shared.checkpoints import flattening
 from transfer_parity.shared.contract.spec import ModelSpec
+from transfer_parity.shared.runtime import microbatch
 from transfer_parity.shared.zoo.pair import Pair
 from transfer_parity.torch_impl import internals
 
@@ -74,7 +77,7 @@ def build(spec: ModelSpec) -> nn.Module:
             module.reset_parameters()
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels
         if depthwise and torch.get_default_dtype() == torch.float64:
-            module.__class__ = internals.DepthwiseConv2d
+            module.__class__ = _DepthwiseConv2d
         if isinstance(module, nn.Dropout | StochasticDepth) and "dropout" not in spec.switches:
             # A matched run leaves nothing to a framework's random generator.
             module.p = 0.0
@@ -105,6 +108,69 @@ class _HardSigmoid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
         return F.relu6(x + 3) / 6
+
+
+class _DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that is quick in float64, too.
+
+    torch's CPU library for float64 works through it channel by channel, and several threads wait for one another at
+    each. All but the forward pass, its hooks and the names of its parameters, stays torch's.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(N, C, H, W) to (N, C, height, width)."""
+        if input.device.type != "cpu":
+            return super().forward(input)
+        assert not isinstance(self.padding, str)
+        (rows, columns), (down, right) = self.padding, self.stride
+        padded = F.pad(input, (columns, columns, rows, rows))
+        convolved: Tensor = _ShiftedSum.apply(padded, self.weight, (down, right))
+        return convolved if self.bias is None else convolved + self.bias[:, None, None]
+
+
+class _ShiftedSum(torch.autograd.Function):
+    """A depthwise convolution as a sum over the cells of its kernel, each times a shifted image.
+
+    With a backward pass of its own: autograd's would fill an image with zeros, and add it, for each cell. Some images
+    at a time, as many as stay in the processor's cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
+        """Padded images (N, C, H, W) and kernels (C, 1, h, w) to (N, C, height, width)."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        height, width = ((x.shape[axis] - weight.shape[axis]) // stride[axis - 2] + 1 for axis in (2, 3))
+        total = x.new_zeros(*x.shape[:2], height, width)
+        for images, sums in zip(*(each.split(_in_cache(x)) for each in (x, total)), strict=True):
+            for shifted, cell in _cells(weight, total, stride):
+                sums.addcmul_(images[shifted], weight[cell][:, None, None])
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The gradient by what was put out, to those by the padded images and by the kernels."""
+        x, weight = ctx.saved_tensors
+        by_x, by_weight = torch.zeros_like(x), torch.zeros_like(weight)
+        for images, behind, into in zip(*(each.split(_in_cache(x)) for each in (x, above, by_x)), strict=True):
+            for shifted, cell in _cells(weight, above, ctx.stride):
+                into[shifted].addcmul_(behind, weight[cell][:, None, None])
+                by_weight[cell] += (images[shifted] * behind).sum((0, 2, 3))
+        return by_x, by_weight, None
+
+
+def _in_cache(images: Tensor) -> int:
+    """How many images are worked on at a time, with their outputs and, in the backward pass, both gradients."""
+    return max(1, microbatch.CACHE_BYTES // (4 * images.element_size() * images[0].numel()))
+
+
+def _cells(weight: Tensor, output: Tensor, stride: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
+    """For each cell of kernels (C, 1, h, w): where the images stand that it is multiplied with, and where it stands."""
+    spans = [step * (size - 1) + 1 for step, size in zip(stride, output.shape[2:], strict=True)]
+    for i, j in itertools.product(*map(range, weight.shape[2:])):
+        rows, columns = (slice(at, at + span, step) for at, span, step in zip((i, j), spans, stride, strict=True))
+        yield (..., rows, columns), (slice(None), 0, i, j)
 
 
 class _Backbone(nn.Module):

@@ -182,44 +182,16 @@ class Reduced(nn.Module):
             return self.inner(x).to(torch.get_default_dtype())
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that is quick in float64, too.
-
-    torch's CPU library for float64 works through it channel by channel, so that its overhead grows with their number.
-    Here it is a sum over the cells of the kernel instead, each times a shifted image. ``_conv_forward`` is where an
-    nn.Conv2d computes; all else that belongs to one, its hooks and the names of its parameters, stays torch's.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        if input.device.type != "cpu":
-            return super()._conv_forward(input, weight, bias)
-        assert not isinstance(self.padding, str)
-        (rows, columns), (down, right) = self.padding, self.stride
-        x = F.pad(input, (columns, columns, rows, rows))
-        height = (x.shape[2] - weight.shape[2]) // down + 1
-        width = (x.shape[3] - weight.shape[3]) // right + 1
-        terms = (
-            x[:, :, i : i + down * (height - 1) + 1 : down, j : j + right * (width - 1) + 1 : right]
-            * weight[:, 0, i, j, None, None]
-            for i in range(weight.shape[2])
-            for j in range(weight.shape[3])
-        )
-        total = next(terms)
-        for term in terms:
-            total = total + term
-        return total if bias is None else total + bias[:, None, None]
-
-
 def fold(model: nn.Module) -> fx.GraphModule:
     """A copy in inference mode in which each convolution's weights include the normalisation behind it.
 
     torch has it under ``experimental`` only, and in ``torch.ao`` together with quantisation.
     """
-    if any(isinstance(module, DepthwiseConv2d) for module in model.modules()):
+    if any(type(module) is not nn.Conv2d and isinstance(module, nn.Conv2d) for module in model.modules()):
         # torch folds and traces no class but its own.
         model = copy.deepcopy(model)
         for module in model.modules():
-            if isinstance(module, DepthwiseConv2d):
+            if isinstance(module, nn.Conv2d):
                 object.__setattr__(module, "__class__", nn.Conv2d)
     fused = optimization.fuse(model)
     assert isinstance(fused, fx.GraphModule)
