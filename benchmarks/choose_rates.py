@@ -122,8 +122,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _in_steps() -> list[str]:
     """Strategies that have a rate and need no more than labelled images."""
-    needy = {name for name, values in VARIANTS.items() if METHODS[values["strategy"]].text}
-    found = study_recipe.read(None, {}, [name for name in VARIANTS if name not in needy])
+    usable = [name for name, values in VARIANTS.items() if METHODS[values["strategy"]].needs_images_alone]
+    found = study_recipe.read(None, {}, usable)
     return [name for name, recipe in found.items() if in_steps(recipe) and not recipe.method.takes_unlabelled]
 
 

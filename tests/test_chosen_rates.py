@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import choose_rates
+from benchmarks import choose_rates, strategies
 from tests.conftest import write_images
 from tests.fakes import FakeWorkers
 from transfer_parity import compare
@@ -164,6 +164,15 @@ def test_rates_are_chosen_on_training_images_and_kept(
     np.testing.assert_allclose(
         np.array(budget.losses, dtype=float), np.mean(np.array(list(budget.by_data.values()), dtype=float), axis=0)
     )
+
+
+def test_benchmarks_are_of_strategies_that_any_images_will_do_for() -> None:
+    """A study of all of them is read without a word about what one of them lacks."""
+    names = strategies.strategies()
+    assert study_recipe.read(None, {"data": "flowers"}, names).keys() == set(names)
+    assert {"linear_probe", "lp_ft_all", "fixmatch"} <= set(names)
+    with pytest.raises(SystemExit):
+        choose_rates.main(["--data", "flowers", "--strategies", "multi_task"])
 
 
 RECORD = RateRecord.model_validate_json(choose_rates.RECORD.read_text(encoding="utf-8"))

@@ -100,11 +100,8 @@ def run(arguments: list[str], errors: Console) -> int:
     recipes = study_recipe.read(options.recipe, overrides, options.strategies, conditions={})
     for recipe in recipes.values():
         recipe_rules.needs_images(recipe, "what frameworks do by themselves")
-        if recipe.method.takes_tasks:
-            raise BadInput(
-                f"attribute judges one class for each image, and strategy {recipe.strategy} has several; choose others "
-                "with --strategies."
-            )
+        instead = "choose other strategies with --strategies"
+        recipe_rules.needs_one_task(recipe, "attribute judges one class for each image", instead)
     common = next(iter(recipes.values()))
     if options.mode == "guides":
         return _guides(options, recipes, errors)

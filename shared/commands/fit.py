@@ -9,7 +9,7 @@ from transfer_parity.shared.contract import artifacts, recipe_files, recipe_rule
 from transfer_parity.shared.contract.recipe import OPTIONS
 from transfer_parity.shared.core import run_folder
 from transfer_parity.shared.core.cache import Cache
-from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, BadInput
+from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT
 from transfer_parity.shared.experiments import fitting
 from transfer_parity.shared.report import model_card as report
 from transfer_parity.shared.report.console import WIDTH, Console
@@ -50,11 +50,8 @@ def run(arguments: list[str], errors: Console) -> int:
     given = {key: getattr(options, key) for key in keys}
     recipe = recipe_files.read(options.recipe, {**given, **fitting.FIXED})
     recipe_rules.needs_images(recipe, "a model that is fitted")
-    if recipe.method.takes_tasks:
-        raise BadInput(
-            f"fit keeps a model of one task, and strategy {recipe.strategy} has several; compare.py keeps its model in "
-            "models/ of its results."
-        )
+    instead = "compare.py keeps its model in models/ of its results"
+    recipe_rules.needs_one_task(recipe, "fit keeps a model of one task", instead)
     earlier = fitting.earlier(recipe, options.earlier) if options.earlier else None
     measure = not (options.no_estimate or earlier)
     folder = options.output_dir or run_folder.unused("fit")

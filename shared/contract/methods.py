@@ -88,6 +88,11 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
+    def needs_images_alone(self) -> bool:
+        """Whether images of one class each are all that it needs, so that any set of images will do for it."""
+        return not (self.text or self.takes_tasks)
+
+    @property
     def takes_pairs(self) -> bool:
         """Whether each labelled image of a step has a partner."""
         return "partners" in self.streams

@@ -82,6 +82,21 @@ def needs_images(recipe: Recipe, who: str) -> None:
         )
 
 
+def needs_one_task(recipe: Recipe, whole: str, instead: str) -> None:
+    """Refuse several tasks where each image has one class.
+
+    Args:
+        recipe: that somebody gave.
+        whole: who does what with one class, for the message.
+        instead: what there is to do about it.
+
+    Raises:
+        BadInput: the recipe's strategy has several tasks.
+    """
+    if recipe.method.takes_tasks:
+        raise BadInput(f"{whole}, and strategy {recipe.strategy} has several; {instead}.")
+
+
 def _without_images(recipe: Recipe) -> str | None:
     """Why a recipe cannot do with features in place of images; None if it can."""
     given = "image_features has what came out of one"

@@ -6,18 +6,16 @@ image is held out once, and every run chooses for itself: the training images of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from transfer_parity.shared.contract import plan, results
+from transfer_parity.shared.contract import plan
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Framework, Shots
 from transfer_parity.shared.contract.splits import FOLDS
 from transfer_parity.shared.contract.wings import REFERENCE
 from transfer_parity.shared.core.errors import BadInput
-from transfer_parity.shared.evaluation import metrics
 from transfer_parity.shared.experiments import tuning
 from transfer_parity.shared.experiments.conditions import in_steps
 from transfer_parity.shared.experiments.study_document import RunRate, Tuning
@@ -98,12 +96,9 @@ def choices(folds: Iterable[Sweep]) -> dict[RunKey, Choice]:
                 expected[run] = expected.get(run, 0) + 1
         for cell in sweep.finished():
             key = (cell.arm.key.strategy, cell.run.shots, cell.run.seed)
-            judged = sweep.inputs.strategies[key[0]].plans[key[1:]].test
-            logits, labels = results.finished(cell.folder).logits, sweep.data.labels[judged]
-            found = metrics.evaluate(logits, labels, sweep.data.task_sizes).log_loss
             by_rate = losses.setdefault(key, {})
             rate = cell.arm.configuration.recipe.learning_rate
-            by_rate.setdefault(rate, []).append((math.inf if found is None else found, len(judged)))
+            by_rate.setdefault(rate, []).append((tuning.log_loss(sweep, cell), len(tuning.judged(sweep, cell))))
     chosen = {}
     for key, by_rate in losses.items():
         if sum(map(len, by_rate.values())) == expected[key]:

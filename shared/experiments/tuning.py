@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transfer_parity.shared.contract import plan, results
 from transfer_parity.shared.contract.recipe import Recipe
@@ -19,6 +20,7 @@ from transfer_parity.shared.experiments.arms import Arm, ArmKey, at_rate
 from transfer_parity.shared.experiments.attribution_document import ChosenRate
 from transfer_parity.shared.experiments.study_document import Edge
 from transfer_parity.shared.experiments.sweep import Sweep
+from transfer_parity.shared.experiments.sweep_inputs import FinishedCell
 from transfer_parity.shared.runtime.prepare import Plans
 
 #: The grid, as multiples of the recipe's rate.
@@ -88,6 +90,18 @@ def held_out(arms: Sequence[Arm], factors: Iterable[float]) -> list[Arm]:
     return [at_rate(arm, rate, held_out=True) for arm in arms for rate in grid(arm.configuration.recipe, chosen)]
 
 
+def judged(sweep: Sweep, cell: FinishedCell) -> NDArray[np.int64]:
+    """Indices of the images on which a cell is judged."""
+    return sweep.inputs.strategies[cell.arm.key.strategy].plans[cell.run.shots, cell.run.seed].test
+
+
+def log_loss(sweep: Sweep, cell: FinishedCell) -> float:
+    """Of a finished cell, on the images on which it is judged; infinite if its logits are not finite."""
+    logits, labels = results.finished(cell.folder).logits, sweep.data.labels[judged(sweep, cell)]
+    found = metrics.evaluate(logits, labels, sweep.data.task_sizes).log_loss
+    return math.inf if found is None else found
+
+
 def choices(sweeps: Iterable[Sweep]) -> dict[ArmKey, Choice]:
     """The rate of each arm all of whose cells on held-out images are finished, by the arm at the recipe's rate."""
     losses: dict[ArmKey, dict[float, list[float]]] = {}
@@ -97,13 +111,10 @@ def choices(sweeps: Iterable[Sweep]) -> dict[ArmKey, Choice]:
             base = replace(arm.key, rate=None, held_out=False)
             expected[base] = expected.get(base, 0) + len(sweep.inputs.strategies[arm.key.strategy].plans)
         for cell in sweep.finished():
-            key, run = cell.arm.key, cell.run
-            judged = sweep.inputs.strategies[key.strategy].plans[run.shots, run.seed].test
-            logits, labels = results.finished(cell.folder).logits, sweep.data.labels[judged]
-            found = metrics.evaluate(logits, labels, sweep.data.task_sizes).log_loss
+            key = cell.arm.key
             by_rate = losses.setdefault(replace(key, rate=None, held_out=False), {})
             rate = cell.arm.configuration.recipe.learning_rate
-            by_rate.setdefault(rate, []).append(math.inf if found is None else found)
+            by_rate.setdefault(rate, []).append(log_loss(sweep, cell))
     chosen = {}
     for key, by_rate in losses.items():
         if sum(map(len, by_rate.values())) == expected[key]:
