@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 LESSONS := .venv/.lessons
+DOCS := .venv/.docs
 
-.PHONY: compare test test-slow lessons exercises wheel study parity benchmark mutate check format schema dictionary clean
+.PHONY: compare test docs figures test-slow lessons exercises wheel study parity benchmark mutate check format schema dictionary clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -25,6 +26,15 @@ lessons: $(LESSONS)
 # The suites that take minutes, and those that fetch real weights and photographs.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or network"
+
+# The site, from README, documents and source (a quarter of a minute of one core): build/site/index.html, which needs no
+# network. A warning is an error. It shows the lessons as `make lessons` executed them, if it did.
+docs: $(DOCS)
+	$(BIN)/python -m docs.site
+
+# docs/figures, anew.
+figures: $(INSTALLED)
+	$(BIN)/python -m docs.site figures
 
 # What gets installed: builds the wheel, then tries it in fresh environments, with both frameworks and with each alone.
 wheel: $(INSTALLED)
@@ -72,6 +82,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(LESSONS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lessons]"
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:

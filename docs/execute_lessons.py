@@ -73,8 +73,7 @@ def markdown(notebook: nbformat.NotebookNode) -> str:
     parts = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
-            # What is folded away is Markdown, too, which Python-Markdown has to be told (md_in_html).
-            parts.append(cell.source.replace("<details>", '<details markdown="1">'))
+            parts.append(cell.source)
             continue
         parts.append(_fenced(cell.source, "python"))
         parts += [_fenced(text, "text") for text in _outputs(cell.outputs)]

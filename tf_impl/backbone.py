@@ -73,6 +73,7 @@ def build(spec: ModelSpec) -> keras.Model:
             config = configure(layer, config)
         if isinstance(layer, layers.BatchNormalization):
             # torch weighs the new value, Keras the old one.
+            # differs: bn_epsilon, bn_momentum
             config |= {"epsilon": spec.batch_norm.epsilon, "momentum": 1 - spec.batch_norm.momentum}
         if isinstance(layer, layers.Conv2D | layers.Dense) and layer.activation is not keras.activations.linear:
             # As a layer of its own, as torch has it: then the convolution itself can be watched.

@@ -29,24 +29,24 @@ def seed(network: Network, value: int) -> None:
             generator.state.assign([value * 10_000 + number, 0])
 
 
-def decode_jpeg(path: Path) -> Array:
+def decode_jpeg(path: Path) -> Array:  # differs: jpeg_decoding
     """A JPEG file as tf.io decodes it: RGB pixels (h, w, 3), uint8. Its orientation tag is ignored."""
     return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
 
 
-def squash(pixels: Array, size: int) -> Array:
+def squash(pixels: Array, size: int) -> Array:  # differs: resizing
     """An image (h, w, 3) resized to (size, size, 3), as tf.image.resize does by default: without antialiasing."""
     small = tf.image.resize(pixels.astype(np.float32), (size, size), method="bilinear", antialias=False)
     return tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8).numpy()
 
 
-def shuffled_order(images: int, epochs: int) -> Array:
+def shuffled_order(images: int, epochs: int) -> Array:  # differs: data_order
     """Places of the training images in the order of every epoch, int64 (epochs, images): tf.data's shuffling."""
     shuffled = tf.data.Dataset.range(images).shuffle(images)
     return np.stack([np.fromiter(shuffled.as_numpy_iterator(), np.int64, images) for _ in range(epochs)])
 
 
-def random_flips(images: int, epochs: int) -> Array:
+def random_flips(images: int, epochs: int) -> Array:  # differs: augmentation
     """Which images tf.image.random_flip_left_right mirrors in every epoch, bool (epochs, images)."""
     # A picture of one dark and one bright pixel shows whether it was turned over.
     probes = tf.tile(tf.constant([[[[0], [1]]]], tf.uint8), (epochs * images, 1, 1, 1))
@@ -54,7 +54,7 @@ def random_flips(images: int, epochs: int) -> Array:
     return turned.astype(bool).reshape(epochs, images)
 
 
-def initial_weights(network: Network, names: Collection[str]) -> dict[str, Array]:
+def initial_weights(network: Network, names: Collection[str]) -> dict[str, Array]:  # differs: initialisation
     """The named parameters and statistics as the initialisers of their Keras layers draw them.
 
     Dense and convolutional kernels start from Glorot's uniform distribution, biases from zero.

@@ -65,7 +65,7 @@ class Network:
         """Inputs of a part in the recipe's floating-point type; images are normalised on the way."""
         if part in ("head", "trainable"):
             return tf.cast(inputs, keras.config.floatx())
-        return normalise(inputs, self.spec.preprocessing)
+        return normalise(inputs, self.spec.preprocessing)  # differs: preprocessing
 
 
 def build(spec: ModelSpec) -> Network:

@@ -83,7 +83,7 @@ class _SGD(keras.optimizers.SGD):
         velocity = gradient
         if self.momentum:
             held = momentum(self, variable)
-            velocity = held * self.momentum + gradient
+            velocity = held * self.momentum + gradient  # differs: sgd_momentum
             self.assign(held, velocity)
         self.assign_sub(variable, velocity * learning_rate)
 
@@ -104,7 +104,7 @@ class _Adam(keras.optimizers.Adam):
         learning_rate = ops.cast(learning_rate, variable.dtype) * self.factors[place(self, variable)]
         # Python floats take the variable's type. Keras's own step casts them with ops.cast, by way of float32, which
         # makes 0.9 into 0.89999998 even where everything else is float64.
-        beta1, beta2 = self.beta_1, self.beta_2
+        beta1, beta2 = self.beta_1, self.beta_2  # differs: adam_betas
         m, v = moments(self, variable)
         self.assign(m, beta1 * m + (1 - beta1) * gradient)
         self.assign(v, beta2 * v + (1 - beta2) * ops.square(gradient))
@@ -114,6 +114,6 @@ class _Adam(keras.optimizers.Adam):
         correction = ops.cast(ops.sqrt(1 - ops.power(beta2, step)), variable.dtype)
         rate = learning_rate / ops.cast(1 - ops.power(beta1, step), variable.dtype)
         if self.epsilon_first:
-            self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))
+            self.assign_sub(variable, rate * correction * m / (ops.sqrt(v) + self.epsilon))  # differs: adam_epsilon
         else:
-            self.assign_sub(variable, rate * m / (ops.sqrt(v) / correction + self.epsilon))
+            self.assign_sub(variable, rate * m / (ops.sqrt(v) / correction + self.epsilon))  # differs: adam_epsilon

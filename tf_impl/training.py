@@ -51,6 +51,7 @@ class Trainer:
         scaled = () if "norm_only_frozen" in self.switches else {each.layer for each in chosen}
         for layer in layers_of(network.models["all"]):
             if isinstance(layer, layers.BatchNormalization | layers.LayerNormalization):
+                # differs: frozen_batch_norm, norm_only_frozen
                 layer.trainable = layer in self.normalisations or layer in scaled
         self.parameters = [each for each in chosen if each.variable.trainable]
         self.variables = [each.variable for each in self.parameters]
@@ -100,7 +101,7 @@ class Trainer:
                 variable.assign_sub(variable * (learning_rate * factor * decay))
         elif decay:
             pairs = zip(gradients, self.variables, strict=True)
-            gradients = [gradient + decay * variable for gradient, variable in pairs]
+            gradients = [gradient + decay * variable for gradient, variable in pairs]  # differs: weight_decay
         self.optimizer.learning_rate.assign(learning_rate)
         self.optimizer.apply(gradients, self.variables)
 
@@ -116,7 +117,7 @@ def _count_sample_variance(layer: layers.BatchNormalization, old: tf.Tensor, bat
     _, height, width, _ = layer.input.shape
     n = tf.cast(tf.maximum(batch * height * width, 2), old.dtype)
     kept = layer.momentum * old
-    layer.moving_variance.assign(kept + (layer.moving_variance - kept) * n / (n - 1))
+    layer.moving_variance.assign(kept + (layer.moving_variance - kept) * n / (n - 1))  # differs: bn_running_variance
 
 
 def train(

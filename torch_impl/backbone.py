@@ -71,8 +71,8 @@ def build(spec: ModelSpec) -> nn.Module:
         _flatten_as_it_is(model, spec)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eps = spec.batch_norm.epsilon
-            module.momentum = spec.batch_norm.momentum
+            module.eps = spec.batch_norm.epsilon  # differs: bn_epsilon
+            module.momentum = spec.batch_norm.momentum  # differs: bn_momentum
             # Defined, also where a checkpoint has nothing for it: no scale means one.
             module.reset_parameters()
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels

@@ -33,20 +33,20 @@ def decode_jpeg(path: Path) -> Array:
     return np.array(decode(path))
 
 
-def squash(pixels: Array, size: int) -> Array:
+def squash(pixels: Array, size: int) -> Array:  # differs: resizing
     """An image (h, w, 3) resized to (size, size, 3), as interpolate does by default: without antialiasing."""
     image = torch.from_numpy(pixels).movedim(-1, 0)[None].float()
     small = F.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=False)
     return small[0].movedim(0, -1).round().clamp(0, 255).byte().numpy()
 
 
-def shuffled_order(images: int, epochs: int) -> Array:
+def shuffled_order(images: int, epochs: int) -> Array:  # differs: data_order
     """Places of the training images in the order of every epoch, int64 (epochs, images): DataLoader's shuffling."""
     loader = DataLoader(TensorDataset(torch.arange(images)), batch_size=images, shuffle=True)
     return np.stack([next(iter(loader))[0].numpy() for _ in range(epochs)])
 
 
-def random_flips(images: int, epochs: int) -> Array:
+def random_flips(images: int, epochs: int) -> Array:  # differs: augmentation
     """Which images RandomHorizontalFlip mirrors in every epoch, bool (epochs, images)."""
     flip = v2.RandomHorizontalFlip()
     # A picture of one dark and one bright pixel shows whether it was turned over.
@@ -55,7 +55,7 @@ def random_flips(images: int, epochs: int) -> Array:
     return np.array(turned).reshape(epochs, images)
 
 
-def initial_weights(network: Network, names: Collection[str]) -> dict[str, Array]:
+def initial_weights(network: Network, names: Collection[str]) -> dict[str, Array]:  # differs: initialisation
     """The named parameters and statistics as torchvision's constructors draw them.
 
     Linear layers start from a uniform distribution over +-1/sqrt(inputs), biases included; what an architecture draws

@@ -76,7 +76,7 @@ class Network(nn.Module):
             x = x.to(torch.get_default_dtype())
             x = x.movedim(-1, 1) if x.ndim == 4 else x
         else:
-            x = normalise(x, self.spec.preprocessing)
+            x = normalise(x, self.spec.preprocessing)  # differs: preprocessing
         # What was NHWC in memory stays so, unless torch is to be as its users get their images: NCHW.
         return x.contiguous() if self.stock else x
 

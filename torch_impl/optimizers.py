@@ -40,8 +40,8 @@ def build_optimizer(
         groups,
         recipe.learning_rate,
         betas=(recipe.beta1, recipe.beta2),
-        eps=recipe.epsilon,
-        weight_decay=recipe.weight_decay if recipe.optimizer == "adamw" else coupled,
+        eps=recipe.epsilon,  # differs: adam_epsilon
+        weight_decay=recipe.weight_decay if recipe.optimizer == "adamw" else coupled,  # differs: weight_decay
     )
 
 

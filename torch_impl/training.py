@@ -43,6 +43,7 @@ class Trainer:
         network.eval()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d) and batch_norm_trains:
+                # differs: frozen_batch_norm
                 module.train(any(parameter.requires_grad for parameter in module.parameters()))
             if isinstance(module, nn.BatchNorm2d) and "frozen_batch_norm" in self.switches:
                 # torch's pitfall: a frozen normalisation still follows the mode of the whole model.

@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.recipe import Shots
@@ -33,6 +34,8 @@ PANEL = (4.6, 3.5)
 SIDE_BY_SIDE, SPREAD, TALLER = 5, 0.56, 0.16
 #: Of the plot of differences, likewise.
 NARROW = 5.0
+#: Colours of a PNG: those of lines and letters, and what lies between them and white.
+PALETTE = 128
 
 
 @dataclass(frozen=True)
@@ -299,8 +302,10 @@ def svg(draw: Callable[[], Figure], colours: dict[str, str] = LIGHT) -> str:
 
 
 def png(draw: Callable[[], Figure]) -> bytes:
-    """A figure on white, for pages that show no SVG."""
+    """A figure on white, for pages that show no SVG, with a palette: a third of the bytes, and no colour is missed."""
     with rc_context({"text.parse_math": False, "font.size": 10}):
-        written = io.BytesIO()
-        draw().savefig(written, format="png", dpi=150)
+        drawn, written = io.BytesIO(), io.BytesIO()
+        draw().savefig(drawn, format="png", dpi=150)
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(PALETTE, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return written.getvalue()

@@ -1,0 +1,89 @@
+"""What a built site does without: rules for classes that no page has, and an index that nobody searches yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docs.site.errors import SiteError
+
+_CLASS = re.compile(r"\.(-?[A-Za-z_][\w-]*)")
+_ROOT_ICON = re.compile(r"(--md-[\w-]+-icon[\w-]*):url\([^)]*\);?")
+#: Material loads the index at once where a server has the pages, and when the search is opened where a folder has.
+_AT_ONCE = re.compile(r'\(location\.protocol!=="file:"\),')
+
+
+def slim(site: Path) -> None:
+    """Slim a built site, in place.
+
+    Raises:
+        SiteError: the theme's script loads the index in another way than it did.
+    """
+    words: set[str] = set()
+    for path in site.rglob("*.html"):
+        for classes in re.findall(r'class="([^"]*)"', path.read_text(encoding="utf-8")):
+            words.update(classes.split())
+    for path in site.rglob("*.js"):
+        if path.name != "search_index.js":
+            words.update(re.findall(r"[A-Za-z_][\w-]*", path.read_text(encoding="utf-8")))
+    for path in sorted((site / "assets" / "stylesheets").glob("*.css")):
+        path.write_text(purged(path.read_text(encoding="utf-8"), words), encoding="utf-8")
+    for path in (site / "assets").rglob("*.map"):
+        path.unlink()
+    (bundle,) = (site / "assets" / "javascripts").glob("bundle.*.js")
+    text, times = _AT_ONCE.subn("(!1),", bundle.read_text(encoding="utf-8"))
+    if times != 1:
+        raise SiteError("docs/site/slim.py: Material's script loads the search index in another way now; see _AT_ONCE.")
+    bundle.write_text(text, encoding="utf-8")
+
+
+def purged(css: str, words: set[str]) -> str:
+    """A style sheet without rules that ask for a class that is not among the words, and without icons of such rules."""
+    kept = "".join(_kept(re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL), words))
+    used = set(re.findall(r"var\((--md-[\w-]+)", kept))
+    return _ROOT_ICON.sub(lambda icon: icon[0] if icon[1] in used else "", kept)
+
+
+def _kept(css: str, words: set[str]) -> Iterator[str]:
+    for head, body in _rules(css):
+        if head.startswith(("@media", "@supports", "@layer")):
+            inner = "".join(_kept(body, words))
+            yield f"{head}{{{inner}}}" if inner else ""
+        elif head.startswith("@"):
+            yield f"{head}{{{body}}}" if body else f"{head};"
+        else:
+            selectors = [each for each in _split(head) if set(_CLASS.findall(_without_not(each))) <= words]
+            yield f"{','.join(selectors)}{{{body}}}" if selectors else ""
+
+
+def _without_not(selector: str) -> str:
+    """What a selector asks for, without alternatives and what it excludes."""
+    return re.sub(r":(not|is|where|has)\((?:[^()]|\([^()]*\))*\)", "", selector)
+
+
+def _split(head: str) -> list[str]:
+    """Selectors, apart at commas that stand in no brackets."""
+    return re.split(r",(?![^(\[]*[)\]])", head)
+
+
+def _rules(css: str) -> Iterator[tuple[str, str]]:
+    """Heads and bodies of a style sheet's rules; statements have no body."""
+    begin = opened = depth = 0
+    quote = ""
+    for place, sign in enumerate(css):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign == "{":
+            opened = opened if depth else place
+            depth += 1
+        elif sign == "}":
+            depth -= 1
+            if not depth:
+                yield css[begin:opened].strip(), css[opened + 1 : place]
+                begin = place + 1
+        elif sign == ";" and not depth:
+            yield css[begin:place].strip(), ""
+            begin = place + 1
