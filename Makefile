@@ -4,8 +4,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LESSONS := .venv/.lessons
 DOCS := .venv/.docs
+BROWSER := .venv/.browser
 
-.PHONY: compare test docs figures test-slow lessons exercises wheel study parity benchmark mutate check format schema dictionary clean
+.PHONY: compare test docs docs-browser figures test-slow lessons exercises wheel study parity benchmark mutate check format schema dictionary clean
 
 compare: $(INSTALLED)
 	$(BIN)/python compare.py
@@ -31,6 +32,11 @@ test-slow: $(INSTALLED)
 # network. A warning is an error. It shows the lessons as `make lessons` executed them, if it did.
 docs: $(DOCS)
 	$(BIN)/python -m docs.site
+
+# The site in headless Chromium at the width of a phone and of a desktop: axe, search, what is loaded. CHROMIUM=PATH
+# chooses one, otherwise it is fetched.
+docs-browser: $(DOCS) $(BROWSER)
+	$(BIN)/python -m pytest -n0 -m slow tests/test_site_in_a_browser.py
 
 # docs/figures, anew.
 figures: $(INSTALLED)
@@ -86,6 +92,11 @@ $(LESSONS): $(INSTALLED)
 
 $(DOCS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+$(BROWSER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	$(if $(CHROMIUM),,$(BIN)/playwright install chromium)
 	touch $@
 
 clean:

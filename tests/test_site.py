@@ -154,6 +154,8 @@ def test_documents_are_read_as_github_reads_them(tmp_path: Path) -> None:
     assert front == "[a](a.md#b) [x](files/LICENSE.txt)\n\n1.  **One**\n    more\n    ```console\n    $ x\n    ```\n"
     assert (tmp_path / "out" / "files" / "LICENSE.txt").read_text() == "text"
     assert documents.page(tmp_path, "docs/a.md", places, tmp_path / "out") == "`[no](link)` [up](index.md)\n"
+    (tmp_path / "docs" / "a.md").write_text("<!-- made of\nsomething -->\n# Title\n")
+    assert documents.page(tmp_path, "docs/a.md", places, tmp_path / "out") == "# Title\n"
     (tmp_path / "docs" / "a.md").write_text("[gone](b.md)\n")
     with pytest.raises(SiteError, match=r"docs/a\.md: the link to b\.md leads nowhere"):
         documents.page(tmp_path, "docs/a.md", places, tmp_path / "out")
@@ -195,10 +197,10 @@ def test_figures_are_what_the_code_draws(name: str, draw: Callable[[], str]) -> 
 def test_what_no_page_uses_is_left_out() -> None:
     css = (
         "@charset 'utf-8';.a,.b:not(.c){x:1}.d{y:2}@media print{.d{z:3}.a .b{w:'}'}}"
-        ":root{--md-x-icon:url('q');--k:1}.b{v:1}"
+        ":root{--md-x-icon:url('q');--k:1}.b{v:1}[dir=rtl] .a,[dir=ltr] .b{u:1}[data-md-color-accent=red]{t:1}"
     )
-    assert slim.purged(css, {"a", "b"}) == (
-        "@charset 'utf-8';.a,.b:not(.c){x:1}@media print{.a .b{w:'}'}}:root{--k:1}.b{v:1}"
+    assert slim.purged(css, {"a", "b", "dir=ltr"}) == (
+        "@charset 'utf-8';.a,.b:not(.c){x:1}@media print{.a .b{w:'}'}}:root{--k:1}.b{v:1}[dir=ltr] .b{u:1}"
     )
 
 

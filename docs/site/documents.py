@@ -20,6 +20,7 @@ ELSEWHERE = {
 }
 #: Files that are no document and do not lie in docs/ are put here, as text that a browser shows.
 FILES = "files"
+_FIRST_COMMENT = re.compile(r"\A<!--.*?-->\s*", re.DOTALL)
 _FENCE = re.compile(r"^ *(```+|~~~+)")
 _ITEM = re.compile(r"^(?P<marker>[-*+]|\d+\.) ")
 _LINK = re.compile(r"(`+[^`]*`+)|\]\((?P<target>[^)\s]+)\)")
@@ -65,7 +66,9 @@ def page(root: Path, source: str, known: dict[str, str], out: Path, text: str | 
         place = known.get(linked) or _copied(root, linked, out)
         return os.path.relpath(place, here).replace(os.sep, "/") + mark + anchor
 
-    return dialect(text if text is not None else (root / source).read_text(encoding="utf-8"), moved)
+    read = text if text is not None else (root / source).read_text(encoding="utf-8")
+    # MkDocs takes a page's title from the heading that it begins with.
+    return dialect(_FIRST_COMMENT.sub("", read), moved)
 
 
 def _copied(root: Path, linked: str, out: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a built site does without: rules for classes that no page has, and an index that nobody searches yet."""
+"""What a built site does without: rules for what no page has, and an index that nobody searches yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 from docs.site.errors import SiteError
 
 _CLASS = re.compile(r"\.(-?[A-Za-z_][\w-]*)")
+#: Colours by name, and languages that are written from right to left.
+_CHOICE = re.compile(r"\[(data-md-color-(?:primary|accent)|dir)=\"?([\w-]+)\"?\]")
+#: Loaded by every page, and of use where there are docstrings.
+_DOCSTRINGS = re.compile(r'<link rel="stylesheet" href="[^"]*_mkdocstrings\.css">\s*')
 _ROOT_ICON = re.compile(r"(--md-[\w-]+-icon[\w-]*):url\([^)]*\);?")
 #: Material loads the index at once where a server has the pages, and when the search is opened where a folder has.
 _AT_ONCE = re.compile(r'\(location\.protocol!=="file:"\),')
@@ -22,8 +26,12 @@ def slim(site: Path) -> None:
     """
     words: set[str] = set()
     for path in site.rglob("*.html"):
-        for classes in re.findall(r'class="([^"]*)"', path.read_text(encoding="utf-8")):
+        text = path.read_text(encoding="utf-8")
+        for classes in re.findall(r'class="([^"]*)"', text):
             words.update(classes.split())
+        words.update("=".join(each) for each in re.findall(r'(data-md-color-\w+|dir)="([\w-]+)"', text))
+        if 'class="doc ' not in text:
+            path.write_text(_DOCSTRINGS.sub("", text), encoding="utf-8")
     for path in site.rglob("*.js"):
         if path.name != "search_index.js":
             words.update(re.findall(r"[A-Za-z_][\w-]*", path.read_text(encoding="utf-8")))
@@ -39,7 +47,12 @@ def slim(site: Path) -> None:
 
 
 def purged(css: str, words: set[str]) -> str:
-    """A style sheet without rules that ask for a class that is not among the words, and without icons of such rules."""
+    """A style sheet without rules for a class, colour or direction that is not among the words, nor icons of those.
+
+    Args:
+        css: the style sheet.
+        words: classes, and pairs such as "dir=ltr".
+    """
     kept = "".join(_kept(re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL), words))
     used = set(re.findall(r"var\((--md-[\w-]+)", kept))
     return _ROOT_ICON.sub(lambda icon: icon[0] if icon[1] in used else "", kept)
@@ -53,8 +66,12 @@ def _kept(css: str, words: set[str]) -> Iterator[str]:
         elif head.startswith("@"):
             yield f"{head}{{{body}}}" if body else f"{head};"
         else:
-            selectors = [each for each in _split(head) if set(_CLASS.findall(_without_not(each))) <= words]
+            selectors = [each for each in _split(head) if _asked(_without_not(each)) <= words]
             yield f"{','.join(selectors)}{{{body}}}" if selectors else ""
+
+
+def _asked(selector: str) -> set[str]:
+    return {*_CLASS.findall(selector), *("=".join(each) for each in _CHOICE.findall(selector))}
 
 
 def _without_not(selector: str) -> str:

@@ -1,0 +1,100 @@
+"""The site as a browser shows it from a folder: contrast and names by axe, search, what is loaded, what is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.site.check import MOST
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+#: One of each kind: front page, guide with tables and a picture, twins, lesson, reference, Chinese, not found.
+PAGES = [
+    *("index.html", "study.html", "side-by-side/training.html", "lessons/05-optimizers.html"),
+    *("reference/contract.html", "zh/index.html", "404.html"),
+]
+#: Phone and desktop.
+WIDTHS = [390, 1280]
+#: Levels A and AA of all versions.
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """Built anew."""
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    built = subprocess.run([sys.executable, "-m", "docs.site"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return ROOT / "build" / "site"
+
+
+@pytest.fixture(params=WIDTHS)
+def view(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
+    """A page that notes what it asks for."""
+    opened = browser.new_page(viewport={"width": request.param, "height": 800})
+    opened.asked = []
+    opened.on("request", lambda each: opened.asked.append(each.url))
+    yield opened
+    opened.close()
+
+
+def visit(view: Any, path: Path) -> None:
+    view.goto(path.as_uri(), wait_until="load")
+    view.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_keeps_anybody_out(name: str, view: Any, site: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser")
+    visit(view, site / name)
+    found = axe.Axe().run(view, options={"runOnly": {"type": "tag", "values": LEVELS}}).response
+    assert found["passes"]
+    told = [
+        (each["id"], node["target"], node["failureSummary"]) for each in found["violations"] for node in each["nodes"]
+    ]
+    assert not told, told[:5]
+    # Nothing sticks out: what is wide scrolls by itself.
+    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_no_page_asks_another_host_and_the_front_page_is_small(view: Any, site: Path) -> None:
+    for name in reversed(PAGES):
+        view.asked.clear()
+        visit(view, site / name)
+        assert view.asked and all(re.match("file:|data:|blob:", each) for each in view.asked), view.asked
+    files = {each.partition("?")[0].removeprefix("file://") for each in view.asked if each.startswith("file:")}
+    assert sum(Path(each).stat().st_size for each in files) < MOST, files
+
+
+def test_search_finds_a_difference_from_a_folder(view: Any, site: Path) -> None:
+    visit(view, site / "index.html")
+    if view.viewport_size["width"] < 1000:
+        view.locator("label[for=__search]").first.click()
+    view.locator("input.md-search__input").fill("momentum")
+    view.wait_for_selector(".md-search-result__item a", timeout=20_000)
+    assert view.locator(".md-search-result__item").count() >= 3
+    view.keyboard.press("Escape")
+
+
+def test_the_page_not_found_helps(view: Any, site: Path) -> None:
+    visit(view, site / "404.html")
+    links = view.locator("article a").evaluate_all("all => all.map(each => each.href)")
+    assert len(links) >= 3
+    targets = [Path(each.partition("#")[0].removeprefix("file://")) for each in links if each.startswith("file:")]
+    assert targets and all(each.is_file() for each in targets), targets
+
+
+def test_code_can_be_scrolled_by_keyboard(view: Any, site: Path) -> None:
+    visit(view, site / "study.html")
+    wide = view.locator("pre > code").evaluate_all(
+        "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.tabIndex)"
+    )
+    assert all(each == 0 for each in wide)
