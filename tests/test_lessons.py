@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.exercises.catalogue import EXERCISES
 from transfer_parity.shared.lessons import magics, percent, play
 from transfer_parity.shared.lessons.magics import CellError, Cells
 from transfer_parity.shared.lessons.session import Session
@@ -309,6 +310,7 @@ def test_a_lesson_has_what_every_lesson_has(lesson: Path) -> None:
     assert not re.search(rf"^\s*(import|from) ({packages})\b", "\n".join(own), re.MULTILINE)
     for path in re.findall(r"`((?:shared|tf_impl|torch_impl|docs)/[\w/.-]+\.\w+)`", text):
         assert (ROOT / path).exists(), path
+    assert set(re.findall(r"exercises of lesson (\d+)", text)) <= {str(each.lesson) for each in EXERCISES}
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
