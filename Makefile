@@ -48,8 +48,8 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --no-isolation
 	WHEEL="$$(ls dist/*.whl)" $(BIN)/python -m pytest -m slow tests/test_package.py
 
-# What transfer buys with few labels, and whether it depends on the framework (an hour and a half on two cores). Goes on
-# where it was interrupted.
+# What transfer buys with few labels, and whether it depends on the framework (50 minutes on two cores). Goes on where it
+# was interrupted.
 study: $(INSTALLED)
 	$(BIN)/python compare.py study study
 

@@ -4,7 +4,7 @@ Of every set some images of each class are drawn into a training and a test part
 command runs a study of all strategies that need nothing but images, in both frameworks, and what is left of the
 training part is unlabelled for those that want that. Finished runs are kept by the command.
 
-    python benchmarks/strategies.py WORK --data flowers my-clothes chest_xrays solar_cells
+    python -m benchmarks.strategies WORK --data flowers my-clothes chest_xrays solar_cells
 """
 
 from __future__ import annotations

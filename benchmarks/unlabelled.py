@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -74,7 +75,10 @@ def folders(work: Path) -> None:
 def write(data: Dataset, chosen: np.ndarray[Any, Any], folder: Path) -> None:
     """Write some images into a folder, in the set's order."""
     folder.mkdir(parents=True, exist_ok=True)
-    data.pictures.files(np.sort(chosen).tolist(), folder)
+    for number, path in enumerate(data.pictures.files(np.sort(chosen).tolist(), folder)):
+        # What is a file already is not written.
+        if path.parent != folder:
+            shutil.copyfile(path, folder / f"{number:06d}{path.suffix}")
 
 
 def ran(work: Path, strategy: str, seeds: int, epochs: int) -> dict[str, list[float]]:

@@ -62,6 +62,13 @@ def test_no_classes(command: Command, tmp_path: Path) -> None:
     assert_refused(command("--data", tmp_path / "d", *SMALL), "no class folders")
 
 
+def test_parts_without_any_image(command: Command, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "d" / part / name).mkdir(parents=True)
+    assert_refused(command("--data", tmp_path / "d", *SMALL), "class 'a' has 0 images", "add images")
+
+
 def test_a_class_with_too_few_images(command: Command, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "d", {"many": 9, "few": 3})
     assert_refused(command("--data", folder, *SMALL), "class 'few' has 3 images", "3 shots need 3", "lower --shots")

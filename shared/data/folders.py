@@ -123,7 +123,7 @@ def from_folder(folder: Path) -> Dataset:
                 f"{test} has no image of {_some(untested)}: how well {_them(untested)} recognised is not measured, and "
                 "accuracy is that of the other classes."
             )
-    own_test = np.array(is_test) if test is not None else None
+    own_test = np.array(is_test, dtype=bool) if test is not None else None
     return Dataset(str(folder), classes, Files(folder, tuple(paths)), np.array(labels, dtype=np.int64), own_test)
 
 
