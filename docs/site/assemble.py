@@ -51,8 +51,8 @@ def assemble(root: Path) -> Path:
         made[page] = documents.page(root, source, places, out, text)
     for source, page in places.items():
         if page not in made:
-            text = known.with_places(differences, held) if source == "docs/differences.md" else None
-            made[page] = documents.page(root, source, places, out, text)
+            linked = known.with_places(differences, held) if source == "docs/differences.md" else None
+            made[page] = documents.page(root, source, places, out, linked)
     for page, text in made.items():
         (out / page).parent.mkdir(parents=True, exist_ok=True)
         (out / page).write_text(text, encoding="utf-8")

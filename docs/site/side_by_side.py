@@ -135,7 +135,7 @@ def _inline(text: str) -> str:
 def _coloured(source: Source) -> list[str]:
     """Every line of a file as HTML, without the tags that become links."""
     text = "\n".join(known.without_tag(line) for line in source.lines)
-    marked = highlight(text, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
+    marked: str = highlight(text, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
     return marked.split("\n")
 
 
