@@ -20,11 +20,15 @@
 #
 # | in words | Keras | torch |
 # |---|---|---|
-# | a model | `keras.Model`, a graph of layers | `nn.Module`, an object with a `forward` |
-# | number of input channels | from the input, when it is built | written down in each layer |
+# | a model, a layer | `keras.Model`, a graph of layers; `Layer` with a `call` | `nn.Module` with a `forward`: both |
+# | number of input channels | from the input, when it is built | written down in each layer, in front of the others |
 # | a convolution without bias | `Conv2D(8, 3, use_bias=False)` | `Conv2d(3, 8, 3, bias=False)` |
 # | mean over all places | `GlobalAveragePooling2D()` | `AdaptiveAvgPool2d(1)`, `Flatten()` |
+# | normalisation of maps, of vectors | `BatchNormalization()` | `BatchNorm2d(8)`, `BatchNorm1d(8)`: of 8 channels |
 # | last layer | often with `activation="softmax"` | logits; the loss has the softmax |
+#
+# A kernel of torch is asked for as (in, out, size). `AdaptiveAvgPool2d(1)` averages to 1x1 places, which `Flatten`
+# drops.
 
 # %%
 # %load_ext transfer_parity.shared.lessons.magics
@@ -64,7 +68,7 @@ from torch import nn
 
 torch.manual_seed(0)
 model_torch = nn.Sequential(
-    OrderedDict(
+    OrderedDict(  # its keys begin the names of the weights, which would be 0, 1, ... otherwise
         conv=nn.Conv2d(3, 8, 3, padding=1, bias=False),
         bn=nn.BatchNorm2d(8),
         relu=nn.ReLU(),
@@ -87,23 +91,26 @@ print("\n".join(f"{name:32}{shape}" for name, shape in zip(names_torch, shapes_t
 # | scale and shift of a normalisation | `gamma`, `beta` | `weight`, `bias` |
 # | running statistics | `moving_mean`, `moving_variance` | `running_mean`, `running_var` |
 # | number of batches seen | - | `num_batches_tracked` |
-# | what training changes | `trainable_weights` | `parameters()` |
+# | what training changes | `trainable_weights` | `parameters()`; with names: `named_parameters()` |
 # | what it does not change by gradients | `non_trainable_weights` | `buffers()` |
 # | everything | `weights`: a list, in order | `state_dict()`: a dictionary, by name |
 #
 # In Keras a path begins with the model's name; here that is `sequential/`. `weight` is three things in torch: the
-# kernel of a convolution, that of a dense layer, and the scale of a normalisation. What it is, its module says.
+# kernel of a convolution, that of a dense layer, and the scale of a normalisation: the kind of layer tells which. (All
+# of it before anything is frozen: lesson 3.)
 
 # %%
-assert len(trainable_keras) == len(trainable_torch) == 5
-extra = set(names_torch) - {"conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"}
-assert extra == {"bn.num_batches_tracked", "head.weight", "head.bias"}
+assert len(trainable_keras) == len(trainable_torch) == 5  # two kernels, scale, shift, one bias
+buffers = set(names_torch) - set(trainable_torch)
+assert buffers == {"bn.running_mean", "bn.running_var", "bn.num_batches_tracked"}
 assert len(names_torch) == len(names_keras) + 1  # the counter of batches, which Keras does not keep
 
 # %% [markdown]
 # ## Moving the weights
 #
-# A rule for each kind of weight is enough: a name, and a transposition.
+# A rule for each kind of weight is enough: a name, and a transposition, from torch to Keras this time, so lesson 1's
+# backwards. In torch `no_grad()` says that no gradient is wanted (lesson 4), a trailing `_` changes a tensor in place,
+# `normal_` takes mean and deviation, and `eval()` is `training=False` until further notice (lesson 6).
 
 # %%
 # %%torch -o conv_weight bn_weight bn_bias bn_mean bn_var head_weight head_bias
@@ -128,7 +135,7 @@ translated = {
     "head/bias": head_bias,
 }
 for weight in model_keras.weights:
-    weight.assign(translated.pop(weight.path.removeprefix("sequential/")))
+    weight.assign(translated.pop(weight.path.split("/", 1)[1]))
 assert not translated, "an array has found no place"
 logits_keras = model_keras(images, training=False)
 
@@ -145,13 +152,15 @@ epsilon_keras = model_keras.get_layer("bn").epsilon
 
 # %%
 difference = largest_difference(logits_keras, logits_torch)
-print(f"largest difference {difference:.1e}; epsilon {float(epsilon_keras)} in Keras, {float(epsilon_torch)} in torch")
+print(f"largest logit {abs(logits_torch).max():.1e}, largest difference {difference:.1e}")
+print(f"epsilon {float(epsilon_keras)} in Keras, {float(epsilon_torch)} in torch")
 assert difference > 1e-2  # far more than rounding
 
 # %% [markdown]
 # Every array found its place, and yet the logits differ: **what is no weight does not travel with the weights.** A
 # normalisation divides by `sqrt(variance + epsilon)`; Keras's default is 1e-3, torch's 1e-5. Where a variance is 0.001,
-# as in an almost dead channel, that is a factor of 1.4. (`bn_epsilon` in `docs/differences.md`.)
+# as in an almost dead channel, torch's normalised values are 1.4 times as large. (`bn_epsilon` in
+# `docs/differences.md`.)
 
 # %%
 assert (float(epsilon_keras), float(epsilon_torch)) == (1e-3, 1e-5)
@@ -161,7 +170,7 @@ assert round(factor, 1) == 1.4
 
 # %%
 # %%tensorflow -i images -o logits_keras
-model_keras.get_layer("bn").epsilon = 1e-5
+model_keras.get_layer("bn").epsilon = 1e-5  # fine here; what fit or predict has traced would keep the old value
 logits_keras = model_keras(images, training=False)
 
 # %%
@@ -170,11 +179,12 @@ print(f"largest difference {difference:.1e}")
 assert difference < 1e-5  # rounding of float32
 
 # %% [markdown]
-# ## Nor does padding
+# ## Padding does not travel either
 #
 # For a 3x3 kernel at stride 1, `padding="same"` and `padding=1` are one thing. At stride 2 they are two. TensorFlow
 # pads just enough for `ceil(size / stride)` outputs, and puts an odd pixel at the right and the bottom; torch pads all
-# sides alike. On an image of even size the two kernels stand one pixel apart, and the shapes are the same.
+# sides alike. On an image of even size Keras's first window begins at the first pixel, torch's one pixel earlier, in
+# the padding; the shapes are the same.
 
 # %%
 # %%tensorflow -i images conv_weight -o strided_keras
@@ -186,7 +196,7 @@ from torch.nn import functional as F
 
 x, weight = torch.tensor(images).permute(0, 3, 1, 2), model_torch.conv.weight
 strided_torch = F.conv2d(x, weight, stride=2, padding=1)
-padded_torch = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2)  # left 0, right 1, top 0, bottom 1
+padded_torch = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2)  # left, right, top, bottom; conv2d pads nothing
 
 # %%
 assert strided_keras.shape == (4, 8, 8, 8) and strided_torch.shape == (4, 8, 8, 8)
@@ -204,7 +214,8 @@ assert mended < 1e-5
 # ## Names of the stock models
 #
 # `keras.applications` and `torchvision.models` give the same layers other names. This project translates between them
-# without importing either; torchvision's names are its neutral ones.
+# without importing either library, by common ("neutral") names, which are torchvision's: `features.2.conv.0.0` is part
+# 0 of part 0 of `conv` in part 2 of `features`.
 
 # %%
 from transfer_parity.shared.zoo.lookup import find_pair
@@ -218,21 +229,22 @@ assert pair.neutral_module("predictions") == "classifier.1"
 # %% [markdown]
 # **In the wings**: `parameters` in both `weights.py` walks over a network and gives each array its neutral name.
 # Keras's goes layer by layer and asks what kind a weight is, torch's reads `state_dict()`. `load` and `dump` below it
-# are the same in both.
+# do the same in both.
 #
 # ## Exercises
 #
-# 1. How many numbers does the network hold? Count them by `model_keras.count_params()` and by summing `numel()` over
-#    `model_torch.parameters()`. Explain the difference of 16.
+# 1. How many numbers does the network hold? Count them by `model_keras.count_params()` and by
+#    `sum(each.numel() for each in model_torch.parameters())`. Explain the difference of 16.
 # 2. In the `%%tensorflow` cell that assigns the weights, swap `bn/gamma` and `bn/moving_variance`. Which check notices?
-# 3. Rename torch's `conv` to `stem` and load the old `state_dict`. What does `load_state_dict` say, and what would
-#    Keras's `set_weights` have said?
+# 3. Build torch's model anew with `stem` in place of `conv`, and `load_state_dict(state)` into it. What does it say,
+#    and what would Keras's `set_weights` have said?
 #
 # <details><summary>Answers</summary>
 #
 # 1. 293 and 277: `count_params` includes the running mean and variance of 8 channels, which are buffers in torch.
-# 2. Only the comparison of logits: both have shape (8,).
-# 3. torch lists `conv.weight` as unexpected and `stem.weight` as missing. `set_weights` takes a list, so it would not
+# 2. No check of shapes, since both are (8,), and not the first comparison, which expects a difference: only
+#    `difference < 1e-5` at the end.
+# 3. A RuntimeError: `stem.weight` is missing, `conv.weight` unexpected. `set_weights` takes a list, so it would not
 #    have noticed.
 #
 # </details>

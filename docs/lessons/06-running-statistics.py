@@ -14,12 +14,12 @@
 # # 6. Training mode and running statistics
 #
 # You will train nothing, and still change a model: by looking at batches. You will predict its running statistics in
-# NumPy, digit by digit, for both frameworks. About 15 minutes. (Lesson 1 explains the `%%` cells, wings, switches and
-# the ladder.)
+# NumPy, to within 1e-5, for both frameworks. About 15 minutes. (Lesson 1 explains the `%%` cells, wings and switches.)
 #
 # | in words | Keras | torch |
 # |---|---|---|
 # | training mode is | an argument of the call: `model(x, training=True)` | a state of the module: `model.train()` |
+# | who chooses it | `fit` says True, `evaluate` and `predict` False | your loop: `train()`, `eval()` |
 # | a model fresh from its constructor | infers: `model(x)` | is in **training** mode |
 # | momentum is the weight of | the **old** value, 0.99 | the **new** value, 0.1 |
 # | variance that is remembered | of the batch, divided by n | of the batch, divided by n - 1 |
@@ -81,7 +81,7 @@ mean_keras, variance_keras = norm.moving_mean, norm.moving_variance
 
 # %%
 # %%torch -i batches -o mean_torch variance_torch output_torch
-norm = nn.BatchNorm1d(5)
+norm = nn.BatchNorm1d(5)  # fresh, so in training mode
 for batch in batches:
     output_torch = norm(torch.tensor(batch))
 mean_torch, variance_torch = norm.running_mean, norm.running_var
@@ -94,10 +94,10 @@ assert largest_difference(output_keras, output_torch) < 1e-5  # normalised by th
 assert largest_difference(variance_keras, variance_torch) > 1  # ... and something else is remembered
 
 # %% [markdown]
-# In training mode nobody notices. The statistics come to light in inference, after training: that is why "my validation
-# accuracy is different" is so often this.
+# In training mode nobody notices. The statistics come to light in inference, after training: look here first where a
+# validation accuracy differs and the training losses do not.
 #
-# ## Predicted, digit by digit
+# ## Predicted
 #
 # Both start with mean 0 and variance 1.
 
@@ -124,21 +124,24 @@ print("Keras and torch as predicted")
 # %% [markdown]
 # ## What is left of the start
 #
-# After k batches, `momentum_of_old ** k` of the first value is left: after ten, 90 % in Keras and 35 % in torch. A
-# short fine-tuning in Keras still normalises by ImageNet, in torch by the new images. Neither is wrong.
+# After k batches, `momentum_of_old ** k` of the first value is left: after ten, 90 % in Keras and 35 % in torch. So a
+# model with ImageNet weights that is fine-tuned for ten batches still normalises mostly by ImageNet's statistics in
+# Keras (99 % in MobileNets, whose momentum there is 0.999), and mostly by those of the new images in torch. Neither is
+# wrong.
 
 # %%
 left_keras, left_torch = 0.99**10, 0.9**10
 print(f"left of the start: {left_keras:.0%} in Keras, {left_torch:.0%} in torch")
 assert (round(left_keras, 2), round(left_torch, 2)) == (0.90, 0.35)
-print(f"torch's variance is larger by {n / (n - 1):.2f} where a channel has {n} values in a batch")
+print(f"what a batch of {n} values adds to the variance, at one momentum: {n / (n - 1):.2f} times as much in torch")
 assert round(n / (n - 1), 2) == 1.33
 
 # %% [markdown]
 # ## Made to agree
 #
-# The momentum is a matter of writing it down: Keras's 0.9 is torch's 0.1. The variance cannot be set in either; after
-# each batch it has to be corrected, which is what `_count_sample_variance` in `tf_impl/training.py` does.
+# The momentum is a matter of writing it down: Keras's 0.9 is torch's 0.1 (switch `bn_momentum`). The variance
+# (`bn_running_variance`) cannot be set in either; after each batch it has to be corrected, which is what
+# `_count_sample_variance` in `tf_impl/training.py` does.
 
 # %%
 # %%tensorflow -i batches -o alike_keras
@@ -147,13 +150,13 @@ norm.build((None, 5))
 for batch in batches:
     kept = 0.9 * norm.moving_variance.numpy()
     norm(batch, training=True)
-    learnt = norm.moving_variance.numpy() - kept  # a tenth of the biased variance
-    norm.moving_variance.assign(kept + learnt * 4 / 3)
+    learnt = norm.moving_variance.numpy() - kept  # a tenth of the batch's variance, divided by n
+    norm.moving_variance.assign(kept + learnt * len(batch) / (len(batch) - 1))
 alike_keras = norm(batches[0], training=False)
 
 # %%
 # %%torch -i batches -o alike_torch
-alike_torch = norm.eval()(torch.tensor(batches[0]))
+alike_torch = norm.eval()(torch.tensor(batches[0]))  # the layer of the ten batches above; eval() returns it
 
 # %%
 difference = largest_difference(alike_keras, alike_torch)
@@ -163,7 +166,8 @@ assert difference < 1e-5
 # %% [markdown]
 # ## A batch of one
 #
-# One example has no variance. torch refuses; Keras normalises it to zero, and goes on.
+# One value has no variance. torch refuses one value per channel, so one example without places; one image of 4x4 places
+# has 16 values and passes. Keras normalises the one value to zero, and goes on.
 
 # %%
 # %%tensorflow -o single_keras
@@ -183,24 +187,27 @@ assert (single_keras == 0).all()
 assert "more than 1 value per channel" in str(refusal_torch)
 
 # %% [markdown]
-# That is why torch's loaders are told `drop_last=True`, and why Keras users with a last batch of one example have
-# wondered about a loss that jumps at the end of an epoch.
+# So torch's `DataLoader` (lesson 8) is often told `drop_last=True`, which leaves out a last batch that is smaller;
+# `tf.data` has `batch(..., drop_remainder=True)`.
 #
 # **In the wings**: `_count_sample_variance` in `tf_impl/training.py` and `_count_biased_variance` in
-# `torch_impl/training.py` are each other's inverse. `clone` in `tf_impl/backbone.py` writes `1 - momentum`.
+# `torch_impl/training.py` are each other's inverse. `clone` in `tf_impl/backbone.py` writes `1 - momentum`, since
+# recipes hold torch's.
 #
 # ## Exercises
 #
-# 1. A MobileNetV2 sees batches of 32 images; its first normalisation has 112x112 places. By which factor do the two
-#    remembered variances differ there, and by which in a network whose last maps have one place?
-# 2. `nn.BatchNorm1d(5, momentum=None)` exists. Feed it the ten batches and find out what its running mean is.
+# 1. A MobileNetV2 sees batches of 32 images; its first normalisation has 112x112 places. At one momentum, by which
+#    factor does what a batch adds to the variance differ there, and by which in a network whose last maps have one
+#    place?
+# 2. `free = nn.BatchNorm1d(5, momentum=None)` exists. Feed it the ten batches and find out what its running mean is.
 # 3. How many batches does Keras's default need until 1 % of the start is left, and how many torch's?
 #
 # <details><summary>Answers</summary>
 #
-# 1. n / (n - 1) with n = 401 408: 1.0000025. With one place n is 32: 1.032.
-# 2. The plain mean over all batches so far: a cumulative average, which has no like in Keras.
-# 3. log(0.01) / log(0.99) = 458, and 44.
+# 1. n / (n - 1) with n = 32 x 112 x 112 = 401 408: 1.0000025. With one place n is 32: 32 / 31 = 1.032.
+# 2. The plain mean over all batches so far, and its variance that of their variances (divided by n - 1): a cumulative
+#    average, which has no like in Keras.
+# 3. log(0.01) / log(0.99) = 458.2, so 459; log(0.01) / log(0.9) = 43.7, so 44.
 #
 # </details>
 #

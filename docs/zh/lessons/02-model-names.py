@@ -19,11 +19,14 @@
 #
 # | 说法 | Keras | torch |
 # |---|---|---|
-# | 模型 | `keras.Model`，由层组成的图 | `nn.Module`，带有 `forward` 的对象 |
-# | 输入通道数 | 构建时从输入得知 | 写在每一层里 |
+# | 模型、层 | `keras.Model`，由层组成的图；带有 `call` 的 `layers.Layer` | 都是带有 `forward` 的 `nn.Module` |
+# | 输入通道数 | 构建时从输入得知 | 写在每一层里，放在最前面 |
 # | 不带偏置的卷积 | `Conv2D(8, 3, use_bias=False)` | `Conv2d(3, 8, 3, bias=False)` |
 # | 对所有位置取平均 | `GlobalAveragePooling2D()` | `AdaptiveAvgPool2d(1)`、`Flatten()` |
+# | 特征图、向量的归一化 | `BatchNormalization()` | `BatchNorm2d(8)`、`BatchNorm1d(8)`：8 个通道 |
 # | 最后一层 | 常带 `activation="softmax"` | 输出 logits；softmax 在损失函数里 |
+#
+# torch 的卷积按（输入通道、输出通道、核大小）书写。`AdaptiveAvgPool2d(1)` 平均到 1x1 个位置，`Flatten` 再去掉它们。
 
 # %%
 # %load_ext transfer_parity.shared.lessons.magics
@@ -63,7 +66,7 @@ from torch import nn
 
 torch.manual_seed(0)
 model_torch = nn.Sequential(
-    OrderedDict(
+    OrderedDict(  # its keys begin the names of the weights, which would be 0, 1, ... otherwise
         conv=nn.Conv2d(3, 8, 3, padding=1, bias=False),
         bn=nn.BatchNorm2d(8),
         relu=nn.ReLU(),
@@ -86,22 +89,22 @@ print("\n".join(f"{name:32}{shape}" for name, shape in zip(names_torch, shapes_t
 # | 归一化的缩放与平移 | `gamma`、`beta` | `weight`、`bias` |
 # | 滑动统计量 | `moving_mean`、`moving_variance` | `running_mean`、`running_var` |
 # | 已见过的批次数 | - | `num_batches_tracked` |
-# | 训练会改变的 | `trainable_weights` | `parameters()` |
+# | 训练会改变的 | `trainable_weights` | `parameters()`，带名字的是 `named_parameters()` |
 # | 梯度不会改变的 | `non_trainable_weights` | `buffers()` |
 # | 全部 | `weights`：有序的列表 | `state_dict()`：按名字的字典 |
 #
-# 在 Keras 里，路径以模型名开头，这里是 `sequential/`。在 torch 里，`weight` 可以指三样东西：卷积核、全连接层的核、归一化的缩放。到底是哪一样，要看它属于哪个模块。
+# 在 Keras 里，路径以模型名开头，这里是 `sequential/`。在 torch 里，`weight` 可以指三样东西：卷积核、全连接层的核、归一化的缩放。到底是哪一样，看它属于哪种层。（以上都是尚未冻结时的情形：第 3 课。）
 
 # %%
-assert len(trainable_keras) == len(trainable_torch) == 5
-extra = set(names_torch) - {"conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"}
-assert extra == {"bn.num_batches_tracked", "head.weight", "head.bias"}
+assert len(trainable_keras) == len(trainable_torch) == 5  # two kernels, scale, shift, one bias
+buffers = set(names_torch) - set(trainable_torch)
+assert buffers == {"bn.running_mean", "bn.running_var", "bn.num_batches_tracked"}
 assert len(names_torch) == len(names_keras) + 1  # the counter of batches, which Keras does not keep
 
 # %% [markdown]
 # ## 搬运权重
 #
-# 每一类权重一条规则就够了：一个名字，一个转置。
+# 每一类权重一条规则就够了：一个名字，一个转置；这次是从 torch 到 Keras，所以与第 1 课方向相反。在 torch 里，`no_grad()` 表示不需要梯度（第 4 课），末尾的 `_` 表示就地修改张量，`normal_` 的参数是均值和标准差，`eval()` 相当于一直有效的 `training=False`（第 6 课）。
 
 # %%
 # %%torch -o conv_weight bn_weight bn_bias bn_mean bn_var head_weight head_bias
@@ -126,7 +129,7 @@ translated = {
     "head/bias": head_bias,
 }
 for weight in model_keras.weights:
-    weight.assign(translated.pop(weight.path.removeprefix("sequential/")))
+    weight.assign(translated.pop(weight.path.split("/", 1)[1]))
 assert not translated, "an array has found no place"
 logits_keras = model_keras(images, training=False)
 
@@ -143,11 +146,12 @@ epsilon_keras = model_keras.get_layer("bn").epsilon
 
 # %%
 difference = largest_difference(logits_keras, logits_torch)
-print(f"largest difference {difference:.1e}; epsilon {float(epsilon_keras)} in Keras, {float(epsilon_torch)} in torch")
+print(f"largest logit {abs(logits_torch).max():.1e}, largest difference {difference:.1e}")
+print(f"epsilon {float(epsilon_keras)} in Keras, {float(epsilon_torch)} in torch")
 assert difference > 1e-2  # far more than rounding
 
 # %% [markdown]
-# 每个数组都找到了位置，logits 却仍然不同：**不是权重的东西，不会跟着权重走。** 归一化要除以 `sqrt(variance + epsilon)`；Keras 默认 epsilon 为 1e-3，torch 为 1e-5。如果方差是 0.001（几乎失活的通道就是这样），两者相差 1.4 倍。（见 `docs/differences.md` 中的 `bn_epsilon`。）
+# 每个数组都找到了位置，logits 却仍然不同：**不是权重的东西，不会跟着权重走。** 归一化要除以 `sqrt(variance + epsilon)`；Keras 默认 epsilon 为 1e-3，torch 为 1e-5。如果方差是 0.001（几乎失活的通道就是这样），torch 归一化后的值就是 Keras 的 1.4 倍。（见 `docs/differences.md` 中的 `bn_epsilon`。）
 
 # %%
 assert (float(epsilon_keras), float(epsilon_torch)) == (1e-3, 1e-5)
@@ -157,7 +161,7 @@ assert round(factor, 1) == 1.4
 
 # %%
 # %%tensorflow -i images -o logits_keras
-model_keras.get_layer("bn").epsilon = 1e-5
+model_keras.get_layer("bn").epsilon = 1e-5  # fine here; what fit or predict has traced would keep the old value
 logits_keras = model_keras(images, training=False)
 
 # %%
@@ -168,7 +172,7 @@ assert difference < 1e-5  # rounding of float32
 # %% [markdown]
 # ## 填充也不会
 #
-# 对 3x3 的核，步幅为 1 时 `padding="same"` 与 `padding=1` 是一回事，步幅为 2 时则是两回事。TensorFlow 只填充到刚好得到 `ceil(size / stride)` 个输出，多出的一个像素放在右边和下边；torch 四边一样填充。图像边长为偶数时，两个核的位置相差一个像素，而形状相同。
+# 对 3x3 的核，步幅为 1 时 `padding="same"` 与 `padding=1` 是一回事，步幅为 2 时则是两回事。TensorFlow 只填充到刚好得到 `ceil(size / stride)` 个输出，多出的一个像素放在右边和下边；torch 四边一样填充。图像边长为偶数时，Keras 的第一个窗口从第一个像素开始，torch 的早一个像素，从填充处开始；而形状相同。
 
 # %%
 # %%tensorflow -i images conv_weight -o strided_keras
@@ -180,7 +184,7 @@ from torch.nn import functional as F
 
 x, weight = torch.tensor(images).permute(0, 3, 1, 2), model_torch.conv.weight
 strided_torch = F.conv2d(x, weight, stride=2, padding=1)
-padded_torch = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2)  # left 0, right 1, top 0, bottom 1
+padded_torch = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2)  # left, right, top, bottom; conv2d pads nothing
 
 # %%
 assert strided_keras.shape == (4, 8, 8, 8) and strided_torch.shape == (4, 8, 8, 8)
@@ -195,7 +199,7 @@ assert mended < 1e-5
 #
 # ## 现成模型的名字
 #
-# 同样的层，`keras.applications` 和 `torchvision.models` 起了不同的名字。本项目不导入任何一个框架就能互译；torchvision 的名字就是本项目的中立名。
+# 同样的层，`keras.applications` 和 `torchvision.models` 起了不同的名字。本项目不导入任何一个框架就能互译，用的是共同的（“中立”）名字，也就是 torchvision 的名字：`features.2.conv.0.0` 是 `features` 的第 2 部分里 `conv` 的第 0 部分的第 0 部分。
 
 # %%
 from transfer_parity.shared.zoo.lookup import find_pair
@@ -207,19 +211,19 @@ assert pair.neutral_module("Conv1") == "features.0.0"
 assert pair.neutral_module("predictions") == "classifier.1"
 
 # %% [markdown]
-# **在两翼中**：两个 `weights.py` 里的 `parameters` 都遍历网络，给每个数组起中立名。Keras 的那一份逐层询问每个权重属于哪一类，torch 的那一份读取 `state_dict()`。下方的 `load` 和 `dump` 两边相同。
+# **在两翼中**：两个 `weights.py` 里的 `parameters` 都遍历网络，给每个数组起中立名。Keras 的那一份逐层询问每个权重属于哪一类，torch 的那一份读取 `state_dict()`。下方的 `load` 和 `dump` 两边做同样的事。
 #
 # ## 练习
 #
-# 1. 这个网络里一共有多少个数？用 `model_keras.count_params()` 数一次，再对 `model_torch.parameters()` 的 `numel()` 求和。解释为什么相差 16。
+# 1. 这个网络里一共有多少个数？用 `model_keras.count_params()` 数一次，再用 `sum(each.numel() for each in model_torch.parameters())` 数一次。解释为什么相差 16。
 # 2. 在给权重赋值的 `%%tensorflow` 单元格里，把 `bn/gamma` 和 `bn/moving_variance` 对调。哪一项检查会发现？
-# 3. 把 torch 的 `conv` 改名为 `stem`，再加载旧的 `state_dict`。`load_state_dict` 会说什么？Keras 的 `set_weights` 又会说什么？
+# 3. 用 `stem` 代替 `conv` 重新搭建 torch 的模型，再对它调用 `load_state_dict(state)`。它会说什么？Keras 的 `set_weights` 又会说什么？
 #
 # <details><summary>答案</summary>
 #
 # 1. 293 和 277：`count_params` 把 8 个通道的滑动均值和滑动方差也算进去了，它们在 torch 里是缓冲区（buffer）。
-# 2. 只有 logits 的比较：两者的形状都是 (8,)。
-# 3. torch 指出 `conv.weight` 是多余的、`stem.weight` 缺失。`set_weights` 接受的是列表，所以什么也发现不了。
+# 2. 形状检查发现不了，因为两者都是 (8,)；第一次比较也发现不了，因为它本来就预期有差别：只有最后的 `difference < 1e-5`。
+# 3. RuntimeError：缺少 `stem.weight`，`conv.weight` 是多余的。`set_weights` 接受的是列表，所以什么也发现不了。
 #
 # </details>
 #

@@ -13,11 +13,12 @@
 # %% [markdown]
 # # 6. 训练模式与滑动统计量
 #
-# 你什么也不训练，却会改变一个模型：只因为看了几批数据。你会用 NumPy 逐位预测两个框架的滑动统计量。约 15 分钟。（第 1 课解释了 `%%` 单元格、两翼、开关和阶梯。）
+# 你什么也不训练，却会改变一个模型：只因为看了几批数据。你会用 NumPy 预测两个框架的滑动统计量，误差在 1e-5 以内。约 15 分钟。（第 1 课解释了 `%%` 单元格、两翼和开关。）
 #
 # | 说法 | Keras | torch |
 # |---|---|---|
 # | 训练模式是 | 调用的参数：`model(x, training=True)` | 模块的状态：`model.train()` |
+# | 由谁选择 | `fit` 用 True，`evaluate` 和 `predict` 用 False | 自己的循环：`train()`、`eval()` |
 # | 刚构造好的模型 | 做推理：`model(x)` | 处于**训练**模式 |
 # | 动量是谁的权重 | **旧**值的，0.99 | **新**值的，0.1 |
 # | 记住的方差 | 批次方差，除以 n | 批次方差，除以 n - 1 |
@@ -78,7 +79,7 @@ mean_keras, variance_keras = norm.moving_mean, norm.moving_variance
 
 # %%
 # %%torch -i batches -o mean_torch variance_torch output_torch
-norm = nn.BatchNorm1d(5)
+norm = nn.BatchNorm1d(5)  # fresh, so in training mode
 for batch in batches:
     output_torch = norm(torch.tensor(batch))
 mean_torch, variance_torch = norm.running_mean, norm.running_var
@@ -91,9 +92,9 @@ assert largest_difference(output_keras, output_torch) < 1e-5  # normalised by th
 assert largest_difference(variance_keras, variance_torch) > 1  # ... and something else is remembered
 
 # %% [markdown]
-# 在训练模式下谁也不会发现。统计量要到训练之后的推理才显露出来：所以“我的验证准确率不一样”往往就是这个原因。
+# 在训练模式下谁也不会发现。统计量要到训练之后的推理才显露出来：如果验证准确率不同而训练损失相同，先看这里。
 #
-# ## 逐位预测
+# ## 预测
 #
 # 两边都从均值 0、方差 1 开始。
 
@@ -120,19 +121,19 @@ print("Keras and torch as predicted")
 # %% [markdown]
 # ## 起点还剩多少
 #
-# k 个批次之后，最初的值还剩 `momentum_of_old ** k`：十批之后，Keras 剩 90 %，torch 剩 35 %。在 Keras 里短暂微调之后，归一化仍按 ImageNet 进行；在 torch 里则按新图像进行。两者都没有错。
+# k 个批次之后，最初的值还剩 `momentum_of_old ** k`：十批之后，Keras 剩 90 %，torch 剩 35 %。所以，带 ImageNet 权重的模型微调十批之后，在 Keras 里归一化仍主要按 ImageNet 的统计量进行（MobileNet 在那里的动量是 0.999，还剩 99 %），在 torch 里则主要按新图像的统计量进行。两者都没有错。
 
 # %%
 left_keras, left_torch = 0.99**10, 0.9**10
 print(f"left of the start: {left_keras:.0%} in Keras, {left_torch:.0%} in torch")
 assert (round(left_keras, 2), round(left_torch, 2)) == (0.90, 0.35)
-print(f"torch's variance is larger by {n / (n - 1):.2f} where a channel has {n} values in a batch")
+print(f"what a batch of {n} values adds to the variance, at one momentum: {n / (n - 1):.2f} times as much in torch")
 assert round(n / (n - 1), 2) == 1.33
 
 # %% [markdown]
 # ## 让它们一致
 #
-# 动量只是写法问题：Keras 的 0.9 就是 torch 的 0.1。方差在两边都不能设置，只能在每批之后修正；`tf_impl/training.py` 里的 `_count_sample_variance` 就是做这件事的。
+# 动量只是写法问题：Keras 的 0.9 就是 torch 的 0.1（开关 `bn_momentum`）。方差（`bn_running_variance`）在两边都不能设置，只能在每批之后修正；`tf_impl/training.py` 里的 `_count_sample_variance` 就是做这件事的。
 
 # %%
 # %%tensorflow -i batches -o alike_keras
@@ -141,13 +142,13 @@ norm.build((None, 5))
 for batch in batches:
     kept = 0.9 * norm.moving_variance.numpy()
     norm(batch, training=True)
-    learnt = norm.moving_variance.numpy() - kept  # a tenth of the biased variance
-    norm.moving_variance.assign(kept + learnt * 4 / 3)
+    learnt = norm.moving_variance.numpy() - kept  # a tenth of the batch's variance, divided by n
+    norm.moving_variance.assign(kept + learnt * len(batch) / (len(batch) - 1))
 alike_keras = norm(batches[0], training=False)
 
 # %%
 # %%torch -i batches -o alike_torch
-alike_torch = norm.eval()(torch.tensor(batches[0]))
+alike_torch = norm.eval()(torch.tensor(batches[0]))  # the layer of the ten batches above; eval() returns it
 
 # %%
 difference = largest_difference(alike_keras, alike_torch)
@@ -157,7 +158,7 @@ assert difference < 1e-5
 # %% [markdown]
 # ## 只有一个样本的批次
 #
-# 一个样本没有方差。torch 拒绝；Keras 把它归一化为零，继续前进。
+# 一个值没有方差。torch 拒绝每个通道只有一个值的批次，也就是一个没有位置的样本；一张有 4x4 个位置的图像有 16 个值，可以通过。Keras 把那一个值归一化为零，继续前进。
 
 # %%
 # %%tensorflow -o single_keras
@@ -177,21 +178,21 @@ assert (single_keras == 0).all()
 assert "more than 1 value per channel" in str(refusal_torch)
 
 # %% [markdown]
-# 正因如此，torch 的 DataLoader 常要写 `drop_last=True`；而 Keras 用户若最后一批只有一个样本，会奇怪为什么每个 epoch 结尾损失会跳一下。
+# 所以 torch 的 `DataLoader`（第 8 课）常要写 `drop_last=True`，丢掉较小的最后一批；`tf.data` 的写法是 `batch(..., drop_remainder=True)`。
 #
-# **在两翼中**：`tf_impl/training.py` 的 `_count_sample_variance` 与 `torch_impl/training.py` 的 `_count_biased_variance` 互为逆运算。`tf_impl/backbone.py` 的 `clone` 写的是 `1 - momentum`。
+# **在两翼中**：`tf_impl/training.py` 的 `_count_sample_variance` 与 `torch_impl/training.py` 的 `_count_biased_variance` 互为逆运算。`tf_impl/backbone.py` 的 `clone` 写的是 `1 - momentum`，因为配方里是 torch 的动量。
 #
 # ## 练习
 #
-# 1. MobileNetV2 每批看 32 张图像；它的第一个归一化层有 112x112 个位置。两边记住的方差在那里相差多少倍？若网络最后的特征图只有一个位置，又相差多少倍？
-# 2. `nn.BatchNorm1d(5, momentum=None)` 是允许的。把十个批次喂给它，看看滑动均值是什么。
+# 1. MobileNetV2 每批看 32 张图像；它的第一个归一化层有 112x112 个位置。动量相同时，一批给方差增加的量在那里相差多少倍？若网络最后的特征图只有一个位置，又相差多少倍？
+# 2. `free = nn.BatchNorm1d(5, momentum=None)` 是允许的。把十个批次喂给它，看看滑动均值是什么。
 # 3. 按默认设置，Keras 要多少批之后起点才只剩 1 %？torch 呢？
 #
 # <details><summary>答案</summary>
 #
-# 1. n / (n - 1)，n = 401 408：1.0000025。只有一个位置时 n 是 32：1.032。
-# 2. 迄今所有批次的普通平均：累积平均，Keras 里没有对应的东西。
-# 3. log(0.01) / log(0.99) = 458，以及 44。
+# 1. n / (n - 1)，n = 32 x 112 x 112 = 401 408：1.0000025。只有一个位置时 n 是 32：32 / 31 = 1.032。
+# 2. 迄今所有批次的普通平均，方差则是各批方差（除以 n - 1）的平均：累积平均，Keras 里没有对应的东西。
+# 3. log(0.01) / log(0.99) = 458.2，所以是 459；log(0.01) / log(0.9) = 43.7，所以是 44。
 #
 # </details>
 #

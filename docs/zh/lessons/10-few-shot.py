@@ -50,7 +50,6 @@ assert len(train) == 5 * len(classes) and not set(train) & set(test)
 
 # %%
 # %%tensorflow -i images checkpoint -o features_keras
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,6 @@ from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.spec import model_spec
 from transfer_parity.tf_impl import device, inference, network, training, weights
 
-# AutoGraph remarks on a method of the wing that has nothing to do, which it runs as it is.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 recipe = Recipe(image_size=96, seeds=1)
 device.configure(1, recipe.precision, recipe.device)
 pretrained, metadata = neutral.load(Path(str(checkpoint)))
