@@ -20,9 +20,9 @@
 # |---|---|---|
 # | order of arguments | `loss(targets, logits)` | `loss(logits, targets)` |
 # | what the loss expects | probabilities, unless `from_logits=True` | logits |
-# | what is recorded | what happens inside `with GradientTape()` | everything, unless `no_grad()` |
+# | what is recorded | what happens inside `with GradientTape()` | where a tensor `requires_grad`, unless `no_grad()` |
 # | gradients are | returned by `tape.gradient` | added to `parameter.grad` by `backward` |
-# | a second backward pass | an error, unless `persistent=True` | an error, unless `retain_graph=True` |
+# | a second backward through one graph | an error, unless `persistent=True` | an error, unless `retain_graph=True` |
 
 # %%
 # %load_ext transfer_parity.shared.lessons.magics
@@ -39,7 +39,9 @@ labels = np.array([0, 1, 2, 1, 1, 0])
 # ## One loss
 #
 # Cross entropy of logits z and a label y is `log(sum(exp(z))) - z[y]`, averaged over the batch. Its gradient by the
-# logits is `(softmax(z) - onehot(y)) / N`. NumPy needs four lines for both, and so there is a referee.
+# logits of N examples is `(softmax(z) - onehot(y)) / N`; multiplied from the left by `features.T` it is that by the
+# weights. NumPy needs four lines for both, and decides between the frameworks. (Keras's losses are objects, which are
+# built and then called; a *sparse* one takes labels as integers, the other one as one-hot rows.)
 
 # %%
 logits = features @ weight
@@ -67,7 +69,7 @@ from torch.nn import functional as F
 parameter = torch.nn.Parameter(torch.tensor(weight))
 loss_torch = F.cross_entropy(torch.tensor(features) @ parameter, torch.tensor(labels))
 loss_torch.backward()
-gradient_torch = parameter.grad
+gradient_torch = parameter.grad.clone()  # the next backward adds to the same tensor
 print(loss_torch.item())
 
 # %%
@@ -95,8 +97,8 @@ assert abs(forgotten_keras - loss_keras) > 0.1
 # ## Habit two: gradients add up
 #
 # `backward` **adds** to `.grad`. A loop without `optimizer.zero_grad()` steps along the sum of all gradients so far. A
-# tape begins anew with each `with`, so Keras has nothing of the kind. The other way round, adding up a large batch in
-# pieces costs torch nothing, and Keras a list of sums.
+# tape begins anew with each `with`, so Keras has nothing of the kind. To add up a large batch in pieces, torch needs
+# several `backward`s and nothing else; with tapes you add the gradients that they return.
 
 # %%
 # %%torch -o twice_torch zeroed_torch
@@ -109,20 +111,21 @@ zeroed_torch = parameter.grad
 # %%
 assert largest_difference(twice_torch, 2 * gradient_torch) < 1e-6
 assert largest_difference(zeroed_torch, gradient_torch) < 1e-6
-print("after two backward passes the gradient is", (twice_torch / gradient_torch).round(3).ravel()[:3], "times itself")
+print("after two backwards the gradient is", (twice_torch / gradient_torch).round(3).ravel()[:3], "times itself")
 
 # %% [markdown]
 # ## Habit three: what a tape watches
 #
 # A tape watches **variables** by itself, and a plain tensor only after `tape.watch`. In torch a tensor asks for
-# gradients with `requires_grad_()`. Who forgets gets `None` from Keras, and an error from torch.
+# gradients with `requires_grad_()`. Who forgets gets `None` from Keras; from torch likewise if something else in the
+# sum asks for gradients, and an error if nothing does, as here.
 
 # %%
-# %%tensorflow -o forgotten_keras input_keras
+# %%tensorflow -o unwatched_keras input_keras
 x = tf.constant(features)
 with tf.GradientTape() as tape:
     value = tf.reduce_sum((x @ variable) ** 2)
-forgotten_keras = tape.gradient(value, x) is None
+unwatched_keras = tape.gradient(value, x) is None
 with tf.GradientTape() as tape:
     tape.watch(x)
     value = tf.reduce_sum((x @ variable) ** 2)
@@ -142,17 +145,18 @@ x.requires_grad_()
 input_torch = x.grad
 
 # %%
-assert forgotten_keras
+assert unwatched_keras
 assert "does not require grad" in str(forgotten_torch)
 difference = largest_difference(input_keras, input_torch)
-print(f"gradients by the images differ by {difference:.1e}, the largest is {np.abs(input_torch).max():.0f}")
-assert difference < 1e-4  # relative to tens: rounding
+print(f"gradients by the features differ by {difference:.1e}, the largest is {np.abs(input_torch).max():.0f}")
+assert difference < 1e-5  # rounding of numbers up to 4
 
 # %% [markdown]
 # ## Habit four: weighted means
 #
 # Both average over the batch. With weights they part. Keras's `sample_weight` divides by the **number** of examples,
-# torch's class weights by the **sum of the weights**.
+# torch's class weights by the **sum of the weights**. (One is a weight for each example, the other for each class:
+# `class_weights[labels]` makes the first of the second.)
 
 # %%
 class_weights = np.array([1, 2, 5], np.float32)
@@ -178,8 +182,9 @@ print(f"ratio {ratio:.3f}: the mean weight is {weights.mean():.3f}")
 assert abs(ratio - weights.mean()) < 1e-5
 
 # %% [markdown]
-# The ratio is the mean weight of the batch, so it changes from batch to batch: the same recipe has another learning
-# rate in each step. Label smoothing, on the other hand, is the same formula in both: `e / K` for each of K classes.
+# The ratio is the mean weight of the batch, so it changes from batch to batch, as if Keras's learning rate were larger
+# by that factor, another one in each step (with plain SGD). Label smoothing by e, on the other hand, is the same
+# formula in both: every one of K classes is given e / K, and the true one 1 - e besides.
 
 # %%
 # %%tensorflow -o smooth_keras
@@ -192,27 +197,32 @@ smooth_keras = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoo
 smooth_torch = F.cross_entropy(torch.tensor(features) @ parameter, torch.tensor(labels), label_smoothing=0.1)
 
 # %%
+print(f"smoothed: Keras {float(smooth_keras):.4f}, torch {float(smooth_torch):.4f}")
 assert largest_difference(smooth_keras, smooth_torch) < 1e-6
 assert largest_difference(smooth_torch, loss) > 1e-2  # and it is not the loss without smoothing
 
 # %% [markdown]
-# **In the wings**: `differentiate` in both `training.py`: the tape and `loss.backward()` stand at the same place.
-# `build_loss` in both `optimizers.py` gives both libraries' losses one order of arguments.
+# **In the wings**: `differentiate` in `tf_impl/training.py` and `torch_impl/training.py`: the tape and
+# `loss.backward()` stand at the same place. `build_loss` in both `optimizers.py` gives both libraries' losses one order
+# of arguments.
 #
 # ## Exercises
 #
-# 1. Add up the gradients of the first three and the last three examples in torch, so that the sum is `gradient_torch`.
-#    By what must each loss be multiplied?
-# 2. Call `tape.gradient` twice on the same tape. Then make it `persistent=True`. What is the like in torch?
+# 1. Set `parameter.grad = None`. Add up the gradients of the first three and the last three examples in torch, so that
+#    the sum is `gradient_torch`. By what must each loss be multiplied?
+# 2. Open a new tape around a loss and call `tape.gradient` twice. Then make it `persistent=True`. What does the same in
+#    torch?
 # 3. Make a logit 100 and the others 0, label another class, and compute the loss in float32 once from logits and once
-#    from `softmax` probabilities, in both. Which numbers are wrong, and why?
+#    from probabilities (`tf.nn.softmax`, `torch.softmax(z, 1)`), in both; labels are arrays, `np.array([1])`. Which
+#    numbers are wrong, and why? And with `keras.ops.softmax`?
 #
 # <details><summary>Answers</summary>
 #
 # 1. By 1/2: each loss is a mean of three, and the whole is a mean of six.
 # 2. A RuntimeError, then the same gradient twice. In torch `backward(retain_graph=True)`, which also adds up.
-# 3. From logits both say 100. A softmax rounds exp(-100) to something near 0: Keras clips probabilities at 1e-7 and
-#    says 16.1, torch's own `-log(softmax(z))` gives infinity or a number that depends on what float32 can still hold.
+# 3. From logits both say 100. From `tf.nn.softmax` Keras says 16.1, since it clips probabilities at 1e-7; from
+#    `keras.ops.softmax` 100, since Keras remembers the logits that a softmax of its own came from. In torch
+#    `-log(softmax(z))` is 99.98, since float32 holds 3.8e-44 with few digits, and at a logit of 110 it is infinite.
 #
 # </details>
 #

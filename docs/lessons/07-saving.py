@@ -20,10 +20,10 @@
 # |---|---|---|
 # | model and weights in one file | `model.save("m.keras")` | not the habit: code makes the model |
 # | weights alone | `model.save_weights("m.weights.h5")` | `torch.save(model.state_dict(), "m.pt")` |
-# | they are found by | their place in the model | name |
-# | what does not fit | an error | an error, or with `strict=False` a list |
+# | they are found by | kind of layer and number among its kind | name |
+# | what does not fit | an error, where a shape differs | an error, or with `strict=False` a list |
 # | state of the optimizer | in both, if the model is compiled | `optimizer.state_dict()`, saved by you |
-# | a stranger's file | `.keras` is data, unless it holds a Lambda layer | `.pt` is a pickle: `weights_only=True` |
+# | a stranger's file | `.keras` is data; functions in it are refused | `.pt` is a pickle: `weights_only=True` |
 
 # %%
 # %load_ext transfer_parity.shared.lessons.magics
@@ -43,10 +43,11 @@ targets = random.normal(size=(16, 6)).astype(np.float32)
 # %% [markdown]
 # ## By order, or by name
 #
-# Two layers of the same shape, and someone has renamed and reordered them between saving and loading.
+# Two layers of the same shape. In Keras their weights come as a list in another order, in torch one of them has been
+# renamed.
 
 # %%
-# %%tensorflow -i inputs folder -o before_keras after_keras
+# %%tensorflow -i inputs -o before_keras after_keras
 import keras
 from keras import layers
 
@@ -55,22 +56,21 @@ first, second = layers.Dense(6, name="first"), layers.Dense(6, activation="relu"
 model = keras.Sequential([keras.Input((6,)), first, second])
 before_keras = model(inputs)
 
-# get_weights is a list: whoever builds the layers in another order gets their weights in another order.
-swapped = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="second"), layers.Dense(6, "relu", name="first")])
-swapped.set_weights(model.get_weights()[2:] + model.get_weights()[:2])
-after_keras = swapped(inputs)
+# A list that was put in another order, by another version of the code or by a sort.
+other = keras.models.clone_model(model)
+other.set_weights(model.get_weights()[2:] + model.get_weights()[:2])
+after_keras = other(inputs)
 
 # %%
-# %%torch -i inputs folder -o before_torch said_torch
+# %%torch -i inputs folder -o said_torch
 from collections import OrderedDict
 
 import torch
 from torch import nn
 
 torch.manual_seed(0)
-folder = str(folder)
+folder = str(folder)  # -i makes arrays of everything
 model = nn.Sequential(OrderedDict(first=nn.Linear(6, 6), second=nn.Linear(6, 6)))
-before_torch = model(torch.tensor(inputs))
 torch.save(model.state_dict(), f"{folder}/model.pt")
 
 renamed = nn.Sequential(OrderedDict(one=nn.Linear(6, 6), second=nn.Linear(6, 6)))
@@ -114,14 +114,14 @@ folder = str(folder)
 def fresh():
     """The model, as it is before training."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(6, kernel_initializer="ones")])
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")  # an optimizer, and the loss: the mean square
     return model
 
 
 def train(model):
     """Three steps with all examples."""
     for _ in range(3):
-        model.train_on_batch(inputs, targets)
+        model.train_on_batch(inputs, targets)  # forward pass, gradients, update
 
 
 straight = fresh()
@@ -205,12 +205,14 @@ assert largest_difference(straight_keras, straight_torch.T) < 1e-5  # the same s
 # %% [markdown]
 # In torch you save the optimizer or you do not. In Keras a `.weights.h5` file of a compiled model **holds** the
 # velocity, and `load_weights` leaves it out, with a warning, as long as the new model's optimizer has not been built:
-# before its first step it has no variables that could be loaded.
+# before its first step it has no variables that could be loaded. `optimizer.build(variables)` makes them, as for
+# `built_first`.
 #
 # ## What is too much: a program in a file
 #
 # A `.pt` file is a pickle, and a pickle may run any program when it is read. `weights_only=True`, the default since
-# torch 2.6, reads tensors and nothing else. This file, which would print something, is refused.
+# torch 2.6, reads tensors, numbers, strings, lists and dictionaries, and no other objects. This file, which would print
+# something, is refused.
 
 # %%
 # %%torch -o refused_torch
@@ -229,18 +231,18 @@ try:
     torch.load(f"{folder}/stranger.pt", weights_only=True)
     refused_torch = "no"
 except pickle.UnpicklingError as error:
-    refused_torch = str(error).partition(".")[0]
+    refused_torch = next(line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
 print(refused_torch)
 
 # %%
-assert "Weights only load failed" in str(refused_torch)
+assert "builtins.print was not an allowed global" in str(refused_torch)
 
 # %% [markdown]
 # ## A file for both
 #
-# Arrays with names, and no program: `safetensors`. What it lacks is what lesson 2 found to be lost: epsilon, padding,
-# preprocessing. This project's neutral checkpoints are safetensors files in torchvision's names and torch's layout,
-# with that **meaning** in their metadata.
+# Arrays with names, and no program: `safetensors`. What it lacks is what is no weight: epsilon, padding (lesson 2),
+# preprocessing (lesson 8). This project's neutral checkpoints are safetensors files in torchvision's names and torch's
+# layout, with that **meaning** in their metadata; two entries stand for it here.
 
 # %%
 # %%torch -i inputs -o weight bias exported_torch
@@ -274,16 +276,20 @@ assert difference < 1e-5
 #
 # ## Exercises
 #
-# 1. Save `model.pt` again with `torch.save(model, ...)`, the whole model, and read it with `weights_only=True`. What
-#    does the refusal name, and why is a whole model a worse file than a `state_dict`?
-# 2. Where in `model.weights.h5` does the velocity stand? Look into the file with `h5py` in a plain cell.
-# 3. Load `neutral.safetensors` without `.T`. Which shape of layer would have caught the mistake?
+# 1. Save the last `model` with `torch.save(model, f"{folder}/whole.pt")`, all of it, and read it with
+#    `weights_only=True`. What does the refusal name, and why is a whole model a worse file than a `state_dict`?
+# 2. Where in `model.weights.h5` does the velocity stand? In a plain cell: `import h5py`, then
+#    `h5py.File(f"{folder}/model.weights.h5").visititems(print)`.
+# 3. Load `neutral.safetensors` without `.T`. What do you notice, and which shape of layer would have caught the
+#    mistake?
 #
 # <details><summary>Answers</summary>
 #
-# 1. It names the class of the model. A pickled model needs the same classes at the same places in the same version.
-# 2. Below `optimizer/vars`, after the counter of steps and the learning rate; without names, by number.
-# 3. Any that is not square.
+# 1. `torch.nn.modules.linear.Linear`. The file holds no more than the name of the class: once that is moved or renamed,
+#    it cannot be read, and to read it at all one must allow programs.
+# 2. Below `optimizer/vars`, without names: `0` is the counter of steps, `1` the learning rate, `2` and `3` are the
+#    velocities of kernel and bias.
+# 3. No error, and outputs that differ by more than 1. Any layer with unlike numbers of inputs and outputs.
 #
 # </details>
 #

@@ -19,10 +19,10 @@
 # |---|---|---|
 # | 模型和权重在一个文件里 | `model.save("m.keras")` | 不是习惯：模型由代码构造 |
 # | 只有权重 | `model.save_weights("m.weights.h5")` | `torch.save(model.state_dict(), "m.pt")` |
-# | 靠什么找到它们 | 在模型中的位置 | 名字 |
-# | 对不上的 | 报错 | 报错；`strict=False` 时返回清单 |
+# | 靠什么找到它们 | 层的种类，和它在同类中的序号 | 名字 |
+# | 对不上的 | 形状不同时报错 | 报错；`strict=False` 时返回清单 |
 # | 优化器的状态 | 两种文件里都有，只要模型已编译 | `optimizer.state_dict()`，由你自己保存 |
-# | 陌生人的文件 | `.keras` 是数据，除非含有 Lambda 层 | `.pt` 是 pickle：`weights_only=True` |
+# | 陌生人的文件 | `.keras` 是数据；其中的函数会被拒绝 | `.pt` 是 pickle：`weights_only=True` |
 
 # %%
 # %load_ext transfer_parity.shared.lessons.magics
@@ -42,10 +42,10 @@ targets = random.normal(size=(16, 6)).astype(np.float32)
 # %% [markdown]
 # ## 按顺序，还是按名字
 #
-# 两个形状相同的层，有人在保存和加载之间改了名字、换了顺序。
+# 两个形状相同的层。在 Keras 里，权重列表换了顺序；在 torch 里，其中一个层改了名字。
 
 # %%
-# %%tensorflow -i inputs folder -o before_keras after_keras
+# %%tensorflow -i inputs -o before_keras after_keras
 import keras
 from keras import layers
 
@@ -54,22 +54,21 @@ first, second = layers.Dense(6, name="first"), layers.Dense(6, activation="relu"
 model = keras.Sequential([keras.Input((6,)), first, second])
 before_keras = model(inputs)
 
-# get_weights is a list: whoever builds the layers in another order gets their weights in another order.
-swapped = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="second"), layers.Dense(6, "relu", name="first")])
-swapped.set_weights(model.get_weights()[2:] + model.get_weights()[:2])
-after_keras = swapped(inputs)
+# A list that was put in another order, by another version of the code or by a sort.
+other = keras.models.clone_model(model)
+other.set_weights(model.get_weights()[2:] + model.get_weights()[:2])
+after_keras = other(inputs)
 
 # %%
-# %%torch -i inputs folder -o before_torch said_torch
+# %%torch -i inputs folder -o said_torch
 from collections import OrderedDict
 
 import torch
 from torch import nn
 
 torch.manual_seed(0)
-folder = str(folder)
+folder = str(folder)  # -i makes arrays of everything
 model = nn.Sequential(OrderedDict(first=nn.Linear(6, 6), second=nn.Linear(6, 6)))
-before_torch = model(torch.tensor(inputs))
 torch.save(model.state_dict(), f"{folder}/model.pt")
 
 renamed = nn.Sequential(OrderedDict(one=nn.Linear(6, 6), second=nn.Linear(6, 6)))
@@ -111,14 +110,14 @@ folder = str(folder)
 def fresh():
     """The model, as it is before training."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(6, kernel_initializer="ones")])
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")  # an optimizer, and the loss: the mean square
     return model
 
 
 def train(model):
     """Three steps with all examples."""
     for _ in range(3):
-        model.train_on_batch(inputs, targets)
+        model.train_on_batch(inputs, targets)  # forward pass, gradients, update
 
 
 straight = fresh()
@@ -200,11 +199,11 @@ print(f"and Keras from torch: {largest_difference(straight_keras, straight_torch
 assert largest_difference(straight_keras, straight_torch.T) < 1e-5  # the same six steps in both
 
 # %% [markdown]
-# 在 torch 里，优化器要么你保存了，要么没有。在 Keras 里，已编译模型的 `.weights.h5` 文件**含有**速度；但只要新模型的优化器还没有构建， `load_weights` 就会跳过它，并给出警告：在走第一步之前，优化器没有可以加载的变量。
+# 在 torch 里，优化器要么你保存了，要么没有。在 Keras 里，已编译模型的 `.weights.h5` 文件**含有**速度；但只要新模型的优化器还没有构建， `load_weights` 就会跳过它，并给出警告：在走第一步之前，优化器没有可以加载的变量。`optimizer.build(variables)` 会创建它们，`built_first` 就是这样做的。
 #
 # ## 多出来的：文件里的程序
 #
-# `.pt` 文件是 pickle，而 pickle 被读取时可以运行任意程序。`weights_only=True`（自 torch 2.6 起为默认值）只读张量，别的都不读。下面这个文件本来会打印一些东西，它被拒绝了。
+# `.pt` 文件是 pickle，而 pickle 被读取时可以运行任意程序。`weights_only=True`（自 torch 2.6 起为默认值）只读张量、数字、字符串、列表和字典，不读其他对象。下面这个文件本来会打印一些东西，它被拒绝了。
 
 # %%
 # %%torch -o refused_torch
@@ -223,16 +222,16 @@ try:
     torch.load(f"{folder}/stranger.pt", weights_only=True)
     refused_torch = "no"
 except pickle.UnpicklingError as error:
-    refused_torch = str(error).partition(".")[0]
+    refused_torch = next(line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
 print(refused_torch)
 
 # %%
-assert "Weights only load failed" in str(refused_torch)
+assert "builtins.print was not an allowed global" in str(refused_torch)
 
 # %% [markdown]
 # ## 两边都能读的文件
 #
-# 有名字的数组，没有程序：`safetensors`。它缺少的，正是第 2 课发现会丢失的东西：epsilon、填充、预处理。本项目的中立检查点是 safetensors 文件，用 torchvision 的名字和 torch 的布局，并在元数据里写明这些**含义**。
+# 有名字的数组，没有程序：`safetensors`。它缺少的，是不属于权重的东西：epsilon、填充（第 2 课）、预处理（第 8 课）。本项目的中立检查点是 safetensors 文件，用 torchvision 的名字和 torch 的布局，并在元数据里写明这些**含义**；这里用两个条目代表。
 
 # %%
 # %%torch -i inputs -o weight bias exported_torch
@@ -263,15 +262,15 @@ assert difference < 1e-5
 #
 # ## 练习
 #
-# 1. 用 `torch.save(model, ...)` 保存整个模型，再以 `weights_only=True` 读取。拒绝的消息指出了什么？为什么整个模型是比 `state_dict` 更糟的文件？
-# 2. 速度在 `model.weights.h5` 的什么地方？在普通单元格里用 `h5py` 打开看看。
-# 3. 不写 `.T` 来加载 `neutral.safetensors`。什么形状的层会发现这个错误？
+# 1. 用 `torch.save(model, f"{folder}/whole.pt")` 保存最后那个模型的全部，再以 `weights_only=True` 读取。拒绝的消息指出了什么？为什么整个模型是比 `state_dict` 更糟的文件？
+# 2. 速度在 `model.weights.h5` 的什么地方？在普通单元格里：`import h5py`，然后 `h5py.File(f"{folder}/model.weights.h5").visititems(print)`。
+# 3. 不写 `.T` 来加载 `neutral.safetensors`。你会注意到什么？什么形状的层会发现这个错误？
 #
 # <details><summary>答案</summary>
 #
-# 1. 它指出模型的类。被 pickle 的模型需要同样的类、在同样的位置、是同样的版本。
-# 2. 在 `optimizer/vars` 下面，排在步数计数器和学习率之后；没有名字，只有编号。
-# 3. 任何不是方阵的层。
+# 1. `torch.nn.modules.linear.Linear`。文件里只有类的名字：类一旦移动或改名，文件就读不出来；而要读它，就必须允许运行程序。
+# 2. 在 `optimizer/vars` 下面，没有名字：`0` 是步数计数器，`1` 是学习率，`2` 和 `3` 是核与偏置的速度。
+# 3. 没有错误，而输出相差超过 1。任何输入数与输出数不同的层。
 #
 # </details>
 #
