@@ -163,6 +163,49 @@ def test_sections_and_their_microbatches() -> None:
         assert any({"scale", "mul_1"} <= set(other) for other in others)
 
 
+SHIFTED_SUMS = """
+import itertools, json, torch
+from torch import nn
+from transfer_parity.torch_impl import backbone
+
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(0)
+found = []
+for cache, kernel, stride, padding, last, bias in itertools.product(
+    (1, 16 * 2**20), (3, 5, (3, 5)), (1, 2, (2, 1)), (0, 1, (2, 1)), (False, True), (False, True)
+):
+    backbone.microbatch.CACHE_BYTES = cache
+    own, other = (nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=bias) for _ in range(2))
+    other.load_state_dict(own.state_dict())
+    own.__class__ = backbone._DepthwiseConv2d
+    x = torch.randn(4, 6, 9, 8)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    said = []
+    for each in (own, other):
+        given = x.clone().requires_grad_()
+        y = each(given)
+        # Neither contiguous nor of one sign.
+        weights = torch.linspace(-1, 2, y.numel()).reshape(y.shape[3], y.shape[2], *y.shape[:2]).permute(2, 3, 1, 0)
+        (y * weights).sum().backward()
+        said.append([y, given.grad, *(parameter.grad for parameter in each.parameters())])
+    found.append(max(float((a - b).abs().max()) for a, b in zip(*said, strict=True)))
+own.weight.grad = None
+own.weight.requires_grad_(False)
+given = x.clone().requires_grad_()
+own(given).sum().backward()
+frozen = [own.weight.grad is None, given.grad is not None, list(own(x[:0]).shape), list(own(x[0]).shape)]
+print(json.dumps([max(found), len(found), *frozen]))
+"""
+
+
+def test_depthwise_convolutions_in_float64_are_torchs() -> None:
+    """Outputs and all gradients, one image at a time or all; 25 products of numbers up to 20 are summed, and 288."""
+    away, number, *frozen = json.loads(python(SHIFTED_SUMS))
+    assert number == 216 and away < 288 * 2**-53 * 100
+    assert frozen[:2] == [True, True] and frozen[2][:2] == [0, 6] and len(frozen[3]) == 3
+
+
 GENTLE = """
 import json
 import numpy as np, torch

@@ -117,13 +117,17 @@ class _DepthwiseConv2d(nn.Conv2d):
     each. All but the forward pass, its hooks and the names of its parameters, stays torch's.
     """
 
+    #: Whose function it computes, for what knows torch's own classes alone.
+    stands_for = nn.Conv2d
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """(N, C, H, W) to (N, C, height, width)."""
-        if input.device.type != "cpu":
+        if input.device.type != "cpu" or input.dim() == 3:
             return super().forward(input)
         assert not isinstance(self.padding, str)
         (rows, columns), (down, right) = self.padding, self.stride
-        padded = F.pad(input, (columns, columns, rows, rows))
+        # Channel by channel, as the sums are: what came out of a convolution may have its channels last.
+        padded = F.pad(input.contiguous(), (columns, columns, rows, rows))
         convolved: Tensor = _ShiftedSum.apply(padded, self.weight, (down, right))
         return convolved if self.bias is None else convolved + self.bias[:, None, None]
 
@@ -149,20 +153,27 @@ class _ShiftedSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The gradient by what was put out, to those by the padded images and by the kernels."""
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """The gradient by what was put out, to those by the padded images and by the kernels; None where not asked."""
         x, weight = ctx.saved_tensors
-        by_x, by_weight = torch.zeros_like(x), torch.zeros_like(weight)
-        for images, behind, into in zip(*(each.split(_in_cache(x)) for each in (x, above, by_x)), strict=True):
+        for_x, for_weight, _ = ctx.needs_input_grad
+        by_x = torch.zeros_like(x) if for_x else None
+        by_weight = torch.zeros_like(weight) if for_weight else None
+        size = _in_cache(x)
+        for start in range(0, len(x), size):
+            some = slice(start, start + size)
+            behind = above[some].contiguous()
             for shifted, cell in _cells(weight, above, ctx.stride):
-                into[shifted].addcmul_(behind, weight[cell][:, None, None])
-                by_weight[cell] += (images[shifted] * behind).sum((0, 2, 3))
+                if by_x is not None:
+                    by_x[some][shifted].addcmul_(behind, weight[cell][:, None, None])
+                if by_weight is not None:
+                    by_weight[cell] += (x[some][shifted] * behind).sum((0, 2, 3))
         return by_x, by_weight, None
 
 
 def _in_cache(images: Tensor) -> int:
     """How many images are worked on at a time, with their outputs and, in the backward pass, both gradients."""
-    return max(1, microbatch.CACHE_BYTES // (4 * images.element_size() * images[0].numel()))
+    return max(1, microbatch.CACHE_BYTES // (4 * images.element_size() * max(1, images.shape[1:].numel())))
 
 
 def _cells(weight: Tensor, output: Tensor, stride: tuple[int, int]) -> Iterator[tuple[Any, Any]]:

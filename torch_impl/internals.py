@@ -187,12 +187,12 @@ def fold(model: nn.Module) -> fx.GraphModule:
 
     torch has it under ``experimental`` only, and in ``torch.ao`` together with quantisation.
     """
-    if any(type(module) is not nn.Conv2d and isinstance(module, nn.Conv2d) for module in model.modules()):
+    if any(hasattr(module, "stands_for") for module in model.modules()):
         # torch folds and traces no class but its own.
         model = copy.deepcopy(model)
         for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                object.__setattr__(module, "__class__", nn.Conv2d)
+            if hasattr(module, "stands_for"):
+                object.__setattr__(module, "__class__", module.stands_for)
     fused = optimization.fuse(model)
     assert isinstance(fused, fx.GraphModule)
     return fused

@@ -86,6 +86,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         "ladder: activations: activation of features.* > activation",
     ),
     _planted(
+        "depthwise-gradient",
+        _BACKBONE,
+        "by_x[some][shifted].addcmul_(behind, weight[cell][:, None, None])",
+        "by_x[some][shifted].addcmul_(behind, weight[cell].abs()[:, None, None])",
+        "depthwise convolutions in float64 hand back a wrong gradient",
+        "scratch",
+        "ladder: gradients: *",
+    ),
+    _planted(
         "dropout-kept",
         _BACKBONE,
         "            module.p = 0.0\n",
