@@ -36,6 +36,7 @@ docs: $(DOCS)
 # The site in headless Chromium at the width of a phone and of a desktop: axe, search, what is loaded. CHROMIUM=PATH
 # chooses one, otherwise it is fetched.
 docs-browser: $(DOCS) $(BROWSER)
+	$(if $(CHROMIUM),,$(BIN)/playwright install chromium)
 	$(BIN)/python -m pytest -n0 -m slow tests/test_site_in_a_browser.py
 
 # docs/figures, anew.
@@ -44,7 +45,7 @@ figures: $(INSTALLED)
 
 # What gets installed: builds the wheel, then tries it in fresh environments, with both frameworks and with each alone.
 wheel: $(INSTALLED)
-	rm -rf build dist
+	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m build --wheel --no-isolation
 	WHEEL="$$(ls dist/*.whl)" $(BIN)/python -m pytest -m slow tests/test_package.py
 
@@ -96,7 +97,6 @@ $(DOCS): $(INSTALLED)
 
 $(BROWSER): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
-	$(if $(CHROMIUM),,$(BIN)/playwright install chromium)
 	touch $@
 
 clean:

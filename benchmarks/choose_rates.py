@@ -122,7 +122,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _in_steps() -> list[str]:
     """Strategies that have a rate and need no more than labelled images."""
-    usable = [name for name, values in VARIANTS.items() if METHODS[values["strategy"]].needs_images_alone]
+    usable = [name for name, values in VARIANTS.items() if METHODS[values["strategy"]].any_images_will_do]
     found = study_recipe.read(None, {}, usable)
     return [name for name, recipe in found.items() if in_steps(recipe) and not recipe.method.takes_unlabelled]
 

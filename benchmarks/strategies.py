@@ -62,7 +62,7 @@ def folders(data: str, folder: Path) -> None:
 
 def strategies() -> list[str]:
     """Names of a study's strategies that need nothing but images."""
-    return [name for name, values in VARIANTS.items() if METHODS[values["strategy"]].needs_images_alone]
+    return [name for name, values in VARIANTS.items() if METHODS[values["strategy"]].any_images_will_do]
 
 
 def ran(data: Path, output: Path, shots: int, seeds: int) -> StudyDocument:

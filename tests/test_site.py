@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,26 @@ def test_every_line_of_the_wings_is_shown_once() -> None:
             assert text
 
 
+def test_every_part_of_a_file_is_on_its_page_under_an_address_of_its_own() -> None:
+    """Imports and what runs a file are two parts; a method's docstring is said once, not shown in its class."""
+    pages = made(ROOT)
+    for name in twins.names(ROOT):
+        page = pages[name.replace(".py", ".md")]
+        addresses = re.findall(r"\{: #(\S+) \}", page)
+        assert len(addresses) == len(set(addresses)), name
+        for source in twins.both(ROOT, name):
+            assert all(f"`{piece.name or 'imports'}`" in page for piece in source.pieces), name
+    walkthrough, objectives = shown(pages["walkthrough.md"]), pages["objectives.md"]
+    assert walkthrough.count("from __future__ import annotations") == 2
+    assert objectives.count("What is to be done once a step has changed the weights.") == 1
+
+
+def test_parts_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("import re\n\n\ndef one() -> None:\n    pass\n\n\nimport os\n")
+    with pytest.raises(SiteError, match=r"x\.py has imports twice"):
+        twins.read(tmp_path / "x.py")
+
+
 def test_twins_stand_side_by_side_and_say_what_both_say_once() -> None:
     page = made(ROOT, "optimizers.py")["optimizers.md"]
     shared = "The recipe&#x27;s loss of one-hot targets (b, classes) and logits (b, classes), averaged over the batch."
@@ -122,19 +143,20 @@ def test_a_link_says_the_measured_size_and_leads_to_the_section() -> None:
     assert (decay.title, decay.anchor) == ("Weight decay", "weight-decay-weight_decay")
     assert decay.size == "2.5e-01 at rung optimizer"
     pages, places = side_by_side.pages(ROOT, sections, ["training.py"])
-    lines = [each for each in pages["training.md"].split('<span class="l ') if "decay * variable" in shown(each)]
+    lines = [each for each in pages["training.md"].split('<span class="row ') if "decay * variable" in shown(each)]
     assert lines and all('href="../differences.html#weight-decay-weight_decay"' in each for each in lines)
     assert all(decay.size in each for each in lines)
-    assert "(side-by-side/training.md#trainer-update)" in known.with_places(DIFFERENCES, places)
+    assert "(side-by-side/training.md#Trainer.update)" in known.with_places(DIFFERENCES, places)
 
 
 def test_lines_hold_a_difference_by_asking_for_it_by_table_or_by_tag() -> None:
     text = (
         'if "dropout" in spec.switches:\n    pass\nx = "dropout"\ndef adapt():\n    pass\n'
-        'TABLE = {"bn_scale": adapt}\ny = 1  # differs: gelu, resizing\n# differs: bn_momentum\nz = 2\n'
+        'TABLE = {"bn_scale": adapt}\ny = 1  # differs: gelu, resizing\n'
+        "# differs: bn_momentum\n# differs: gelu\nz = 2\n"
     )
     assert known.lines(text, "x.py") == {
-        1: ("dropout",), 4: ("bn_scale",), 6: ("bn_scale",), 7: ("gelu", "resizing"), 9: ("bn_momentum",),
+        1: ("dropout",), 4: ("bn_scale",), 6: ("bn_scale",), 7: ("gelu", "resizing"), 10: ("bn_momentum", "gelu"),
     }  # fmt: skip
     with pytest.raises(SiteError, match="'differs: nothing' names no switch"):
         known.lines("x = 1  # differs: nothing\n", "x.py")
@@ -171,6 +193,9 @@ def test_lessons_are_shown_as_executed_or_from_their_source(tmp_path: Path) -> N
     (tmp_path / "build" / "lessons").mkdir(parents=True)
     (tmp_path / "build" / "lessons" / "01-first.md").write_text("# Executed\n")
     assert lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1] == "# Executed\n"
+    # Not what was executed before the lesson changed.
+    os.utime(tmp_path / "build" / "lessons" / "01-first.md", (0, 0))
+    assert "Words." in lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1]
 
 
 def test_every_package_and_module_is_in_the_reference() -> None:
@@ -197,7 +222,7 @@ def test_figures_are_what_the_code_draws(name: str, draw: Callable[[], str]) -> 
 def test_what_no_page_uses_is_left_out() -> None:
     css = (
         "@charset 'utf-8';.a,.b:not(.c){x:1}.d{y:2}@media print{.d{z:3}.a .b{w:'}'}}"
-        ":root{--md-x-icon:url('q');--k:1}.b{v:1}[dir=rtl] .a,[dir=ltr] .b{u:1}[data-md-color-accent=red]{t:1}"
+        ":root{--md-x-icon:url('q(r)s');--k:1}.b{v:1}[dir=rtl] .a,[dir=ltr] .b{u:1}[data-md-color-accent=red]{t:1}"
     )
     assert slim.purged(css, {"a", "b", "dir=ltr"}) == (
         "@charset 'utf-8';.a,.b:not(.c){x:1}@media print{.a .b{w:'}'}}:root{--k:1}.b{v:1}[dir=ltr] .b{u:1}"
@@ -211,6 +236,9 @@ def test_what_no_page_uses_is_left_out() -> None:
         ('<a href="#gone">x</a>', "leads to no heading"),
         ('<script src="https://unpkg.com/x"></script>', "asks another host"),
         ('<img src="//example.org/x.png">', "asks another host"),
+        ('<img src="gone.png">', "which it shows, is not there"),
+        ('<p id="a"></p><p id="a"></p>', "two headings or parts with the address #a"),
+        ('<meta name="viewport"><a href="#viewport">x</a>', "leads to no heading"),
         ("<link rel='stylesheet' href='big.css'>", "more than 300,000"),
         ("<link rel='stylesheet' href='far.css'>", "asks for url"),
     ],

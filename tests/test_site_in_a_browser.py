@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +39,12 @@ def site() -> Path:
     return ROOT / "build" / "site"
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(params=[*((width, "light") for width in WIDTHS), (WIDTHS[1], "dark")], ids=str)
 def view(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     """A page that notes what it asks for."""
-    opened = browser.new_page(viewport={"width": request.param, "height": 800})
+    width, colours = request.param
+    opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=colours)
+    opened.set_default_timeout(60_000)
     opened.asked = []
     opened.on("request", lambda each: opened.asked.append(each.url))
     yield opened
@@ -74,8 +79,31 @@ def test_no_page_asks_another_host_and_the_front_page_is_small(view: Any, site: 
     assert sum(Path(each).stat().st_size for each in files) < MOST, files
 
 
-def test_search_finds_a_difference_from_a_folder(view: Any, site: Path) -> None:
-    visit(view, site / "index.html")
+@pytest.fixture(params=["folder", "server"])
+def address(request: pytest.FixtureRequest, site: Path) -> Iterator[str]:
+    """Of the front page, as a file and from a server."""
+    if request.param == "folder":
+        yield (site / "index.html").as_uri()
+        return
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/index.html"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Hands out files and says nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing."""
+
+
+def test_search_finds_a_difference(view: Any, address: str) -> None:
+    view.goto(address, wait_until="load")
+    view.wait_for_timeout(500)
+    # Neither index nor what searches it before somebody does.
+    assert view.asked and not [each for each in view.asked if "search" in each]
     if view.viewport_size["width"] < 1000:
         view.locator("label[for=__search]").first.click()
     view.locator("input.md-search__input").fill("momentum")
@@ -97,4 +125,5 @@ def test_code_can_be_scrolled_by_keyboard(view: Any, site: Path) -> None:
     wide = view.locator("pre > code").evaluate_all(
         "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.tabIndex)"
     )
+    assert wide or view.viewport_size["width"] > 1000
     assert all(each == 0 for each in wide)

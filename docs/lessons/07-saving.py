@@ -235,7 +235,7 @@ except pickle.UnpicklingError as error:
 print(refused_torch)
 
 # %%
-assert "builtins.print was not an allowed global" in str(refused_torch)
+assert "GLOBAL print was not an allowed global" in str(refused_torch)
 
 # %% [markdown]
 # ## A file for both

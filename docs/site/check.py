@@ -11,6 +11,8 @@ from docs.site.errors import SiteError
 
 #: Bytes that the front page may load before anybody searches, as they lie on the disk.
 MOST = 300_000
+#: Pages of others that are shown as they are.
+SAMPLES = {"sample-report"}
 #: Tags that load something by themselves, and the attribute that says what.
 _LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 _STYLE_URL = re.compile(r"""url\(\s*["']?((?:https?:)?//[^)"']+)|@import""")
@@ -24,11 +26,14 @@ class _Page(HTMLParser):
         self.loads: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.repeated: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note one tag."""
         has = {name: value or "" for name, value in attrs}
-        self.anchors |= {has[name] for name in ("id", "name") if name in has}
+        names = ("id", "name") if tag == "a" else ("id",)
+        self.repeated += [has[name] for name in names if has.get(name) in self.anchors]
+        self.anchors |= {has[name] for name in names if name in has}
         if tag == "a" and "href" in has:
             self.links.append(has["href"])
         if tag == "link" and {"stylesheet", "icon", "preload", "preconnect"} & set(has.get("rel", "").split()):
@@ -56,7 +61,8 @@ def check(site: Path) -> int:
     """
     pages: dict[Path, _Page] = {}
     for path in sorted(site.rglob("*.html")):
-        if path.name != "404.html" and "generator" in path.read_text(encoding="utf-8")[:2000]:
+        # The links of what is shown for a missing page begin at the site's address; a sample is no page of the site.
+        if path.name != "404.html" and path.stem not in SAMPLES:
             _check_page(site, path, pages)
     for path in sorted(site.rglob("*.css")):
         if found := _STYLE_URL.search(path.read_text(encoding="utf-8")):
@@ -69,15 +75,22 @@ def check(site: Path) -> int:
 
 def front_page(site: Path) -> int:
     """Bytes of index.html and of all that it loads; what searches is loaded by the first search (iframe-worker.js)."""
-    loaded = {(site / _path(each)).resolve() for each in _read(site / "index.html", {}).loads}
+    loads = _read(site / "index.html", {}).loads
+    loaded = {(site / _path(each)).resolve() for each in loads if not each.startswith("data:")}
     return sum(path.stat().st_size for path in {site / "index.html", *loaded})
 
 
 def _check_page(site: Path, path: Path, pages: dict[Path, _Page]) -> None:
     page, name = _read(path, pages), path.relative_to(site)
+    if page.repeated:
+        raise SiteError(f"{name} has two headings or parts with the address #{page.repeated[0]}: name one anew.")
     for each in page.loads:
-        if "//" in each and not each.startswith("data:"):
+        if each.startswith("data:"):
+            continue
+        if "//" in each:
             raise SiteError(f"{name} asks another host for {each}: keep a copy in docs/site/theme/assets.")
+        if not (path.parent / _path(each)).is_file():
+            raise SiteError(f"{name}: {each}, which it shows, is not there.")
     for each in page.links:
         if re.match(r"[a-z]+:|//", each):
             continue

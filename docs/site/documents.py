@@ -23,7 +23,7 @@ FILES = "files"
 _FIRST_COMMENT = re.compile(r"\A<!--.*?-->\s*", re.DOTALL)
 _FENCE = re.compile(r"^ *(```+|~~~+)")
 _ITEM = re.compile(r"^(?P<marker>[-*+]|\d+\.) ")
-_LINK = re.compile(r"(`+[^`]*`+)|\]\((?P<target>[^)\s]+)\)")
+_LINK = re.compile(r"(`+[^`]*`+)|\]\((?P<target>[^)\s]+)(?P<title>\s+\"[^\"]*\")?\)")
 
 
 def pages(root: Path) -> dict[str, str]:
@@ -99,8 +99,11 @@ def dialect(text: str, moved: Callable[[str], str]) -> str:
         elif width and line.strip() and not fence:
             width = 0
         if not fence:
-            line = _LINK.sub(lambda found: found[0] if found[1] else f"]({moved(found['target'])})", line)
+            line = _LINK.sub(
+                lambda found: found[0] if found[1] else f"]({moved(found['target'])}{found['title'] or ''})", line
+            )
         if mark := _FENCE.match(line):
-            fence = "" if fence and mark[1].startswith(fence) else fence or mark[1]
+            closes = fence and mark[1].startswith(fence) and line.strip() == mark[1]
+            fence = "" if closes else fence or mark[1]
         done.append(line)
     return "\n".join(done) + "\n"

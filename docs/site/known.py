@@ -82,8 +82,10 @@ def lines(text: str, file: str) -> dict[int, tuple[str, ...]]:
                     raise SiteError(
                         f"{file}, line {token.start[0]}: 'differs: {name}' names no switch; see switches.py."
                     )
-                above = is_tag(token.line)
-                found.setdefault(token.start[0] + above, []).append(name)
+                place, rows = token.start[0], text.splitlines()
+                while is_tag(rows[place - 1]):
+                    place += 1
+                found.setdefault(place, []).append(name)
     return {number: tuple(dict.fromkeys(each)) for number, each in found.items()}
 
 

@@ -28,7 +28,9 @@ def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
     for prefix, folder in EXECUTED.items():
         for source in sorted((root / "docs" / prefix / "lessons").glob("[0-9]*.py")):
             executed = root / folder / f"{source.stem}.md"
-            text = folded(executed.read_text(encoding="utf-8")) if executed.is_file() else _rendered(source)
+            # What was executed before the lesson changed is not shown.
+            is_new = executed.is_file() and executed.stat().st_mtime >= source.stat().st_mtime
+            text = folded(executed.read_text(encoding="utf-8")) if is_new else _rendered(source)
             made[f"{prefix}lessons/{source.stem}.md"] = (f"docs/{prefix}lessons/{source.stem}.md", text)
             for picture in sorted(executed.parent.glob(f"{source.stem}*")):
                 # What is in the Markdown has its output; notebooks are for download.

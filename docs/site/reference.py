@@ -43,7 +43,7 @@ def pages(root: Path) -> dict[str, str]:
         listed.append(f"| [{folder}/]({name}.md) | {', '.join(f'[{m.stem}]({name}.md#{m.stem})' for m in modules)} |")
     head = (
         "# Reference\n\nWhat the docstrings say, read from the source. Arrows run down: a package uses those that "
-        "CONTRIBUTING lists below it.\n\n| package | modules |\n|---|---|\n"
+        "[the house](../index.md#the-house) lists below it.\n\n| package | modules |\n|---|---|\n"
     )
     made["index.md"] = head + "\n".join(listed) + "\n"
     return made

@@ -102,7 +102,7 @@ def _label(piece: Piece | None) -> str:
 
 
 def _anchor(piece: Piece | None) -> str:
-    return re.sub(r"[\W_]", "-", _label(piece)).lower()
+    return re.sub(r"[^\w.]+", "-", _label(piece)).strip("-")
 
 
 def _said(left: str, right: str) -> str:
@@ -157,11 +157,11 @@ def _columns(
         for row in rows:
             number = (row.left, row.right)[side]
             if number is None:
-                shown.append('<span class="l gap"></span>')
+                shown.append('<span class="row gap"></span>')
                 continue
             line = sources[side].line(number)
             depth = (len(line) - len(line.lstrip())) // 4
-            kind = "l" if row.alike else "l differs"
+            kind = "row" if row.alike else "row differs"
             links = "".join(_link(differences[name]) for name in held[side].get(number, ()))
             shown.append(f'<span class="{kind} d{depth}">{coloured[side][number - 1] or " "}{links}</span>')
         columns.append(f'<div class="twin">{title}<code>{"".join(shown)}</code></div>')

@@ -13,7 +13,7 @@ _CLASS = re.compile(r"\.(-?[A-Za-z_][\w-]*)")
 _CHOICE = re.compile(r"\[(data-md-color-(?:primary|accent)|dir)=\"?([\w-]+)\"?\]")
 #: Loaded by every page, and of use where there are docstrings.
 _DOCSTRINGS = re.compile(r'<link rel="stylesheet" href="[^"]*_mkdocstrings\.css">\s*')
-_ROOT_ICON = re.compile(r"(--md-[\w-]+-icon[\w-]*):url\([^)]*\);?")
+_ROOT_ICON = re.compile(r"""(--md-[\w-]+-icon[\w-]*):url\((?:"[^"]*"|'[^']*'|[^)]*)\);?""")
 #: Material loads the index at once where a server has the pages, and when the search is opened where a folder has.
 _AT_ONCE = re.compile(r'\(location\.protocol!=="file:"\),')
 

@@ -24,7 +24,8 @@ class Piece:
     """A part of a file: a function, what a class has in front of its methods, or statements outside of both.
 
     Attributes:
-        name: of the function, ``Class`` or ``Class.method``; of statements the names that they assign.
+        name: of the function, ``Class`` or ``Class.method``; of statements the names that they assign, "" of imports,
+            else their first line.
         docstring: its text, or "".
         numbers: lines in the file, from 1, without those of the docstring and without empty ones at both ends.
         defined: whether it is a function or a class.
@@ -78,11 +79,20 @@ def names(root: Path) -> list[str]:
 
 
 def read(path: Path) -> Source:
-    """Take a file apart."""
+    """Take a file apart.
+
+    Raises:
+        SiteError: two parts of it have one name.
+    """
     text = path.read_text(encoding="utf-8")
     tree, lines = ast.parse(text), tuple(text.splitlines())
     first = _behind_docstring(tree) + 1
     pieces = tuple(_pieces(tree.body, lines, first, len(lines), ""))
+    named = [piece.name for piece in pieces]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise SiteError(
+            f"{path.parent.name}/{path.name} has {twice[0] or 'imports'} twice: give each a name of its own."
+        )
     return Source(lines, ast.get_docstring(tree) or "", pieces)
 
 
@@ -155,7 +165,8 @@ def _loose(nodes: list[ast.stmt], lines: Sequence[str], begin: int, end: int, ow
         return
     assigned = [ast.unparse(each) for node in nodes for each in _targets(node)]
     imports = any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
-    yield Piece("" if imports else ", ".join(assigned), "", tuple(range(begin, end + 1)), False)
+    name = "" if imports else ", ".join(assigned) or lines[begin - 1].strip()
+    yield Piece(name, "", tuple(n for n in range(begin, end + 1) if not is_tag(lines[n - 1])), False)
 
 
 def _targets(node: ast.stmt) -> list[ast.expr]:
@@ -170,9 +181,13 @@ def _definition(node: ast.FunctionDef | ast.ClassDef, lines: Sequence[str], top:
     hidden = range(said.lineno, (said.end_lineno or said.lineno) + 1) if said else range(0)
     end = node.end_lineno or node.lineno
     parts: list[Piece] = []
+    elsewhere: set[int] = set()
     if isinstance(node, ast.ClassDef):
         parts = list(_pieces(node.body, lines, _behind_docstring(node) + 1, end, f"{name}."))
-    elsewhere = {number for part in parts for number in range(part.numbers[0], part.numbers[-1] + 1)}
+        ends = [each.end_lineno or 0 for each in node.body if isinstance(each, ast.FunctionDef | ast.ClassDef)]
+        # A method may end in a docstring that stands elsewhere.
+        spans = ((part.numbers[0], min(last for last in ends if last >= part.numbers[-1])) for part in parts)
+        elsewhere = {number for first, last in spans for number in range(first, last + 1)}
     own = [n for n in range(top, end + 1) if n not in hidden and n not in elsewhere and not is_tag(lines[n - 1])]
     while len(own) > 1 and not lines[own[-1] - 1].strip():
         own.pop()

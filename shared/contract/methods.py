@@ -88,8 +88,8 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
-    def needs_images_alone(self) -> bool:
-        """Whether images of one class each are all that it needs, so that any set of images will do for it."""
+    def any_images_will_do(self) -> bool:
+        """Whether any set of images of one class each will do, with unlabelled ones beside them where it takes such."""
         return not (self.text or self.takes_tasks)
 
     @property

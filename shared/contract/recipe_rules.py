@@ -82,19 +82,19 @@ def needs_images(recipe: Recipe, who: str) -> None:
         )
 
 
-def needs_one_task(recipe: Recipe, whole: str, instead: str) -> None:
+def needs_one_task(recipe: Recipe, claim: str, instead: str) -> None:
     """Refuse several tasks where each image has one class.
 
     Args:
         recipe: that somebody gave.
-        whole: who does what with one class, for the message.
+        claim: who does what with one task, or with one class an image; the message begins with it.
         instead: what there is to do about it.
 
     Raises:
         BadInput: the recipe's strategy has several tasks.
     """
     if recipe.method.takes_tasks:
-        raise BadInput(f"{whole}, and strategy {recipe.strategy} has several; {instead}.")
+        raise BadInput(f"{claim}, and strategy {recipe.strategy} has several; {instead}.")
 
 
 def _without_images(recipe: Recipe) -> str | None:
