@@ -102,7 +102,8 @@ def _label(piece: Piece | None) -> str:
 
 
 def _anchor(piece: Piece | None) -> str:
-    return re.sub(r"[^\w.]+", "-", _label(piece)).strip("-")
+    # Two underscores would be Markdown.
+    return re.sub(r"[^\w.]+", "-", _label(piece)).strip("-").replace("__", "--")
 
 
 def _said(left: str, right: str) -> str:

@@ -28,7 +28,7 @@ EXERCISES: tuple[Exercise, ...] = (
             "        velocity = gradient\n"
             "        if self.momentum:\n"
             "            held = momentum(self, variable)\n"
-            "            velocity = held * self.momentum + gradient\n"
+            "            velocity = held * self.momentum + gradient  # differs: sgd_momentum\n"
             "            self.assign(held, velocity)\n"
             "        self.assign_sub(variable, velocity * learning_rate)\n",
             "        velocity = gradient * learning_rate\n"
