@@ -127,7 +127,8 @@ EXERCISES: tuple[Exercise, ...] = (
             "                variable.assign_sub(variable * (learning_rate * factor * decay))\n"
             "        elif decay:\n"
             "            pairs = zip(gradients, self.variables, strict=True)\n"
-            "            gradients = [gradient + decay * variable for gradient, variable in pairs]  # differs: weight_decay\n",
+            "            gradients = [gradient + decay * variable for gradient, variable in pairs]"
+            "  # differs: weight_decay\n",
             "        if decay:\n"
             "            for variable, factor in zip(self.variables, self.factors, strict=True):\n"
             "                variable.assign_sub(variable * (learning_rate * factor * decay))\n",
