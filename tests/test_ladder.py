@@ -50,7 +50,7 @@ SMALL = {switch.name for switch in switches.SWITCHES if switch.only_float64}
 
 
 def climb_all(folder: Path, specs: list[ClimbSpec]) -> list[PairResult]:
-    # One thread: torch's depthwise convolutions in float64 wait for one another beside a busy process.
+    # One thread: with more, many tiny parallel sections wait for one another beside a busy process.
     return Ladder(folder, threads=1, device="cpu", progress=lambda what, done, total: None).climb(specs)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import CLASSES, Command, write_images
 
-#: 20 steps: 10 images in batches of 5, 10 epochs. One thread: with more, torch's depthwise convolutions in float64 wait
-#: for one another in many tiny parallel sections, which takes minutes if anything else runs on the machine.
+#: 20 steps: 10 images in batches of 5, 10 epochs. One thread: with more, many tiny parallel sections wait for one
+#: another, which takes minutes if anything else runs on the machine.
 TWENTY_STEPS = ("--threads", 1, "--shots", 5, "--seeds", 1, "--batch-size", 5, "--epochs", 10, "--no-control")
 SGD = ("--optimizer", "sgd", "--learning-rate", 0.01, "--momentum", 0.9, "--schedule", "cosine", "--warmup-epochs", 1)
 ADAM = ("--optimizer", "adam", "--learning-rate", 0.001)

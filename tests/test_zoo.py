@@ -22,7 +22,7 @@ from transfer_parity.shared.zoo.pairs import PAIRS
 
 #: Halved again and again it is even (76, 38), odd (19), even (10) and odd (5): "same" padding depends on it.
 IMAGE_SIZE = 76
-#: One: with more, tiny parallel sections wait for one another on a busy machine, most of all depthwise ones in float64.
+#: One: with more, tiny parallel sections wait for one another on a busy machine.
 THREADS = 1
 CLASSES = ("a", "b", "c")
 
