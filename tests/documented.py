@@ -155,8 +155,10 @@ def with_overrides(command: Sequence[str], overrides: Mapping[str, str | None]) 
     if name in ("parity", "convert") or "guides" in command:
         overrides = {option: value for option, value in overrides.items() if option == "--threads"}
     known = importlib.import_module(f"transfer_parity.shared.commands.{name}").build_parser()._option_string_actions
-    given = [(option, value) for option, value in overrides.items() if option in known]
-    return [*command, *(word for pair in given for word in pair if word is not None)]
+    # Published runs have their tasks.
+    absent = {"--episodes"} if "--runs" in command else set()
+    given = [(option, (value or "").split()) for option, value in overrides.items() if option in known.keys() - absent]
+    return [*command, *(word for option, values in given for word in (option, *values))]
 
 
 def imported(text: str) -> list[str]:

@@ -50,8 +50,8 @@ SLOW: dict[str, str | None] = {
     "--episodes": "4",
     "--threads": "1",
 }
-#: One default at one rate, of all that an attribution would try.
-ONE_EFFECT: dict[str, str | None] = {"--switches": "torch:data_order", "--no-pairs": None, "--rates": "1"}
+#: One default at two rates, of all that an attribution would try.
+ONE_EFFECT: dict[str, str | None] = {"--switches": "torch:data_order", "--no-pairs": None, "--rates": "0.5 1"}
 #: Folders of results that the documents name.
 RESULTS = ("first", "my-fit", "my-run")
 

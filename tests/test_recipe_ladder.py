@@ -34,6 +34,13 @@ def drawn(recipe: Recipe, photos: Path, *budget: int) -> tuple[Plan, Recipe]:
     return recipe_climb._plan(recipe, from_folder(photos), 0, *(budget or (20, 40)))
 
 
+def test_each_backbone_is_compared_with_text_of_its_own_length(tmp_path: Path) -> None:
+    for pair in (SMALLEST, find_pair("ResNet50")):
+        rest = (["torchvision"], None, tmp_path, {}, (), (0,), lambda *_: None)
+        (subject,) = recipe_climb.of_defaults(pair, ["linear"], ["zero_shot"], *rest)
+        assert np.load(subject.recipe.text_features, allow_pickle=False).shape == (LABELS, pair.channels)
+
+
 @pytest.mark.parametrize(
     ("shots", "batch", "epochs", "steps", "last"),
     [(5, 32, 20, 20, 15), (5, 4, 5, 20, 3), (5, 15, 20, 20, 15), (7, 4, 4, 24, 1), (6, 5, 5, 20, 3)],

@@ -200,15 +200,16 @@ def of_defaults(
         folder = work / f"pictures-{seed}"
         if not folder.is_dir():
             draw_classes(folder, seed, LABELS)
-            vectors = generator(seed, "text").standard_normal((LABELS, pair.channels))
-            np.save(folder.with_suffix(".npy"), vectors)
             label_tasks(folder)
+        # As long as this backbone's features are.
+        text = work / f"text-{seed}-{pair.channels}.npy"
+        if not text.is_file():
+            np.save(text, generator(seed, "text").standard_normal((LABELS, pair.channels)))
         cache = Cache(str(work / "cache"))
         for strategy in strategies:
             for head in heads:
                 if head != "linear" and _has_its_own_head(strategy):
                     continue
-                text = folder.with_suffix(".npy")
                 recipe = recipe_of(pair, head, strategy, {**base, "data": str(folder), "text_features": str(text)})
                 data, pixels = prepare.decoded(recipe, resolve_dataset.of_recipe(recipe, cache), cache, progress)
                 scratch = not recipe.method.pretrained
