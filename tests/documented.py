@@ -143,6 +143,10 @@ def _describe(photos: Path) -> None:
     np.save(photos.parent / "clip-text.npy", random.normal(size=(len(CLASSES), 16)))
 
 
+#: What may be replaced of a climb, a conversion or guides.
+LADDER = ("--threads", "--backbone", "--strategies")
+
+
 def with_overrides(command: Sequence[str], overrides: Mapping[str, str | None]) -> list[str]:
     """A command with those of some options that it has, flags among them (None); what is given last counts.
 
@@ -153,7 +157,7 @@ def with_overrides(command: Sequence[str], overrides: Mapping[str, str | None]) 
     if any(word.endswith("pair.toml") or word in ("dump", "judge") for word in command):
         return list(command)
     if name in ("parity", "convert") or "guides" in command:
-        overrides = {option: value for option, value in overrides.items() if option == "--threads"}
+        overrides = {option: value for option, value in overrides.items() if option in LADDER}
     known = importlib.import_module(f"transfer_parity.shared.commands.{name}").build_parser()._option_string_actions
     # Published runs have their tasks.
     absent = {"--episodes"} if "--runs" in command else set()

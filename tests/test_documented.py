@@ -52,6 +52,9 @@ SLOW: dict[str, str | None] = {
 }
 #: One default at two rates, of all that an attribution would try.
 ONE_EFFECT: dict[str, str | None] = {"--switches": "torch:data_order", "--no-pairs": None, "--rates": "0.5 1"}
+#: The smallest pair, and of strategies one with steps, one without, and one that learns from base classes.
+ONE_PAIR: dict[str, str | None] = {"--backbone": "MobileNetV3Small"}
+FEW_STRATEGIES: dict[str, str | None] = {"--strategies": "linear_probe ridge anil"}
 #: Folders of results that the documents name.
 RESULTS = ("first", "my-fit", "my-run")
 
@@ -220,6 +223,9 @@ def test_commands_to_the_end(block: Block, real_user: Path, monkeypatch: pytest.
     for command in block.commands:
         if not needs_weights(command):
             budget = SLOW | ONE_EFFECT if command[:1] == ["attribute"] else SLOW
+            # An hour's work: all pairs, or all heads with all strategies.
+            if command[:1] == ["parity"] and "all" in command:
+                budget |= ONE_PAIR if "--backbone" in command else ONE_PAIR | FEW_STRATEGIES
             status, complaints = carried_out(with_overrides(command, budget), capsys)
             assert status <= DIFFERENT_OR_INCONCLUSIVE, (command, status, complaints)
 

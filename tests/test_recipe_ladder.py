@@ -36,8 +36,8 @@ def drawn(recipe: Recipe, photos: Path, *budget: int) -> tuple[Plan, Recipe]:
 
 def test_each_backbone_is_compared_with_text_of_its_own_length(tmp_path: Path) -> None:
     for pair in (SMALLEST, find_pair("ResNet50")):
-        given = (pair, ["linear"], ["zero_shot"], ["torchvision"], None, tmp_path, {}, (), (0,), lambda *_: None)
-        (subject,) = recipe_climb.of_defaults(*given)  # type: ignore[arg-type]
+        given: Any = (pair, ["linear"], ["zero_shot"], ["torchvision"], None, tmp_path, {}, (), (0,), lambda *_: None)
+        (subject,) = recipe_climb.of_defaults(*given)
         assert np.load(str(subject.recipe.text_features), allow_pickle=False).shape == (LABELS, pair.channels)
 
 
