@@ -111,7 +111,7 @@ def lay_out(folder: Path) -> None:
     for name in CHECKPOINTS:
         (folder / name).touch()
     for name in ("my-study", "mine"):
-        (folder / f"{name}.toml").write_text('data = "my-photos"\n', encoding="utf-8")
+        (folder / f"{name}.toml").write_text('data = "my-photos"\nweights = "random"\n', encoding="utf-8")
     own = 'data = "my-photos"\nweights = "random"\ncontrol = false\nseeds = 2\n'
     (folder / "my-recipe.toml").write_text(own, encoding="utf-8")
     _describe(folder / FOLDERS[0])

@@ -26,6 +26,7 @@ from tests.test_fit import write_model
 from transfer_parity import compare
 from transfer_parity.shared.contract import artifacts
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.contract.recipe_files import RECIPES
 from transfer_parity.shared.contract.wings import WINGS, libraries
 from transfer_parity.shared.core.cache import VARIABLE
 from transfer_parity.shared.core.errors import DIFFERENT_OR_INCONCLUSIVE, WORKER_FAILED, WorkerFailed
@@ -212,7 +213,8 @@ def real_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def needs_weights(command: list[str]) -> bool:
     """Whether a command is about a library's weights, or a file of somebody's; other tests have such, or fetch them."""
-    told = command[:1] == ["parity"] and "--weights" in command
+    shipped = {path.stem for path in RECIPES.glob("*.toml")}
+    told = command[:1] == ["parity"] and ("--weights" in command or bool(shipped & set(command)))
     return told or "guides" in command or (command[:1] == ["convert"] and command[1] in (*libraries(), *CHECKPOINTS))
 
 
