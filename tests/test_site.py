@@ -214,7 +214,7 @@ def test_every_guide_is_in_the_navigation() -> None:
     assert "{'More': [" in told
 
 
-@pytest.mark.parametrize(("name", "draw"), figures.FIGURES.items(), ids=str)
+@pytest.mark.parametrize(("name", "draw"), figures.FIGURES.items(), ids=list(figures.FIGURES))
 def test_figures_are_what_the_code_draws(name: str, draw: Callable[[], str]) -> None:
     assert (ROOT / "docs" / "figures" / name).read_text(encoding="utf-8") == draw(), "make figures"
 
