@@ -110,8 +110,9 @@ def lay_out(folder: Path) -> None:
         Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / name)
     for name in CHECKPOINTS:
         (folder / name).touch()
-    for name in ("my-study", "mine"):
-        (folder / f"{name}.toml").write_text('data = "my-photos"\nweights = "random"\n', encoding="utf-8")
+    (folder / "my-study.toml").write_text('data = "my-photos"\n', encoding="utf-8")
+    # Of the ladder, which takes no other weights in its place.
+    (folder / "mine.toml").write_text('data = "my-photos"\nweights = "random"\ncontrol = false\n', encoding="utf-8")
     own = 'data = "my-photos"\nweights = "random"\ncontrol = false\nseeds = 2\n'
     (folder / "my-recipe.toml").write_text(own, encoding="utf-8")
     _describe(folder / FOLDERS[0])
