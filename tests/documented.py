@@ -124,7 +124,7 @@ def lay_out(folder: Path) -> None:
     test_episodes.archive(folder / "all_runs.zip", test_episodes.run_members("run01"))
     drawn: dict[str, bytes | str] = {
         f"alphabet/character{number}/{each}.png": test_episodes.png(100 * number + each)
-        for number in (1, 2)
+        for number in (1, 2, 3, 4)
         for each in (1, 2)
     }
     test_episodes.archive(folder / "images_background_small1.zip", drawn)

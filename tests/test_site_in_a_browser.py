@@ -119,7 +119,7 @@ def test_search_finds_a_difference(place: str, view: Any, site: Path, host: str)
     if view.viewport_size["width"] < 1000:
         view.locator("label[for=__search]").first.click()
     view.locator("input.md-search__input").fill("momentum")
-    view.wait_for_selector(".md-search-result__item a", timeout=20_000)
+    view.wait_for_selector(".md-search-result__item a", timeout=60_000)
     assert view.locator(".md-search-result__item").count() >= 3
     view.keyboard.press("Escape")
 
