@@ -123,7 +123,7 @@ def lay_out(folder: Path) -> None:
     shutil.copytree(ROOT / "examples" / "residual", folder, ignore=cached, dirs_exist_ok=True)
     test_episodes.archive(folder / "all_runs.zip", test_episodes.run_members("run01"))
     drawn: dict[str, bytes | str] = {
-        f"alphabet/character{number}/{each}.png": test_episodes.png(100 * number + each)
+        f"alphabet/character{number}/{each}.png": test_episodes.png(50 * number + each)
         for number in (1, 2, 3, 4)
         for each in (1, 2)
     }
