@@ -6,9 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
-#: Where ``make lessons`` writes, by what stands in front of a language's pages.
-EXECUTED = {"": "build/lessons", "zh/": "build/zh/lessons"}
-_CELL = re.compile(r"^# %%(?P<kind>$| .*)$")
+from transfer_parity.shared.lessons import percent
+from transfer_parity.shared.lessons.percent import Cell
+
+#: What stands in front of a language's pages, in docs/ as in build/, where ``make lessons`` writes.
+LANGUAGES = ("", "zh/")
 NOT_EXECUTED = (
     "*This lesson was built without executing it: `make lessons`, then `make docs`, shows what its cells put out.*"
 )
@@ -19,28 +21,24 @@ def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
 
     Args:
         root: the repository.
-        out: folder of the site's sources; pictures that lessons made are copied there.
+        out: folder of the site's sources; notebooks are copied there, for download.
 
     Returns:
         Pairs of place and text by the page's path, ``lessons/NN-name.md`` or ``zh/lessons/NN-name.md``.
     """
     made = {}
-    for prefix, folder in EXECUTED.items():
+    for prefix in LANGUAGES:
         for source in sorted((root / "docs" / prefix / "lessons").glob("[0-9]*.py")):
-            executed = root / folder / f"{source.stem}.md"
+            executed = root / "build" / prefix / "lessons" / f"{source.stem}.md"
             # What was executed before the lesson changed is not shown.
             is_new = executed.is_file() and executed.stat().st_mtime >= source.stat().st_mtime
             text = folded(executed.read_text(encoding="utf-8")) if is_new else _rendered(source)
             made[f"{prefix}lessons/{source.stem}.md"] = (f"docs/{prefix}lessons/{source.stem}.md", text)
-            for picture in sorted(executed.parent.glob(f"{source.stem}*")):
-                # What is in the Markdown has its output; notebooks are for download.
-                if picture.suffix != ".md":
-                    place = out / prefix / "lessons" / picture.name
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    if picture.is_dir():
-                        shutil.copytree(picture, place)
-                    else:
-                        shutil.copyfile(picture, place)
+            notebook = executed.with_suffix(".ipynb")
+            if notebook.is_file():
+                place = out / prefix / "lessons" / notebook.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(notebook, place)
     return made
 
 
@@ -50,23 +48,14 @@ def folded(text: str) -> str:
 
 
 def _rendered(source: Path) -> str:
-    """A percent script as Markdown: text cells as they are, code cells in fences."""
-    parts: list[str] = []
-    kind, lines = "", list[str]()
-    for line in [*source.read_text(encoding="utf-8").splitlines(), "# %%"]:
-        if cell := _CELL.match(line):
-            if kind:
-                parts.append(_cell(kind, lines))
-            kind, lines = cell["kind"].strip() or "code", []
-        else:
-            lines.append(line)
-    title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
+    """A lesson's source as Markdown: text cells as they are, code cells in fences."""
+    cells = percent.read(source)
+    title, _, rest = "\n\n".join(_cell(cell) for cell in cells if cell.source).partition("\n")
     return f"{title}\n\n{NOT_EXECUTED}\n{rest}\n"
 
 
-def _cell(kind: str, lines: list[str]) -> str:
-    text = "\n".join(lines).strip("\n")
-    if "[markdown]" in kind:
-        return folded(re.sub(r"^# ?", "", text, flags=re.MULTILINE))
-    code = re.sub(r"^# (?=%)", "", text, flags=re.MULTILINE)
-    return f"```python\n{code}\n```" if code else ""
+def _cell(cell: Cell) -> str:
+    if cell.is_text:
+        return folded(cell.source)
+    # Magics are comments in the source.
+    return f"```python\n{re.sub('^# (?=%)', '', cell.source, flags=re.MULTILINE)}\n```"
