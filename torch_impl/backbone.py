@@ -146,9 +146,9 @@ class _ShiftedSum(torch.autograd.Function):
         ctx.stride = stride
         height, width = ((x.shape[axis] - weight.shape[axis]) // stride[axis - 2] + 1 for axis in (2, 3))
         total = x.new_zeros(*x.shape[:2], height, width)
-        for images, sums in zip(*(each.split(_in_cache(x)) for each in (x, total)), strict=True):
+        for some in _in_cache(x):
             for shifted, cell in _cells(weight, total, stride):
-                sums.addcmul_(images[shifted], weight[cell][:, None, None])
+                total[some].addcmul_(x[some][shifted], weight[cell][:, None, None])
         return total
 
     @staticmethod
@@ -159,9 +159,7 @@ class _ShiftedSum(torch.autograd.Function):
         for_x, for_weight, _ = ctx.needs_input_grad
         by_x = torch.zeros_like(x) if for_x else None
         by_weight = torch.zeros_like(weight) if for_weight else None
-        size = _in_cache(x)
-        for start in range(0, len(x), size):
-            some = slice(start, start + size)
+        for some in _in_cache(x):
             behind = above[some].contiguous()
             for shifted, cell in _cells(weight, above, ctx.stride):
                 if by_x is not None:
@@ -171,9 +169,11 @@ class _ShiftedSum(torch.autograd.Function):
         return by_x, by_weight, None
 
 
-def _in_cache(images: Tensor) -> int:
-    """How many images are worked on at a time, with their outputs and, in the backward pass, both gradients."""
-    return max(1, microbatch.CACHE_BYTES // (4 * images.element_size() * max(1, images.shape[1:].numel())))
+def _in_cache(images: Tensor) -> Iterator[slice]:
+    """Which images are worked on at a time, with their outputs and, in the backward pass, both gradients."""
+    each = 4 * images.element_size() * max(1, images.shape[1:].numel())
+    size = max(1, microbatch.CACHE_BYTES // each)
+    return (slice(start, start + size) for start in range(0, len(images), size))
 
 
 def _cells(weight: Tensor, output: Tensor, stride: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
