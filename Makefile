@@ -87,16 +87,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	ln -sfn "$(CURDIR)" .venv/transfer_parity
 	touch $@
 
-$(LESSONS): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lessons]"
-	touch $@
-
-$(DOCS): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
-	touch $@
-
-$(BROWSER): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
+# What one of the extras of pyproject.toml adds, by its name.
+.venv/.%: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
 clean:
