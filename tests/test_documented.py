@@ -227,7 +227,7 @@ def test_commands_to_the_end(block: Block, real_user: Path, monkeypatch: pytest.
             budget = SLOW | ONE_EFFECT if command[:1] == ["attribute"] else SLOW
             # An hour's work: all pairs, or all heads with all strategies.
             if command[:1] == ["parity"] and "all" in command:
-                budget |= ONE_PAIR if "--backbone" in command else ONE_PAIR | FEW_STRATEGIES
+                budget = budget | (ONE_PAIR if "--backbone" in command else ONE_PAIR | FEW_STRATEGIES)
             status, complaints = carried_out(with_overrides(command, budget), capsys)
             assert status <= DIFFERENT_OR_INCONCLUSIVE, (command, status, complaints)
 

@@ -187,9 +187,14 @@ def test_lessons_are_shown_as_executed_or_from_their_source(tmp_path: Path) -> N
     folder = tmp_path / "docs" / "lessons"
     folder.mkdir(parents=True)
     (folder / "01-first.py").write_text("# %% [markdown]\n# # First\n#\n# Words.\n\n# %%\n# %%torch\nx = 1\n")
-    (page,) = lessons.pages(tmp_path, tmp_path / "out").items()
-    assert page[0] == "lessons/01-first.md"
-    assert page[1][1] == f"# First\n\n{lessons.NOT_EXECUTED}\n\nWords.\n\n```python\n%%torch\nx = 1\n```\n"
+    (tmp_path / "docs" / "zh").mkdir()
+    shutil.copytree(folder, tmp_path / "docs" / "zh" / "lessons")
+    pages = lessons.pages(tmp_path, tmp_path / "out")
+    assert list(pages) == ["lessons/01-first.md", "zh/lessons/01-first.md"]
+    for (_, text), remark in zip(pages.values(), ("This lesson was", "本课"), strict=True):
+        title, said, rest = text.split("\n\n", 2)
+        assert title == "# First" and remark in said
+        assert rest == "Words.\n\n```python\n%%torch\nx = 1\n```\n"
     (tmp_path / "build" / "lessons").mkdir(parents=True)
     (tmp_path / "build" / "lessons" / "01-first.md").write_text("# Executed\n")
     assert lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1] == "# Executed\n"

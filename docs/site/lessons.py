@@ -11,9 +11,11 @@ from transfer_parity.shared.lessons.percent import Cell
 
 #: What stands in front of a language's pages, in docs/ as in build/, where ``make lessons`` writes.
 LANGUAGES = ("", "zh/")
-NOT_EXECUTED = (
-    "*This lesson was built without executing it: `make lessons`, then `make docs`, shows what its cells put out.*"
-)
+#: What each language says of a lesson that was not executed.
+NOT_EXECUTED = {
+    "": "*This lesson was built without executing it: `make lessons`, then `make docs`, shows what its cells put out.*",
+    "zh/": "*本课生成网页时没有执行：先运行 `make lessons`，再运行 `make docs`，就会显示各单元格的输出。*",
+}
 
 
 def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
@@ -32,7 +34,7 @@ def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
             executed = root / "build" / prefix / "lessons" / f"{source.stem}.md"
             # What was executed before the lesson changed is not shown.
             is_new = executed.is_file() and executed.stat().st_mtime >= source.stat().st_mtime
-            text = folded(executed.read_text(encoding="utf-8")) if is_new else _rendered(source)
+            text = folded(executed.read_text(encoding="utf-8")) if is_new else _rendered(source, NOT_EXECUTED[prefix])
             made[f"{prefix}lessons/{source.stem}.md"] = (f"docs/{prefix}lessons/{source.stem}.md", text)
             notebook = executed.with_suffix(".ipynb")
             if notebook.is_file():
@@ -47,11 +49,11 @@ def folded(text: str) -> str:
     return text.replace("<details>", '<details markdown="1">')
 
 
-def _rendered(source: Path) -> str:
-    """A lesson's source as Markdown: text cells as they are, code cells in fences."""
+def _rendered(source: Path, remark: str) -> str:
+    """A lesson's source as Markdown: text cells as they are, code cells in fences; a remark below its title."""
     cells = percent.read(source)
     title, _, rest = "\n\n".join(_cell(cell) for cell in cells if cell.source).partition("\n")
-    return f"{title}\n\n{NOT_EXECUTED}\n{rest}\n"
+    return f"{title}\n\n{remark}\n{rest}\n"
 
 
 def _cell(cell: Cell) -> str:
