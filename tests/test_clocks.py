@@ -173,7 +173,7 @@ def test_every_phase_has_its_own_seconds(
     monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     monkeypatch.setattr(worker, "Events", Quiet)
     monkeypatch.setattr(start, "seconds_since", lambda: START)
-    monkeypatch.setattr(start, "collect_again", lambda: None)
+    monkeypatch.setattr(start, "end_imports", lambda: None)
     monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path)])
     given = job(tmp_path, strategy, kind)
     jobs.write(given, tmp_path)

@@ -58,7 +58,7 @@ def environment(threads: int, runtime: Runtime = "tuned") -> dict[str, str]:
 
 def command(framework: Framework, runtime: Runtime, folder: Path) -> list[str]:
     """What starts a worker for a job in a folder; under the profile "stock" without what makes imports quicker."""
-    as_installed = (start.AS_INSTALLED,) if runtime == "stock" else ()
+    imports = start.AS_INSTALLED if runtime == "stock" else start.WITHOUT_EXTRAS
     # -P: nothing that lies in the current folder is taken for a module.
     return [
         sys.executable,
@@ -67,7 +67,7 @@ def command(framework: Framework, runtime: Runtime, folder: Path) -> list[str]:
         start.__name__,
         wings.wing(framework).package,
         str(folder.resolve()),
-        *as_installed,
+        imports,
     ]
 
 

@@ -33,7 +33,7 @@ def main(wing: SubjectModule, info: WingInfo) -> NoReturn:
 
 
 def _work(wing: SubjectModule, info: WingInfo, folder: Path) -> int:
-    start.collect_again()
+    start.end_imports()
     events, side = Events(), ""
     try:
         job = SubjectJob.model_validate_json((folder / artifacts.JOB).read_text(encoding="utf-8"))

@@ -53,7 +53,7 @@ def main(wing: Wing) -> NoReturn:
 
 def _work(wing: Wing) -> int:
     """Run the job. Returns the exit status."""
-    start.collect_again()
+    start.end_imports()
     events = Events()
     folder = Path(sys.argv[1])
     try:
