@@ -310,6 +310,29 @@ def test_the_order_over_several_data_sets() -> None:
     assert turned.mean_ranks["good"] == pytest.approx(1.5)
 
 
+def test_a_study_of_something_else_does_not_hide_the_order() -> None:
+    values = [0.5, 0.6, 0.7]
+    two = [study_of(str(number), {"a": values, "b": [0.1, 0.2, 0.3]}) for number in range(2)]
+    alone, apart = study_of("alone", {"a": values}), study_of("apart", {"a": values, "b": values})
+    for point in apart["points"]:
+        point["shots"] = 50 if point["strategy"] == "b" else 20
+    found = standing.over_studies([alone, *two, apart])
+    assert found is not None and (found.data, found.left_out, found.blocks) == (["0", "1"], ["alone", "apart"], 6)
+    assert order.sentences(found)[0].startswith("Left out: alone and apart (")
+    assert standing.over_studies([alone, two[0], apart]) is None
+    # A third strategy counts where all have it with shots that all strategies share.
+    for number, document in enumerate(two):
+        document["points"] += [
+            {**point, "strategy": name}
+            for name in ("c", "d")
+            for point in document["points"]
+            if point["strategy"] == "a" and (name == "c" or point["shots"] == (1, 5)[number])
+        ]
+    found = standing.over_studies(two)
+    assert found is not None and set(found.mean_ranks) == {"a", "b", "c", "d"}
+    assert (found.blocks, found.shots, found.left_out) == (2, [1, 5], [])
+
+
 def test_the_command_that_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(4):
         (tmp_path / str(number)).mkdir()

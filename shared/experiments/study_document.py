@@ -164,6 +164,7 @@ class Order(Document):
 
     test: Literal["friedman", "paired"]
     data: list[str] = Field([], description="data sets of the studies; empty for the order of one study")
+    left_out: list[str] = Field([], description="data sets of further studies, without those strategies in common")
     seeds: int = Field(description="over several studies, the smallest number")
     shots: list[Shots]
     blocks: int

@@ -22,6 +22,8 @@ def sentences(order: Order) -> list[str]:
     else:
         over = "data sets" if order.data else "seeds and images"
         rule = f"Too few blocks for Friedman's test: paired tests over {over}, corrected for all pairs (Holm)"
+    if order.left_out:
+        lines.insert(0, f"Left out: {joined(order.left_out)} (not these strategies, or not with the same shots).")
     return [*lines, f"{rule}; {_told_apart(order)}."]
 
 
