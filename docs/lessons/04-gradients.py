@@ -98,7 +98,8 @@ assert abs(forgotten_keras - loss_keras) > 0.1
 #
 # `backward` **adds** to `.grad`. A loop without `optimizer.zero_grad()` steps along the sum of all gradients so far. A
 # tape begins anew with each `with`, so Keras has nothing of the kind. To add up a large batch in pieces, torch needs
-# several `backward`s and nothing else; with tapes you add the gradients that they return.
+# several `backward`s of losses, each times its piece's share of the batch (exercise 1); with tapes you add the
+# gradients that they return, weighted likewise.
 
 # %%
 # %%torch -o twice_torch zeroed_torch

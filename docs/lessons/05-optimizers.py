@@ -213,8 +213,8 @@ assert apart[0] < 1e-3 < 0.1 < apart[2]
 
 # %% [markdown]
 # **In the wings**: `tf_impl/optimizers.py` subclasses Keras's `SGD` and `Adam` (`_SGD`, `_Adam`) so that they mean what
-# torch's mean; `torch_impl/optimizers.py` uses torch's classes as they are. `Trainer.update` in both `training.py` does
-# the weight decay.
+# torch's mean; `torch_impl/optimizers.py` uses torch's classes as they are, which do the weight decay themselves. For
+# Keras `Trainer.update` in `tf_impl/training.py` does it.
 #
 # ## Exercises
 #

@@ -67,6 +67,7 @@ assert fresh_torch.tolist() == [0, 2] and inferring_torch.tolist() == [1]
 # %% [markdown]
 # So "I loaded the model and called it" is inference in Keras and training in torch. Whoever comes from Keras forgets
 # `model.eval()`; whoever comes from torch forgets that a training loop of one's own has to say `training=True`.
+# (Keras's layers that augment images are the exception: `RandomFlip` and its like act unless told `training=False`.)
 #
 # ## Ten batches, no gradient
 #
@@ -126,8 +127,8 @@ print("Keras and torch as predicted")
 #
 # After k batches, `momentum_of_old ** k` of the first value is left: after ten, 90 % in Keras and 35 % in torch. So a
 # model with ImageNet weights that is fine-tuned for ten batches still normalises mostly by ImageNet's statistics in
-# Keras (99 % in MobileNets, whose momentum there is 0.999), and mostly by those of the new images in torch. Neither is
-# wrong.
+# Keras (99 % in MobileNetV2 and V3, whose momentum there is 0.999), and mostly by those of the new images in torch.
+# Neither is wrong.
 
 # %%
 left_keras, left_torch = 0.99**10, 0.9**10

@@ -211,8 +211,8 @@ assert largest_difference(straight_keras, straight_torch.T) < 1e-5  # the same s
 # ## What is too much: a program in a file
 #
 # A `.pt` file is a pickle, and a pickle may run any program when it is read. `weights_only=True`, the default since
-# torch 2.6, reads tensors, numbers, strings, lists and dictionaries, and no other objects. This file, which would print
-# something, is refused.
+# torch 2.6, reads tensors, numbers, strings, lists, dictionaries and a few more plain types, and no other objects. This
+# file, which would print something, is refused.
 
 # %%
 # %%torch -o refused_torch

@@ -148,7 +148,9 @@ assert compiled_torch == 2
 
 # %% [markdown]
 # torch without `torch.compile` runs line by line, so its first call is slow for smaller reasons: memory is asked for,
-# kernels are chosen. With it, the same rule holds as in TensorFlow: a graph for each shape.
+# kernels are chosen. With it and `dynamic=False`, as here, the same rule holds as in TensorFlow: a graph for each
+# shape. By default it makes one for the first batch size, and at the second another one, whose size is open: for all
+# but 1.
 #
 # What you report depends on what you want to know. A tool that classifies one photograph and ends **is** its first
 # step. A training run of an hour is not.
@@ -221,14 +223,15 @@ assert a_first > 1.5  # the spell passed for B's fault
 # ## Exercises
 #
 # 1. Measure the torch model without `inference_mode()`. Is the difference larger than the interval of the ratio?
-# 2. Call `forward` with `images` as a NumPy array 10 times with batches of 1 to 10 images. How many traces?
+# 2. Call `forward` with NumPy arrays, `images[:1]` to `images[:8]`, eight batches of 1 to 8 images. How many new
+#    traces?
 # 3. Set both to 2 threads (TensorFlow needs a fresh process: restart the notebook). Which of the two gains more, and
 #    does the order of the two frameworks change?
 #
 # <details><summary>Answers</summary>
 #
 # 1. For so small a network usually not; measure in turns to know.
-# 2. A trace for every new shape: batches of 8 and 5 are known already, so 8 more. TensorFlow warns of it.
+# 2. A trace for every new shape: batches of 8 and 5 are known already, so 6 more. TensorFlow warns of it.
 # 3. There is no answer that holds elsewhere. That is the answer.
 #
 # </details>

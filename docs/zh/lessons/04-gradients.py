@@ -91,7 +91,7 @@ assert abs(forgotten_keras - loss_keras) > 0.1
 # %% [markdown]
 # ## 习惯二：梯度会累加
 #
-# `backward` 是把梯度**加到** `.grad` 上。训练循环若没有 `optimizer.zero_grad()`，就会沿着迄今所有梯度之和前进。tape 在每个 `with` 里重新开始，所以 Keras 没有这个问题。要把大批次分成几份累加，在 torch 里只需多次 `backward`；用 tape 时要自己把返回的梯度相加。
+# `backward` 是把梯度**加到** `.grad` 上。训练循环若没有 `optimizer.zero_grad()`，就会沿着迄今所有梯度之和前进。tape 在每个 `with` 里重新开始，所以 Keras 没有这个问题。要把大批次分成几份累加，在 torch 里要多次 `backward`，每个损失先乘以该份占整批的比例（练习 1）；用 tape 时要自己把返回的梯度同样加权后相加。
 
 # %%
 # %%torch -o twice_torch zeroed_torch

@@ -205,7 +205,7 @@ assert largest_difference(default_keras, default_torch) > 0.1
 assert apart[0] < 1e-3 < 0.1 < apart[2]
 
 # %% [markdown]
-# **在两翼中**：`tf_impl/optimizers.py` 从 Keras 的 `SGD` 和 `Adam` 派生子类（`_SGD`、`_Adam`），使它们与 torch 的含义相同；`torch_impl/optimizers.py` 直接使用 torch 的类。两个 `training.py` 里的 `Trainer.update` 负责权重衰减。
+# **在两翼中**：`tf_impl/optimizers.py` 从 Keras 的 `SGD` 和 `Adam` 派生子类（`_SGD`、`_Adam`），使它们与 torch 的含义相同；`torch_impl/optimizers.py` 直接使用 torch 的类，权重衰减由它们自己完成。Keras 一侧由 `tf_impl/training.py` 里的 `Trainer.update` 完成。
 #
 # ## 练习
 #

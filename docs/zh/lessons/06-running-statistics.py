@@ -64,7 +64,7 @@ assert fresh_keras.tolist() == [1] and training_keras.tolist() == [0, 2]
 assert fresh_torch.tolist() == [0, 2] and inferring_torch.tolist() == [1]
 
 # %% [markdown]
-# 所以“我加载了模型就调用”在 Keras 里是推理，在 torch 里是训练。从 Keras 来的人会忘记 `model.eval()`；从 torch 来的人会忘记，自己写的训练循环必须说 `training=True`。
+# 所以“我加载了模型就调用”在 Keras 里是推理，在 torch 里是训练。从 Keras 来的人会忘记 `model.eval()`；从 torch 来的人会忘记，自己写的训练循环必须说 `training=True`。（Keras 的图像增强层是例外：`RandomFlip` 之类的层默认就起作用，除非写 `training=False`。）
 #
 # ## 十个批次，没有梯度
 #
@@ -121,7 +121,7 @@ print("Keras and torch as predicted")
 # %% [markdown]
 # ## 起点还剩多少
 #
-# k 个批次之后，最初的值还剩 `momentum_of_old ** k`：十批之后，Keras 剩 90 %，torch 剩 35 %。所以，带 ImageNet 权重的模型微调十批之后，在 Keras 里归一化仍主要按 ImageNet 的统计量进行（MobileNet 在那里的动量是 0.999，还剩 99 %），在 torch 里则主要按新图像的统计量进行。两者都没有错。
+# k 个批次之后，最初的值还剩 `momentum_of_old ** k`：十批之后，Keras 剩 90 %，torch 剩 35 %。所以，带 ImageNet 权重的模型微调十批之后，在 Keras 里归一化仍主要按 ImageNet 的统计量进行（MobileNetV2 和 V3 在那里的动量是 0.999，还剩 99 %），在 torch 里则主要按新图像的统计量进行。两者都没有错。
 
 # %%
 left_keras, left_torch = 0.99**10, 0.9**10

@@ -203,7 +203,7 @@ assert largest_difference(straight_keras, straight_torch.T) < 1e-5  # the same s
 #
 # ## 多出来的：文件里的程序
 #
-# `.pt` 文件是 pickle，而 pickle 被读取时可以运行任意程序。`weights_only=True`（自 torch 2.6 起为默认值）只读张量、数字、字符串、列表和字典，不读其他对象。下面这个文件本来会打印一些东西，它被拒绝了。
+# `.pt` 文件是 pickle，而 pickle 被读取时可以运行任意程序。`weights_only=True`（自 torch 2.6 起为默认值）只读张量、数字、字符串、列表、字典和另外几种简单类型，不读其他对象。下面这个文件本来会打印一些东西，它被拒绝了。
 
 # %%
 # %%torch -o refused_torch

@@ -141,7 +141,7 @@ assert traces_keras == 2 and open_keras == 1
 assert compiled_torch == 2
 
 # %% [markdown]
-# 没有 `torch.compile` 的 torch 一行一行地运行，所以它的第一次调用只因较小的原因而慢：申请内存，选择算子。有了它，规则就与 TensorFlow 相同：每种形状一个计算图。
+# 没有 `torch.compile` 的 torch 一行一行地运行，所以它的第一次调用只因较小的原因而慢：申请内存，选择算子。有了它并写 `dynamic=False`（这里就是这样），规则就与 TensorFlow 相同：每种形状一个计算图。默认情况下，它为第一种批次大小生成一个计算图，遇到第二种时再生成一个大小开放的，供 1 以外的所有大小使用。
 #
 # 你报告什么，取决于你想知道什么。给一张照片分类就结束的工具，它的全部**就是**第一步。一小时的训练则不是。
 #
@@ -208,13 +208,13 @@ assert a_first > 1.5  # the spell passed for B's fault
 # ## 练习
 #
 # 1. 不用 `inference_mode()` 测量 torch 模型。差别是否大于比值的区间？
-# 2. 以 NumPy 数组的形式，用 1 到 10 张图像的批次各调用一次 `forward`，共 10 次。会追踪多少次？
+# 2. 用 NumPy 数组 `images[:1]` 到 `images[:8]`，即 1 到 8 张图像的八个批次，各调用一次 `forward`。会新追踪多少次？
 # 3. 把两边都设为 2 个线程（TensorFlow 需要新的进程：重启笔记本）。哪一个获益更多？两个框架的先后会改变吗？
 #
 # <details><summary>答案</summary>
 #
 # 1. 对这么小的网络，通常不大于；要轮流测量才能知道。
-# 2. 每种新形状追踪一次：8 和 5 已经见过，所以再追踪 8 次。TensorFlow 会为此发出警告。
+# 2. 每种新形状追踪一次：8 和 5 已经见过，所以再追踪 6 次。TensorFlow 会为此发出警告。
 # 3. 没有放之四海皆准的答案。这就是答案。
 #
 # </details>
