@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,18 +21,19 @@ from transfer_parity.shared.contract.artifacts import EXERCISE, EXERCISE_LOG, EX
 from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.contract.rungs import RUNGS, Label
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, WINGS
-from transfer_parity.shared.core import code
+from transfer_parity.shared.core import code, files
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.exercises import catalogue, checking, judging, working_folder
 from transfer_parity.shared.exercises.catalogue import BY_NAME, EXERCISES
 from transfer_parity.shared.exercises.exercise import READ, Exercise
 from transfer_parity.shared.exercises.judging import CopyFailed, Judged
+from transfer_parity.shared.exercises.working_folder import WorkingFolder
 from transfer_parity.shared.parity import climb
 from transfer_parity.shared.parity.document import Divergence, PairResult, RungResult
 from transfer_parity.shared.parity.judging import Comparison
 from transfer_parity.shared.report import exercise as report
 from transfer_parity.shared.report.console import WIDTH, Console
-from transfer_parity.shared.runtime import trace_format
+from transfer_parity.shared.runtime import launch, trace_format
 
 Captured = pytest.CaptureFixture[str]
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda each: each.name)
@@ -224,12 +228,45 @@ def test_an_interrupted_start_is_begun_again(tmp_path: Path, monkeypatch: pytest
     assert not working_folder.start(FIRST, tmp_path / "mine").changed()
 
 
+def test_a_folder_with_a_blank_in_its_name_is_checked_as_it_is_told(
+    tmp_path: Path, judge: Callable[..., None], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert compare.main(["exercise", "start", "third-digit", "my folder"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("Check: compare.py ")
+    assert f"`python compare.py {command}`" in Path("my folder", EXERCISE_TEXT).read_text(encoding="utf-8")
+    judge(9)
+    assert compare.main(shlex.split(command)) == 0
+
+
+def test_a_start_for_which_the_disk_has_no_room_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it had written by then."""
+    write = files.write_whole
+    for room in range(len(READ) + 2):
+        left = room
+
+        def write_while_there_is_room(path: Path, text: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, text)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_whole", write_while_there_is_room)
+            with pytest.raises(BadInput, match="cannot be written"):
+                working_folder.start(FIRST, tmp_path / str(room))
+        assert not working_folder.start(FIRST, tmp_path / str(room)).changed()
+
+
 def test_what_is_no_exercise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match="holds no exercise"):
         working_folder.open_(tmp_path)
     folder = working_folder.start(FIRST, tmp_path / "mine").path
     told = (folder / EXERCISE).read_bytes()
-    for damaged in (b"", b"[]", b"\xff", json.dumps({**json.loads(told), "exercise": "../x"}).encode()):
+    changes: tuple[dict[str, object], ...] = ({"exercise": "../x"}, {"hints": -9}, {"best": 99}, {"checks": -1})
+    edited = [json.dumps({**json.loads(told), **change}).encode() for change in changes]
+    for damaged in (b"", b"[]", b"\xff", *edited):
         (folder / EXERCISE).write_bytes(damaged)
         with pytest.raises(BadInput, match="is damaged or of another version"):
             working_folder.open_(folder)
@@ -279,6 +316,17 @@ def test_hints_come_one_by_one_where_nothing_is_gained(tmp_path: Path) -> None:
     assert checking.next_hint(folder).text is None
 
 
+def test_a_hint_that_is_asked_for_while_a_check_climbs_counts(tmp_path: Path) -> None:
+    def climb(folder: WorkingFolder) -> Judged:
+        assert checking.next_hint(working_folder.open_(folder.path)).number == 1
+        return Judged(result_of(2), "")
+
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    checking.check(folder, saying(2))
+    hint = checking.check(folder, climb).hint
+    assert hint is not None and hint.number == 2
+
+
 def test_the_command_from_start_to_solved(
     tmp_path: Path, judge: Callable[..., None], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +368,27 @@ def test_progress_is_told_and_a_log_of_ones_own_is_kept(tmp_path: Path) -> None:
     assert "3 of 9 rungs pass from below." in told[0]
     assert "5 of 9 rungs pass from below, 2 more than at best before." in told[1]
     assert "4 of 9 rungs pass from below, 1 fewer than at best before." in told[2]
+
+
+@pytest.mark.parametrize("passed", [9, 2])
+def test_a_check_is_told_where_it_cannot_be_noted(
+    passed: int, tmp_path: Path, judge: Callable[..., None], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    folder.note(best=2)
+
+    def write(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "write_whole", write)
+    judge(passed)
+    assert compare.main(["exercise", "check", str(folder.path)]) == (passed < 9)
+    told = capsys.readouterr()
+    assert f"{passed} rungs pass" in told.out or f"{passed} of 9 rungs pass" in told.out
+    assert (
+        told.err.strip()
+        == f"{folder.path} cannot be written (Read-only file system), so this check is not noted there."
+    )
 
 
 def shown(checked: checking.Checked) -> str:
@@ -380,11 +449,32 @@ def test_the_copy_runs_and_everything_else_is_the_project(exercise: Exercise, tm
     assert (wing / "trace.py").read_bytes() == (ROOT / exercise.folder / "trace.py").read_bytes()
 
 
+def test_what_is_no_file_in_a_copy_is_left_alone(tmp_path: Path) -> None:
+    """Such as the lock of an editor in which a file is open and changed."""
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    (folder.code / ".#head.py").symlink_to("somebody@somewhere.4711:1")
+    (folder.code / "notes.py").mkdir()
+    wing = judging._assembled(FIRST, folder.code, tmp_path / "code")
+    assert not [place.name for place in wing.iterdir() if place.name in (".#head.py", "notes.py")]
+
+
 def test_an_instrument_in_a_copy_is_refused(tmp_path: Path) -> None:
     folder = working_folder.start(FIRST, tmp_path / "mine")
     (folder.code / "trace.py").write_text("", encoding="utf-8")
     with pytest.raises(BadInput, match=r"trace\.py is one of the judge's instruments"):
         judging.climb(FIRST, folder.code, 1, lambda what, done, total: None)
+
+
+def test_no_folder_is_used_where_python_would_not_find_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project's own wing would be judged in its place, and pass."""
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    (tmp_path / f"a{os.pathsep}b").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / f"a{os.pathsep}b"))
+    monkeypatch.setattr(judging._ExerciseLadder, "climb", lambda ladder, specs: [result_of(9)])
+    with pytest.raises(BadInput, match="where Python finds no packages; set TMPDIR to another one"):
+        climbed(FIRST, folder.code)
 
 
 def test_whose_process_ended_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -465,6 +555,20 @@ def test_every_fault_fails_where_it_says_and_its_mending_passes(exercise: Exerci
     assert failed is not None and failed.name == exercise.rung and not found.passed
     mend(exercise, folder.code)
     assert climbed(exercise, folder.code).result.passed
+
+
+def test_a_copy_that_ends_its_process_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To Python, exit() is success; nothing is written then."""
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    ends, waits = "import sys; print('so far', file=sys.stderr); exit()", "import time; time.sleep(60)"
+    programs = {framework: ends if framework == FIRST.framework else waits for framework in IDENTIFIERS}
+    monkeypatch.setattr(launch, "command", lambda framework, *given: [sys.executable, "-c", programs[framework]])
+    with pytest.raises(CopyFailed, match="ended with exit status 0 before its work was done") as caught:
+        climbed(FIRST, folder.code)
+    assert caught.value.last_words == "so far"
+    with pytest.raises(CopyFailed):
+        checking.check(folder, lambda folder: climbed(FIRST, folder.code))
+    assert (folder.path / EXERCISE_LOG).read_text(encoding="utf-8") == "so far\n"
 
 
 def test_a_name_is_found() -> None:

@@ -21,11 +21,21 @@ from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.exercises.catalogue import EXERCISES
 from transfer_parity.shared.lessons import magics, percent, play
 from transfer_parity.shared.lessons.magics import CellError, Cells
-from transfer_parity.shared.lessons.session import Session
+from transfer_parity.shared.lessons.session import PATIENCE, Session
 
 LESSONS = sorted((ROOT / "docs" / "lessons").glob("*.py"))
 CHINESE = ROOT / "docs" / "zh" / "lessons"
 MAGICS = {wing.identifier for wing in WINGS}
+
+
+#: A cell with what stands for a tensor of a type that NumPy has not.
+HALF = """
+class Tensor:
+    dtype = "torch.bfloat16"
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Got unsupported ScalarType BFloat16")
+half = Tensor()
+"""
 
 
 class Notebook:
@@ -130,20 +140,36 @@ def test_what_needs_its_gradients_left_behind_is_asked_for_its_numbers(plain: Pl
         ("things = {'a': 1}", "-o things", "things is a dict that is no array of numbers"),
         ("1", "-o a,b", "%%one: a,b is no name of a variable"),
         ("1", "-x", "%%one: unrecognized arguments: -x"),
+        ("1", "-i 'things", "%%one: No closing quotation; it takes -i NAME"),
+        ("1", "-i ragged", "ragged is a list, no array of numbers"),
+        (HALF, "-o half", "half has the type torch.bfloat16, which NumPy's files do not know; hand over a copy in"),
         ("1", "-o", "%%one: argument -o: expected at least one argument"),
     ],
 )
 def test_what_cannot_be_handed_over_is_one_sentence(plain: Plain, code: str, line: str, sentence: str) -> None:
-    plain.namespace["things"] = [1, {}]
+    plain.namespace |= {"things": [1, {}], "ragged": [[1], [1, 2]]}
     shown = told(plain, code, line)
     assert shown.startswith(f"error: {sentence}")
     assert shown.count("\n") == 0
+
+
+def test_a_cell_that_fails_leaves_no_arrays_on_disk(plain: Plain) -> None:
+    plain.namespace["given"] = np.zeros(3)
+    for code in ("1 / 0", "made = 1", "given = {}"):
+        told(plain, code, "-i given -o given missing")
+    place = plain("import tempfile\ntempfile.gettempdir()").strip("'")
+    assert not list(Path(place).glob("*.npy"))
 
 
 def test_no_pickle_goes_there_or_comes_back(plain: Plain) -> None:
     plain.namespace["objects"] = np.array([{}, None])
     assert "no array of numbers" in told(plain, "1", "-i objects")
     assert "no array of numbers" in told(plain, "import numpy\nobjects = numpy.array([{}, None])", "-o objects")
+
+
+def test_a_program_that_a_cell_starts_gets_no_requests(plain: Plain) -> None:
+    """It would wait for one, and the next cell for ever."""
+    assert plain("import subprocess\nsubprocess.run(['cat'], timeout=20).returncode") == "0"
 
 
 def test_a_traceback_shows_the_lines_of_the_cell(plain: Plain) -> None:
@@ -156,6 +182,13 @@ def test_a_traceback_shows_the_lines_of_the_cell(plain: Plain) -> None:
     assert told(plain, "1 +").splitlines()[-1].startswith("SyntaxError")
     assert told(plain, "exit()").splitlines()[-1].startswith("SystemExit")
     assert plain("1 + 1") == "2"
+
+
+def test_a_function_that_calls_itself_without_end_is_told_briefly(plain: Plain) -> None:
+    shown = told(plain, "def again():\n    return again()\nagain()").splitlines()
+    assert len(shown) < 50 and "again()" in shown[2]
+    assert [line for line in shown if "and so on" in line]
+    assert shown[-1].startswith("RecursionError")
 
 
 def test_the_other_framework_cannot_be_imported(plain: Plain) -> None:
@@ -188,6 +221,34 @@ def test_an_interruption_stops_the_cell_and_nothing_else(plain: Plain) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert plain("kept") == "1"
+
+
+@pytest.mark.parametrize("printed", ["a line", "x" * 20_000_000], ids=["little", "much"])
+def test_whoever_interrupts_again_gets_no_answer_twice(plain: Plain, printed: str) -> None:
+    """A cell hears neither what an interrupted one still says nor what was to end that one's process."""
+    plain(f"import time\nkept = 1\nprinted = {printed!r}")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for seconds in (0.3, 0.6):
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            plain("try:\n    print(printed)\n    time.sleep(60)\nfinally:\n    time.sleep(1)\n'interrupted'")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert plain("kept") == "1"
+    for each in threading.enumerate():
+        if isinstance(each, threading.Timer):
+            each.join(PATIENCE / 2)
+            assert not each.is_alive()
+
+
+def test_a_cell_whose_output_nobody_can_show_is_given_up(plain: Plain) -> None:
+    def show(stream: str, text: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        plain.cells.run("one", "", "print('to nobody')\n'late'", show)
+    assert plain("'next'") == "'next'"
 
 
 def test_a_process_ends_with_the_notebook(tmp_path: Path) -> None:
@@ -284,7 +345,7 @@ def test_a_lesson_ends_with_the_first_cell_that_fails(tmp_path: Path, plain: Pla
         play.play(path, plain.makers)
 
 
-def test_what_is_no_lesson_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_lesson_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         percent.read(tmp_path / "none.py")
     path = tmp_path / "lesson.py"
@@ -292,6 +353,29 @@ def test_what_is_no_lesson_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="line 2 is no comment"):
         percent.read(path)
     assert play.main([str(path)]) == BadInput.exit_status
+    path.write_text("Some text.\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="has no cell"):
+        percent.read(path)
+    path.write_text("# %%\n# %%three -o x\nx = 1\n", encoding="utf-8")
+    assert play.main([str(path)]) == play.main([]) == BadInput.exit_status
+    told = capsys.readouterr().err
+    assert "a cell that begins with %%three; a lesson has" in told and "no lesson is given" in told
+
+
+def test_a_lesson_does_not_wait_for_a_reader_who_has_gone(tmp_path: Path) -> None:
+    path = tmp_path / "lesson.py"
+    path.write_text(f"# %%\n# %%{WINGS[0].identifier}\nprint('much\\n' * 100_000)\n1 / 0\n", encoding="utf-8")
+    program = [sys.executable, "-m", play.__name__, str(path)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as played:
+        assert played.stdout is not None and played.stderr is not None
+        assert played.stdout.readline()
+        played.stdout.close()
+        try:
+            assert played.wait(60) == 1
+        finally:
+            played.kill()
+        shown = played.stderr.read()
+    assert shown.splitlines()[-1].startswith("ZeroDivisionError") and "BrokenPipe" not in shown
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)

@@ -19,7 +19,7 @@ from tests.conftest import CLASSES, ROOT, Command, write_images
 from tests.fakes import FakeWorkers
 from tests.killed import killed_within
 from transfer_parity import compare
-from transfer_parity.shared.core import kept, lifeline, scratch, signals
+from transfer_parity.shared.core import files, kept, lifeline, scratch, signals
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.manifest import facts_of
 from transfer_parity.shared.core.run_folder import HIDDEN, claimed
@@ -312,6 +312,20 @@ def test_a_kill_within_a_commit_mixes_nothing(moment: int, tmp_path: Path) -> No
     assert leftovers(folder) == []
     written(folder, {"a": "last"})
     assert contents(folder) == {"a": b"last", "b/mine": b"mine"}
+
+
+def test_a_file_that_is_written_whole_takes_nobody_s_place(tmp_path: Path) -> None:
+    """Neither while it is written, nor if that fails."""
+    (tmp_path / "a.json.part").write_text("mine")
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "a.json.2.part").symlink_to(tmp_path / "other")
+    (tmp_path / "a.json.3.part").symlink_to(tmp_path / "nowhere")
+    before = contents(tmp_path)
+    with pytest.raises(UnicodeEncodeError):
+        files.write_whole(tmp_path / "a.json", "text \ud800")
+    assert contents(tmp_path) == before
+    files.write_whole(tmp_path / "a.json", "text")
+    assert contents(tmp_path) == {**before, "a.json": b"text"} and (tmp_path / "a.json.2.part").is_symlink()
 
 
 def test_an_incomplete_result_gives_way(tmp_path: Path) -> None:

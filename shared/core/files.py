@@ -6,14 +6,34 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file of text. It appears whole or not at all, whenever this process ends."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    """Write a file of text. It appears whole or not at all, whenever this process ends.
+
+    What it is written to until then is a file of this call alone: no other process writes to it, and where its name
+    belongs to a file or a link of the user's it gets another.
+    """
+    unfinished, file = _new_beside(path)
+    try:
+        with file:
+            file.write(text)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _new_beside(path: Path) -> tuple[Path, TextIO]:
+    """A new file in the same folder, open for writing."""
+    number, unfinished = 1, path.with_name(f"{path.name}.part")
+    while True:
+        try:
+            return unfinished, unfinished.open("x", encoding="utf-8")
+        except FileExistsError:
+            number += 1
+            unfinished = path.with_name(f"{path.name}.{number}.part")
 
 
 def sha256(path: Path) -> str:

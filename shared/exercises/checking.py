@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from transfer_parity.shared.core import notices
 from transfer_parity.shared.exercises.exercise import Exercise
-from transfer_parity.shared.exercises.judging import Judged
+from transfer_parity.shared.exercises.judging import CopyFailed, Judged
 from transfer_parity.shared.exercises.working_folder import WorkingFolder
 
 #: Climbs with the copy in a working folder.
@@ -56,15 +58,36 @@ def check(folder: WorkingFolder, climb: Climb) -> Checked:
     Args:
         folder: with the copy.
         climb: carries out the climb.
+
+    Raises:
+        CopyFailed: the copy does not run. What it printed by then is kept.
     """
-    judged = climb(folder)
+    try:
+        judged = climb(folder)
+    except CopyFailed as failed:
+        with _noting(folder):
+            folder.look_again()
+            folder.keep_log(failed.printed)
+        raise
+    folder.look_again()
     before = folder.standing.best
     solved = judged.result.passed
-    folder.keep_log(judged.printed)
-    best = max(judged.passed, before or 0)
-    folder.note(checks=folder.standing.checks + 1, best=best, solved=folder.standing.solved or solved)
-    due = not solved and before is not None and judged.passed <= before
-    return Checked(folder.exercise, judged, before, next_hint(folder) if due else None)
+    best, hint = max(judged.passed, before or 0), None
+    with _noting(folder):
+        folder.keep_log(judged.printed)
+        folder.note(checks=folder.standing.checks + 1, best=best, solved=folder.standing.solved or solved)
+        if not solved and before is not None and judged.passed <= before:
+            hint = next_hint(folder)
+    return Checked(folder.exercise, judged, before, hint)
+
+
+@contextlib.contextmanager
+def _noting(folder: WorkingFolder) -> Iterator[None]:
+    """What came of a check is told even where it cannot be noted, such as in what was handed in and is only read."""
+    try:
+        yield
+    except OSError as error:
+        notices.say(f"{folder.path} cannot be written ({error.strerror or error}), so this check is not noted there.")
 
 
 def next_hint(folder: WorkingFolder) -> Hint:

@@ -52,11 +52,12 @@ class CopyFailed(Exception):
 
     Attributes:
         last_words: the end of what it wrote, with the learner's own file names.
+        printed: all of it.
     """
 
-    def __init__(self, message: str, last_words: str) -> None:
+    def __init__(self, message: str, last_words: str, printed: str = "") -> None:
         super().__init__(message)
-        self.last_words = last_words
+        self.last_words, self.printed = last_words, printed
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,12 @@ def climb(
         WorkerFailed: the other wing's process ended early.
     """
     with scratch.folder(PREFIX) as place:
+        if os.pathsep in str(place):
+            # Python would look elsewhere, and the project's own wing be judged in place of the copy.
+            raise BadInput(
+                f"the folder for temporary files {place.parent} has {os.pathsep!r} in its name, where Python finds no "
+                "packages; set TMPDIR to another one."
+            )
         mine = _assembled(exercise, copy, place / "code")
         (place / "climb").mkdir()
         more = {"PYTHONPATH": _in_front(place / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -128,7 +135,8 @@ def climb(
         except WorkerFailed as error:
             if error.framework != exercise.framework:
                 raise
-            raise CopyFailed(str(error), _with_own_names(error.last_words, exercise, mine, copy)) from None
+            told = [_with_own_names(text, exercise, mine, copy) for text in (error.last_words, ladder.printed)]
+            raise CopyFailed(str(error), *told) from None
         return Judged(result, _with_own_names(ladder.printed, exercise, mine, copy))
 
 
@@ -146,7 +154,8 @@ def _assembled(exercise: Exercise, copy: Path, folder: Path) -> Path:
     wing.mkdir(parents=True)
     for source in wing_sources(exercise).glob("*.py"):
         shutil.copyfile(source, wing / source.name)
-    for source in sorted(copy.glob("*.py")):
+    # Editors put links that lead nowhere beside a file that is being changed: they are no part of the copy.
+    for source in sorted(filter(Path.is_file, copy.glob("*.py"))):
         if source.name not in READ and (wing / source.name).exists():
             raise BadInput(f"{source} is one of the judge's instruments, which are not read from a copy; remove it.")
         shutil.copyfile(source, wing / source.name)

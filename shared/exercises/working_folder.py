@@ -6,19 +6,22 @@ What lies there is the learner's. Nothing is deleted; files are replaced only wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from transfer_parity.shared.contract import wings
 from transfer_parity.shared.contract.artifacts import EXERCISE, EXERCISE_LOG, EXERCISE_TEXT
+from transfer_parity.shared.contract.rungs import RUNGS
 from transfer_parity.shared.core import code, files
 from transfer_parity.shared.core.document import Document
 from transfer_parity.shared.core.errors import BadInput
@@ -46,9 +49,9 @@ class Standing(Document):
     exercise: str
     code: str
     files: dict[str, str]
-    checks: int = 0
-    best: int | None = None
-    hints: int = 0
+    checks: int = Field(default=0, ge=0)
+    best: int | None = Field(default=None, ge=0, le=len(RUNGS))
+    hints: int = Field(default=0, ge=0)
     solved: bool = False
 
 
@@ -74,6 +77,13 @@ class WorkingFolder:
         """Note something, and keep it."""
         self.standing = self.standing.model_copy(update=changes)
         self.standing.save(self.path / EXERCISE)
+
+    def look_again(self) -> None:
+        """Take what is noted by now: while a check climbs, a hint may be asked for."""
+        with contextlib.suppress(BadInput):
+            found = _started(self.path)
+            if found is not None and found.exercise == self.exercise:
+                self.standing = found.standing
 
     def keep_log(self, text: str) -> None:
         """Write what the copy printed; a file of that name that is the learner's own is not replaced."""
@@ -129,9 +139,10 @@ def start(exercise: Exercise, folder: Path, again: bool = False) -> WorkingFolde
     standing = Standing(exercise=exercise.name, code=_wing_digest(exercise), files={**listed, **log})
     made = WorkingFolder(folder, standing)
     try:
-        (folder / exercise.folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         # First, so that an interrupted start may be begun again.
         made.note()
+        (folder / exercise.folder).mkdir(exist_ok=True)
         for name, text in texts.items():
             files.write_whole(folder / name, text)
     except OSError as error:
@@ -239,6 +250,7 @@ def _wing_digest(exercise: Exercise) -> str:
 
 def _text(exercise: Exercise, folder: Path) -> str:
     """What a learner reads first."""
+    named = shlex.quote(str(folder))
     return f"""# {exercise.name} (grade {exercise.grade})
 
 {textwrap.fill(exercise.symptom, 120)}
@@ -247,7 +259,7 @@ def _text(exercise: Exercise, folder: Path) -> str:
 ladder at the rung "{exercise.rung}", and passes all rungs once the fault is mended. Lesson {exercise.lesson:02d}
 prepares this exercise.
 
-1. Check: `python compare.py exercise check {folder}` climbs the ladder with your copy and the other wing,
+1. Check: `python compare.py exercise check {named}` climbs the ladder with your copy and the other wing,
    which is as it was. It says which rungs pass and what differs first. A check that fails without having come further
    gives a hint; `--hint` gives the next one at once.
 2. Read. The same functions stand in the twin, file by file: `{_twin(exercise)}`

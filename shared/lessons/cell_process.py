@@ -25,6 +25,10 @@ import numpy as np
 CELL = "<cell "
 #: Kinds of NumPy's types that a file holds without pickle: numbers, truth values and text.
 PLAIN = "biufcUS"
+#: Calls that a traceback shows: those of a function that calls itself without end are a thousand.
+MOST = 12
+#: In names of types of numbers that frameworks have and NumPy has not.
+FOREIGN = ("bfloat16", "float8", "float4")
 
 
 class _Events:
@@ -86,7 +90,7 @@ def main(absent: list[str]) -> None:
     sys.stdout, sys.stderr = _Stream(events, "stdout"), _Stream(events, "stderr")
     sys.meta_path[:] = [_Without(finder, absent) for finder in sys.meta_path]
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_read, args=(sys.stdin, requests), daemon=True).start()
+    threading.Thread(target=_read, args=(_taken_input(), requests), daemon=True).start()
     # Cells have nobody to ask, and exit() closes what it finds here.
     sys.stdin = io.StringIO()
     # An interruption is meant for a cell, never for the time between two of them.
@@ -104,6 +108,15 @@ def main(absent: list[str]) -> None:
             events.tell("failed", text=_told(error, absent), name=type(error).__name__)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         events.tell("done")
+
+
+def _taken_input() -> TextIO:
+    """Standard input, which the programs that a cell starts do not get: they would wait for requests, and take them."""
+    taken = os.fdopen(os.dup(0), encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return taken
 
 
 def _read(lines: TextIO, requests: queue.Queue[dict[str, Any]]) -> None:
@@ -153,6 +166,9 @@ def _plain(name: str, value: Any) -> np.ndarray[Any, Any]:
     except (TypeError, ValueError):
         array = np.asarray(None)
     if array.dtype.kind not in PLAIN:
+        own = str(getattr(value, "dtype", ""))
+        if any(kind in own for kind in FOREIGN):
+            raise _Refused(f"{name} has the type {own}, which NumPy's files do not know; hand over a copy in float32.")
         raise _Refused(
             f"{name} is a {type(value).__name__} that is no array of numbers; hand over its arrays one by one."
         )
@@ -171,6 +187,9 @@ def _told(error: BaseException, absent: list[str]) -> str:
             skipped = 0
         else:
             skipped += 1
+    if len(lines) > MOST:
+        half = MOST // 2
+        lines[half:-half] = [f"  ... and so on, {len(lines) - 2 * half} times\n"]
     lines = ["Traceback (most recent call last):\n", *lines] if lines else []
     lines += traceback.format_exception_only(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in absent:

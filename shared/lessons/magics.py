@@ -131,7 +131,11 @@ def _options(name: str, line: str) -> argparse.Namespace:
     parser = _Parser(prog=f"%%{name}", add_help=False, allow_abbrev=False)
     parser.add_argument("-i", dest="inputs", nargs="+", action="extend", default=[])
     parser.add_argument("-o", dest="outputs", nargs="+", action="extend", default=[])
-    given = parser.parse_args(shlex.split(line, comments=True))
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        parser.error(str(error))
+    given = parser.parse_args(words)
     for each in (*given.inputs, *given.outputs):
         if not each.isidentifier():
             raise BadInput(f"%%{name}: {each} is no name of a variable; separate names by spaces.")
@@ -141,7 +145,10 @@ def _options(name: str, line: str) -> argparse.Namespace:
 def _array(name: str, namespace: Mapping[str, Any]) -> Array:
     if name not in namespace:
         raise BadInput(f"the notebook has no {name}, which -i is to hand over; make it in a cell above.")
-    array = np.asarray(namespace[name], order="C") if not isinstance(namespace[name], dict) else np.asarray(None)
+    try:
+        array = np.asarray(namespace[name], order="C")
+    except (TypeError, ValueError):
+        array = np.asarray(None)
     if array.dtype.kind not in PLAIN:
         raise BadInput(f"{name} is a {type(namespace[name]).__name__}, no array of numbers, which alone -i hands over.")
     return array

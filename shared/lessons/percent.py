@@ -53,7 +53,7 @@ def read(path: Path) -> list[Cell]:
     """The cells of a lesson.
 
     Raises:
-        BadInput: there is no such file, or a line of a text is no comment.
+        BadInput: there is no such file, it has no cells, or a line of a text is no comment.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -68,4 +68,6 @@ def read(path: Path) -> list[Cell]:
             if is_text and line and not line.startswith("#"):
                 raise BadInput(f"{path}, line {number} is no comment; begin every line of a text with '# '.")
             block.append(line.removeprefix("#").removeprefix(" ") if is_text else line)
+    if not blocks:
+        raise BadInput(f"{path} has no cell, which '# %%' begins; give a lesson, such as docs/lessons/01-tensors.py.")
     return [Cell(is_text, "\n".join(block).strip("\n")) for is_text, block in blocks]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from transfer_parity.shared.contract.wings import WINGS
+from transfer_parity.shared.core import streams
 from transfer_parity.shared.core.errors import BadInput
+from transfer_parity.shared.core.text import joined
 from transfer_parity.shared.lessons import cell_process, percent, session
 from transfer_parity.shared.lessons.magics import CellError, Cells
 from transfer_parity.shared.lessons.session import Session
@@ -29,7 +31,7 @@ def play(path: Path, sessions: Mapping[str, Callable[[], Session]]) -> dict[str,
         sessions: what makes the session of each magic, by its name.
 
     Raises:
-        BadInput: the file is no lesson.
+        BadInput: the file is no lesson, or has a cell of another kind.
         CellError: a cell in a framework's process failed.
         Exception: whatever one of the notebook's own cells raises.
     """
@@ -42,6 +44,9 @@ def play(path: Path, sessions: Mapping[str, Callable[[], Session]]) -> dict[str,
                 continue
             print("\n".join(f"{MARGIN}{line}".rstrip() for line in cell.source.split("\n")), "\n", flush=True)
             if cell.magic is not None:
+                if cell.magic[0] not in sessions:
+                    known = joined([f"%%{name}" for name in sessions])
+                    raise BadInput(f"{path} has a cell that begins with %%{cell.magic[0]}; a lesson has {known} alone.")
                 value = cells.run(*cell.magic)
             else:
                 value = cell_process.evaluate(cell.plain, f"{cell_process.CELL}{number}>", namespace)
@@ -56,6 +61,8 @@ def main(given: list[str]) -> int:
     """Carry out the lessons whose paths are given. Returns an exit status."""
     sessions = {wing.identifier: (lambda wing=wing: session.of_wing(wing)) for wing in WINGS}
     try:
+        if not given:
+            raise BadInput("no lesson is given; give one or more, such as docs/lessons/01-tensors.py.")
         for each in given:
             play(Path(each), sessions)
     except (BadInput, CellError) as error:
@@ -68,4 +75,7 @@ def main(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Whoever reads may go before the end: play ... | head.
+    with streams.guarded():
+        status = main(sys.argv[1:])
+    sys.exit(status)

@@ -93,26 +93,35 @@ class Session:
             SessionEnded: the process died.
         """
         self._start()
-        assert self._process is not None and self._process.stdin is not None
         self._cells += 1
         given = {name: self._folder / f"{self._cells}-in-{name}.npy" for name in inputs or {}}
-        for name, array in (inputs or {}).items():
-            np.save(given[name], array, allow_pickle=False)
         wanted = {name: self._folder / f"{self._cells}-out-{name}.npy" for name in outputs}
         request = {"code": code, "number": self._cells, "inputs": _paths(given), "outputs": _paths(wanted)}
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            value = self._follow(show)
-        except BrokenPipeError:
-            raise self._ended() from None
+            for name, array in (inputs or {}).items():
+                np.save(given[name], array, allow_pickle=False)
+            value = self._carried_out(request, show)
+            arrays = {name: np.load(path, allow_pickle=False) for name, path in wanted.items()}
+        finally:
+            # Also of a cell that failed: arrays may be large, and people try again.
+            for path in (*given.values(), *wanted.values()):
+                path.unlink(missing_ok=True)
+        return Outcome(value, arrays)
+
+    def _carried_out(self, request: Mapping[str, Any], show: Printer) -> str | None:
+        """``repr`` of the last line of a cell."""
+        try:
+            self._ask(request)
+            return self._follow(show)
         except KeyboardInterrupt:
             self._interrupt(show)
             raise
-        arrays = {name: np.load(path, allow_pickle=False) for name, path in wanted.items()}
-        for path in (*given.values(), *wanted.values()):
-            path.unlink()
-        return Outcome(value, arrays)
+        except (CellFailed, BadInput, SessionEnded):
+            raise
+        except BaseException:
+            # The cell still runs, and the next one must not hear what this one says.
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the process. The next cell starts a new one."""
@@ -140,6 +149,14 @@ class Session:
             start_new_session=True,
         )
 
+    def _ask(self, request: Mapping[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
     def _follow(self, show: Printer) -> str | None:
         """Hear what a cell does until it is done. Returns ``repr`` of its last line."""
         assert self._process is not None and self._process.stdout is not None
@@ -163,15 +180,24 @@ class Session:
         raise self._ended()
 
     def _interrupt(self, show: Printer) -> None:
-        """Stop the cell; if it does not listen, the process."""
+        """Stop the cell; if it does not listen, the process. Whoever interrupts again is waiting for the same."""
         assert self._process is not None
         process = self._process
         process.send_signal(signal.SIGINT)
         deadline = threading.Timer(PATIENCE, process.kill)
         deadline.start()
-        with contextlib.suppress(CellFailed, BadInput, SessionEnded):
-            self._follow(show)
-        deadline.cancel()
+        done = False
+        try:
+            while not done:
+                # No JSON is what is left of a line that an interruption has cut.
+                with contextlib.suppress(KeyboardInterrupt, json.JSONDecodeError):
+                    with contextlib.suppress(CellFailed, BadInput, SessionEnded):
+                        self._follow(show)
+                    done = True
+        finally:
+            deadline.cancel()
+            if not done:
+                self.close()
 
     def _ended(self) -> SessionEnded:
         """What to say of a process that is gone."""

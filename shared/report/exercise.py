@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import textwrap
 from collections.abc import Sequence
 
@@ -41,7 +42,8 @@ def show_started(folder: WorkingFolder, console: Console) -> None:
         "it.",
         console,
     )
-    console.print(f"Check: compare.py exercise check {folder.path}", highlight=False, soft_wrap=True)
+    place = shlex.quote(str(folder.path))
+    console.print(f"Check: compare.py exercise check {place}", highlight=False, soft_wrap=True)
 
 
 def show_checked(checked: Checked, console: Console) -> None:

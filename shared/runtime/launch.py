@@ -116,7 +116,15 @@ def run(
         listen,
         "lower --batch-size, --inference-batch-size or --image-size, or choose a smaller --backbone",
     )
-    result = WorkerResult.model_validate_json((folder / artifacts.WORKER_RESULT).read_text(encoding="utf-8"))
+    written = folder / artifacts.WORKER_RESULT
+    if not written.is_file():
+        # Code of a user's may call exit(), which Python takes for success.
+        raise WorkerFailed(
+            f"the {framework} worker ended with exit status 0 before its work was done.",
+            framework,
+            _last_words(folder / artifacts.LOG),
+        )
+    result = WorkerResult.model_validate_json(written.read_text(encoding="utf-8"))
     return result.model_copy(update={"others_share": watch.others_share(result.cpu_seconds)})
 
 
