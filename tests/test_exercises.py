@@ -327,6 +327,21 @@ def test_a_hint_that_is_asked_for_while_a_check_climbs_counts(tmp_path: Path) ->
     assert hint is not None and hint.number == 2
 
 
+def test_what_fails_only_where_the_last_stage_trains_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    folder = working_folder.start(FIRST, tmp_path / "mine")
+    found = [Judged(result_of(9), "", result_of(3)), Judged(result_of(9), "", result_of(9))]
+    monkeypatch.setattr(judging, "climb", lambda *given: found.pop(0))
+    assert compare.main(["exercise", "check", str(folder.path)]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "All 9 rungs pass, in which every layer trains. If only the last stage does:" in told
+    assert f"First divergence, at rung '{RUNGS[3]}'" in told and FIRST.why not in told
+    assert not working_folder.open_(folder.path).standing.solved
+    assert compare.main(["exercise", "check", str(folder.path)]) == 0
+    assert "also if only its last stage trains." in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_command_from_start_to_solved(
     tmp_path: Path, judge: Callable[..., None], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,7 +569,23 @@ def test_every_fault_fails_where_it_says_and_its_mending_passes(exercise: Exerci
     failed = found.first_failure
     assert failed is not None and failed.name == exercise.rung and not found.passed
     mend(exercise, folder.code)
-    assert climbed(exercise, folder.code).result.passed
+    judged = climbed(exercise, folder.code)
+    assert judged.solved and judged.partial is not None and len(judged.partial.rungs) > len(RUNGS)
+
+
+@pytest.mark.slow
+def test_a_mending_that_holds_only_where_every_layer_trains_does_not_pass(tmp_path: Path) -> None:
+    exercise = BY_NAME["restless"]
+    folder = working_folder.start(exercise, tmp_path / "mine")
+    place = folder.code / exercise.fault.file
+    text = place.read_text(encoding="utf-8")
+    start = text.index("module.train(any(", text.index(exercise.fault.new))
+    end = text.index("\n", start)
+    place.write_text(f"{text[:start]}module.train(batch_norm_trains){text[end:]}", encoding="utf-8")
+    judged = climbed(exercise, folder.code)
+    assert judged.result.passed and not judged.solved
+    failed = judged.partial and judged.partial.first_failure
+    assert failed is not None and failed.name == "loss"
 
 
 def test_a_copy_that_ends_its_process_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ class Checked:
     @property
     def solved(self) -> bool:
         """Whether every rung passes."""
-        return self.judged.result.passed
+        return self.judged.solved
 
 
 def check(folder: WorkingFolder, climb: Climb) -> Checked:
@@ -71,7 +71,7 @@ def check(folder: WorkingFolder, climb: Climb) -> Checked:
         raise
     folder.look_again()
     before = folder.standing.best
-    solved = judged.result.passed
+    solved = judged.solved
     best, hint = max(judged.passed, before or 0), None
     with _noting(folder):
         folder.keep_log(judged.printed)

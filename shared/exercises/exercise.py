@@ -12,6 +12,11 @@ from transfer_parity.shared.contract.wings import WingInfo
 from transfer_parity.shared.exercises.edit import Edit
 from transfer_parity.shared.zoo.pair import Semantics
 
+#: Where every layer trains, a mending can pass that is wrong where only some do. What a copy that passes has to pass
+#: then: only its last stage trains, with its normalisations and the project's own head; images are flipped, so that
+#: every step goes through the frozen stages, too.
+PARTIAL, PARTIAL_HEAD = "finetune", "linear"
+PARTIAL_RECIPE = {"freeze_batch_norm": False, "flip": True}
 #: Files of a wing that a learner gets: what computes. Everything else, the judge's instruments among it, stays the
 #: project's. In the order in which they are read.
 READ = (

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from transfer_parity.shared.contract import artifacts, wings
-from transfer_parity.shared.contract.climbs import ClimbSpec, WingClimb
+from transfer_parity.shared.contract.climbs import ClimbSpec
 from transfer_parity.shared.contract.jobs import TraceJob
 from transfer_parity.shared.contract.recipe import Framework
 from transfer_parity.shared.contract.results import WorkerResult
 from transfer_parity.shared.core import code, scratch
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.core.progress import Progress
-from transfer_parity.shared.exercises.exercise import READ, Exercise
+from transfer_parity.shared.exercises.exercise import PARTIAL, PARTIAL_HEAD, PARTIAL_RECIPE, READ, Exercise
 from transfer_parity.shared.exercises.working_folder import wing_sources
+from transfer_parity.shared.parity import recipe_climb
 from transfer_parity.shared.parity.document import PairResult
-from transfer_parity.shared.parity.ladder import Ladder
+from transfer_parity.shared.parity.recipe_climb import RecipeSubject
+from transfer_parity.shared.parity.recipe_ladder import RecipeLadder
 from transfer_parity.shared.runtime import launch
 from transfer_parity.shared.runtime.pool import Task
 
@@ -35,14 +37,21 @@ class Judged:
     Attributes:
         result: every rung.
         printed: what the learner's copy wrote to its output.
+        partial: of a copy that passes all of these, the ladder in which only the last stage trains.
     """
 
     result: PairResult
     printed: str
+    partial: PairResult | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether every rung passes."""
+        return self.result.passed and (self.partial is None or self.partial.passed)
 
     @property
     def passed(self) -> int:
-        """Rungs that pass, counted from the lowest up to the first that does not."""
+        """Rungs of the exercise's ladder that pass, from the lowest up to the first that does not."""
         rungs = self.result.rungs
         return next((place for place, rung in enumerate(rungs) if not rung.passed), len(rungs))
 
@@ -66,16 +75,23 @@ class AlteredTask(Task):
 
     Attributes:
         more: environment variables of it.
+        keep: receives what it wrote to its output.
     """
 
     more: Mapping[str, str] = field(default_factory=dict)
+    keep: Callable[[str], None] = lambda text: None
 
     def carry_out(self, listen: launch.Listener) -> WorkerResult:
         """Run the process; see ``launch.run``."""
-        return launch.run(self.framework, self.job, self.folder, listen, self.more)
+        try:
+            return launch.run(self.framework, self.job, self.folder, listen, self.more)
+        finally:
+            log = self.folder / artifacts.LOG
+            if log.is_file():
+                self.keep(log.read_text(encoding="utf-8", errors="replace"))
 
 
-class _ExerciseLadder(Ladder):
+class _ExerciseLadder(RecipeLadder):
     """A ladder in which one wing's code comes from elsewhere. The other wing measures what rounding explains.
 
     Nothing of a climb is kept in a cache, so nothing that a learner's code makes gets among the user's results.
@@ -85,21 +101,20 @@ class _ExerciseLadder(Ladder):
         self, folder: Path, threads: int | None, progress: Progress, framework: Framework, more: Mapping[str, str]
     ) -> None:
         super().__init__(folder, threads, "cpu", progress)
-        self.framework, self.more, self.printed = framework, more, ""
+        self.framework, self.more = framework, more
+        self.logs: list[str] = []
         # Otherwise a copy could say by itself how much it may differ.
         self.trusted = wings.other(wings.wing(framework)).identifier
 
-    def _task(self, framework: Framework, job: TraceJob, folder: Path, listen: launch.Listener) -> Task:
-        more = self.more if framework == self.framework else {}
-        return AlteredTask(framework, job, folder, listen, more)
+    @property
+    def printed(self) -> str:
+        """What the copy's processes wrote to their output."""
+        return "".join(self.logs)
 
-    def _run(self, climbs: dict[Framework, list[WingClimb]], work: Path) -> list[WorkerResult]:
-        try:
-            return super()._run(climbs, work)
-        finally:
-            log = work / self.framework / artifacts.LOG
-            if log.is_file():
-                self.printed = log.read_text(encoding="utf-8", errors="replace")
+    def _task(self, framework: Framework, job: TraceJob, folder: Path, listen: launch.Listener) -> Task:
+        if framework != self.framework:
+            return super()._task(framework, job, folder, listen)
+        return AlteredTask(framework, job, folder, listen, self.more, self.logs.append)
 
 
 def climb(
@@ -112,7 +127,7 @@ def climb(
         copy: folder of the learner's files; only read.
         threads: of each framework; None for half of the cores.
         progress: hears how far it is.
-        spec: another climb than the exercise's.
+        spec: another climb than the exercise's, and nothing after it.
 
     Raises:
         BadInput: a framework is not installed, or the copy has a file that is not for it to have.
@@ -132,12 +147,33 @@ def climb(
         ladder = _ExerciseLadder(place / "climb", threads, progress, exercise.framework, more)
         try:
             (result,) = ladder.climb([spec or exercise.spec])
+            partial = None
+            if spec is None and result.passed:
+                subject = _partial(exercise, place, progress)
+                (partial,) = ladder.climb_recipes([replace(subject, trusted=ladder.trusted)], subject.recipe.precision)
         except WorkerFailed as error:
             if error.framework != exercise.framework:
                 raise
             told = [_with_own_names(text, exercise, mine, copy) for text in (error.last_words, ladder.printed)]
             raise CopyFailed(str(error), *told) from None
-        return Judged(result, _with_own_names(ladder.printed, exercise, mine, copy))
+        return Judged(result, _with_own_names(ladder.printed, exercise, mine, copy), partial)
+
+
+def _partial(exercise: Exercise, work: Path, progress: Progress) -> RecipeSubject:
+    """What a copy that passes climbs then, over drawn pictures."""
+    (subject,) = recipe_climb.of_defaults(
+        exercise.spec.pair,
+        [PARTIAL_HEAD],
+        [PARTIAL],
+        [exercise.semantics],
+        None,
+        work,
+        {"precision": exercise.spec.precision, **PARTIAL_RECIPE},
+        (),
+        [exercise.spec.seed],
+        progress,
+    )
+    return subject
 
 
 def _assembled(exercise: Exercise, copy: Path, folder: Path) -> Path:

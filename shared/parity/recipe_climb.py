@@ -53,6 +53,7 @@ class RecipeSubject:
         inputs: images, checkpoint and the plans of both runs.
         semantics: of weights that look trained, in place of a checkpoint; None where the recipe says what weights.
         switches: as "wing:name".
+        trusted: the wing that measures rounding; None for one in which nothing is switched.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class RecipeSubject:
     inputs: RunInputs
     semantics: Semantics | None = None
     switches: tuple[str, ...] = ()
+    trusted: Framework | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -109,6 +111,8 @@ class RecipeSubject:
     @property
     def unswitched(self) -> Framework:
         """The wing whose rounding counts: one in which nothing is switched, better the reference."""
+        if self.trusted is not None:
+            return self.trusted
         mine = [each for each in IDENTIFIERS if not switches.of(each, self.switches)]
         return REFERENCE.identifier if REFERENCE.identifier in mine or not mine else mine[0]
 

@@ -17,7 +17,7 @@ from transfer_parity.shared.parity.ladder import LARGE, Ladder
 from transfer_parity.shared.parity.recipe_climb import RecipeSubject
 from transfer_parity.shared.parity.recipe_judging import RecipeComparison
 from transfer_parity.shared.runtime import installed, launch
-from transfer_parity.shared.runtime.pool import Task, WorkerPool
+from transfer_parity.shared.runtime.pool import WorkerPool
 
 #: Climbs that one process should carry out at most: networks and what is compiled for them stay in memory.
 AT_ONCE = 12
@@ -59,9 +59,8 @@ class RecipeLadder(Ladder):
                     subject.climb(framework, number, folder, execution, single)
                     for number, subject in enumerate(subjects)
                 )
-                tasks.append(
-                    Task(framework, TraceJob(execution=execution, recipes=climbs), folder, self._hears(climbs))
-                )
+                job = TraceJob(execution=execution, recipes=climbs)
+                tasks.append(self._task(framework, job, folder, self._hears(climbs)))
                 places[single, framework] = [folder / climb.id for climb in climbs]
         largest = max(subject.recipe.pair.parameters for subject in subjects)
         for result in WorkerPool(1 if largest > LARGE else len(IDENTIFIERS)).run(tasks):

@@ -52,14 +52,16 @@ def show_checked(checked: Checked, console: Console) -> None:
     _head(exercise, console)
     console.print(parity.table_of(result))
     if checked.solved:
-        console.print(
-            marked(
-                "[bold green]All {} rungs pass[/]: your copy computes what the other wing computes.", len(result.rungs)
-            ),
-            highlight=False,
-        )
+        also = "" if checked.judged.partial is None else ", also if only its last stage trains"
+        told = "[bold green]All {} rungs pass[/]: your copy computes what the other wing computes{}."
+        console.print(marked(told, len(result.rungs), also), highlight=False)
         _say(exercise.why, console)
         return
+    if checked.judged.partial is not None:
+        # Where every layer trains, all is well.
+        _say(f"All {len(result.rungs)} rungs pass, in which every layer trains. If only the last stage does:", console)
+        result = checked.judged.partial
+        console.print(parity.table_of(result))
     failed = next(rung for rung in result.rungs if not rung.passed)
     for line in parity.divergence(failed) if failed.first_divergence else ():
         console.print(line, highlight=False)
@@ -67,7 +69,8 @@ def show_checked(checked: Checked, console: Console) -> None:
     further = ""
     if before is not None and passed != before:
         further = f", {abs(passed - before)} {'more' if passed > before else 'fewer'} than at best before"
-    _say(f"{passed} of {len(result.rungs)} rungs pass from below{further}.", console)
+    if checked.judged.partial is None:
+        _say(f"{passed} of {len(result.rungs)} rungs pass from below{further}.", console)
     if checked.hint is not None:
         show_hint(exercise, checked.hint, console)
     elif before is None:
