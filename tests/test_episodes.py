@@ -349,6 +349,8 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--base-classes", *NAMES), "no novel class is left"),
         (("--base-classes", "ash", "--novel-classes", "ash", "elm"), "ash: a class cannot be base and novel"),
         ((*TASKS, "--methods", "anil", "--base-classes", "ash"), "--ways 3 is more than the 1 base class;"),
+        ((*TASKS, "--methods", "anil", "--novel-classes", *NAMES), "--ways 3 is more than the 0 base classes;"),
+        ((*TASKS, "--methods", "anil", "--base-classes", 0.01), "--ways 3 is more than the 0 base classes;"),
         ((*TASKS, "--methods", "siamese", "--base-classes", "ash"), "needs two base classes"),
         (("--methods", "siamese", "ridge", "--base-classes", 0), "siamese: trains on base classes, and there are none"),
         (("--base-rate", 0), "--base-rate 0 is not above 0"),

@@ -584,7 +584,8 @@ def test_a_mending_that_holds_only_where_every_layer_trains_does_not_pass(tmp_pa
     place.write_text(f"{text[:start]}module.train(batch_norm_trains){text[end:]}", encoding="utf-8")
     judged = climbed(exercise, folder.code)
     assert judged.result.passed and not judged.solved
-    failed = judged.partial and judged.partial.first_failure
+    assert judged.partial is not None
+    failed = judged.partial.first_failure
     assert failed is not None and failed.name == "loss"
 
 

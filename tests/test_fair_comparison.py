@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,14 +18,19 @@ from tests.test_study import finished, sweep_in
 from transfer_parity import compare
 from transfer_parity.shared.contract import study_recipe
 from transfer_parity.shared.contract.recipe import Recipe
+from transfer_parity.shared.data.folders import from_folder
 from transfer_parity.shared.evaluation import new_images, ranks, significance
 from transfer_parity.shared.evaluation.new_images import Division, Judged
-from transfer_parity.shared.experiments import conditions, standing
+from transfer_parity.shared.experiments import conditions, fitting, order_over_studies, points
+from transfer_parity.shared.experiments.comparison_document import Comparison
+from transfer_parity.shared.experiments.fitting import Measured
 from transfer_parity.shared.experiments.study_document import StudyDocument
 from transfer_parity.shared.report import order, order_plot, plots
 from transfer_parity.shared.report import study as report
 
 Array = np.ndarray
+#: Of a run.
+IMAGES = {"training_images": 8, "test_images": 16}
 
 # Ranks.
 
@@ -111,12 +118,76 @@ def test_the_formula_of_nadeau_and_bengio() -> None:
     assert new_images.standard_error(seeds, Division(10, 100, fixed=False)) == pytest.approx(expected, rel=1e-12)
 
 
+def test_several_answers_about_an_image_are_one_image() -> None:
+    random, seeds = np.random.default_rng(0), []
+    for _ in range(5):
+        right = np.repeat(random.random(20) < 0.7, 2)
+        seeds.append(Judged(np.repeat(random.permutation(100)[:20], 2), right))
+    once = [Judged(each.images[::2], each.values[::2]) for each in seeds]
+    for division in (Division(80, 100, fixed=False), Division(10, 30, fixed=False), Division(80, 80, fixed=True)):
+        found = new_images.standard_error(seeds, division)
+        assert found == pytest.approx(new_images.standard_error(once, division), rel=1e-12)
+
+
 def test_equal_seeds_do_not_scatter() -> None:
     seeds = [Judged(np.arange(10) + seed, np.arange(10) < 3) for seed in range(4)]
     assert new_images.standard_error(seeds, Division(40, 50, fixed=False)) == 0
     # What all seeds test on has a part of its own.
     images = new_images.standard_error([Judged(np.arange(10), np.arange(10) < 3)] * 4, Division(40, 40, fixed=True))
     assert images == pytest.approx(math.sqrt(0.3 * 0.7 / 9))
+
+
+def test_the_largest_error_that_accuracies_allow() -> None:
+    """Where each image is always right or always wrong it is the error itself; otherwise that is smaller."""
+    random = np.random.default_rng(0)
+    right = random.random(40) < 0.7
+    for division in (Division(20, 20, fixed=True), Division(10, 50, fixed=False), Division(80, 200, fixed=False)):
+        for agree in (True, False):
+            answers = [right if agree else random.random(40) < 0.7 for _ in range(5)]
+            seeds = [Judged(np.arange(40), each) for each in answers]
+            means = np.array([each.mean() for each in answers])
+            found, exact = new_images.largest_error(means, 40, division), new_images.standard_error(seeds, division)
+            assert found == pytest.approx(exact) if agree or division.pool == 200 else found > exact
+
+
+def test_an_estimate_of_a_model_is_one_for_new_images(photos: Path) -> None:
+    """Seeds that share their test images hardly scatter, and say little about others."""
+    data = from_folder(photos)
+    runs = [
+        SimpleNamespace(framework="torch", shots="all", seed=seed, pretrained=False, accuracy=each, **IMAGES)
+        for seed, each in enumerate((0.75, 0.75, 0.8125))
+    ]
+    recipe = SimpleNamespace(shots=("all",), frameworks=("torch",))
+    found = cast(Comparison, SimpleNamespace(runs=runs, recipe=recipe, checkpoint=None))
+    shared = replace(data, is_test=np.arange(len(data)) < 16)
+    means = np.array([0.75, 0.75, 0.8125])
+    for each, division in ((data, Division(8, 24, fixed=False)), (shared, Division(8, 8, fixed=True))):
+        interval = fitting.estimated(Measured(found, "earlier"), each).interval["torch"]
+        error = new_images.largest_error(means, 16, division)
+        assert interval == pytest.approx(significance.accuracy_interval(means, 16, error=error))
+        plain = significance.accuracy_interval(means, 16)
+        assert interval is not None and interval[1] - interval[0] > 1.5 * (plain[1] - plain[0])
+
+
+def test_seeds_that_gain_alike_do_not_make_a_gain_certain() -> None:
+    """Two seeds with as many gains on other images: the interval is that over the images, as of verdicts."""
+    gains = np.repeat([1.0, 0.0, -1.0], [5, 4, 1])
+    seeds = [Judged(np.arange(10) + 10 * seed, np.roll(gains, seed)) for seed in range(2)]
+    found = points._gain(seeds, Division(30, 50, fixed=False))
+    reach = stats.t.ppf(0.975, 19) * np.std([*gains, *gains], ddof=1) / math.sqrt(20)
+    assert found.mean == pytest.approx(0.4) and found.interval == pytest.approx((0.4 - reach, 0.4 + reach))
+    assert found.new_images == found.interval
+    # Where predictions are the same on every image, nothing is gained for certain.
+    same = [Judged(each.images, np.zeros(10)) for each in seeds]
+    assert points._gain(same, Division(30, 50, fixed=False)).interval == (0, 0)
+
+
+def test_a_single_test_image_of_all_seeds() -> None:
+    """It says nothing about spread, and if all seeds are right their mean has no logit."""
+    for right in (True, False):
+        error = new_images.standard_error([Judged(np.array([7]), np.array([right]))] * 3, Division(10, 20, fixed=True))
+        low, high = significance.accuracy_interval(np.full(3, float(right)), 1, error=error)
+        assert (low, high) == pytest.approx((0.2065, 1) if right else (0, 0.7935), abs=1e-4)
 
 
 def simulated(kind: str, seeds: int, studies: int) -> tuple[float, float]:
@@ -294,18 +365,18 @@ def test_the_order_over_several_data_sets() -> None:
     for number in range(4):
         base = random.random(3) * 0.3 + 0.3
         studies.append(study_of(f"folder/{number}", {"good": [*(base + 0.2)], "fair": [*(base + 0.1)], "bad": [*base]}))
-    found = standing.over_studies(studies)
+    found = order_over_studies.over_studies(studies)
     assert found is not None and (found.test, found.blocks, found.data) == ("friedman", 12, ["0", "1", "2", "3"])
     assert found.mean_ranks == {"good": 1, "fair": 2, "bad": 3}
     assert found.p_value == pytest.approx(stats.friedmanchisquare([3] * 12, [2] * 12, [1] * 12).pvalue)
     assert found.accuracies["good"] - found.accuracies["bad"] == pytest.approx(0.2)
-    few = standing.over_studies(studies[:2])
+    few = order_over_studies.over_studies(studies[:2])
     assert few is not None and (few.test, few.blocks) == ("paired", 6)
     assert "paired tests over data sets" in " ".join(order.sentences(few))
-    assert standing.over_studies(studies[:1]) is None
+    assert order_over_studies.over_studies(studies[:1]) is None
     # Of two studies of one data set the later one counts; strategies that only one has do not.
     other = study_of("folder/1", {"bad": [0.9] * 3, "good": [0.1] * 3})
-    turned = standing.over_studies([*studies[:2], other])
+    turned = order_over_studies.over_studies([*studies[:2], other])
     assert turned is not None and turned.blocks == 6 and set(turned.mean_ranks) == {"bad", "good"}
     assert turned.mean_ranks["good"] == pytest.approx(1.5)
 
@@ -316,10 +387,10 @@ def test_a_study_of_something_else_does_not_hide_the_order() -> None:
     alone, apart = study_of("alone", {"a": values}), study_of("apart", {"a": values, "b": values})
     for point in apart["points"]:
         point["shots"] = 50 if point["strategy"] == "b" else 20
-    found = standing.over_studies([alone, *two, apart])
+    found = order_over_studies.over_studies([alone, *two, apart])
     assert found is not None and (found.data, found.left_out, found.blocks) == (["0", "1"], ["alone", "apart"], 6)
     assert order.sentences(found)[0].startswith("Left out: alone and apart (")
-    assert standing.over_studies([alone, two[0], apart]) is None
+    assert order_over_studies.over_studies([alone, two[0], apart]) is None
     # A third strategy counts where all have it with shots that all strategies share.
     for number, document in enumerate(two):
         document["points"] += [
@@ -328,9 +399,26 @@ def test_a_study_of_something_else_does_not_hide_the_order() -> None:
             for point in document["points"]
             if point["strategy"] == "a" and (name == "c" or point["shots"] == (1, 5)[number])
         ]
-    found = standing.over_studies(two)
+    found = order_over_studies.over_studies(two)
     assert found is not None and set(found.mean_ranks) == {"a", "b", "c", "d"}
     assert (found.blocks, found.shots, found.left_out) == (2, [1, 5], [])
+
+
+def test_folders_of_one_name_are_not_one_data_set() -> None:
+    accuracies = {"good": [0.6, 0.7, 0.8], "bad": [0.3, 0.4, 0.5]}
+    birds = study_of("birds/images", accuracies) | {"classes": ["owl", "wren"], "images": 40}
+    trees = study_of("trees/images", accuracies) | {"classes": ["ash", "elm"], "images": 40}
+    moved = birds | {"recipes": {name: {"data": "elsewhere/images"} for name in accuracies}}
+    found = order_over_studies.over_studies([birds, trees, moved])
+    assert found is not None and (found.data, found.blocks) == (["birds/images", "trees/images"], 6)
+    assert order_over_studies.over_studies([birds, moved]) is None
+    assert order_over_studies.over_studies([birds, birds | {"images": 50}]) is None
+    # Given from within two folders, both are "images".
+    inside = [each | {"recipes": {name: {"data": "images"} for name in accuracies}} for each in (birds, trees)]
+    found = order_over_studies.over_studies(inside)
+    assert found is not None and found.data == ["images", "images (2)"]
+    # Two sets that say the same may do so by chance, however exactly they do.
+    assert [(each.p_value, each.told_apart) for each in found.pairs] == [(0.5, False)]
 
 
 def test_the_command_that_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,6 +165,9 @@ def test_an_earlier_comparison_is_quoted(fit: Fit, trainers: Trainers, tmp_path:
     capsys.readouterr()
     assert fit("--from", earlier, "--learning-rate", "0.5") == 2
     assert "its learning_rate is 0.001, and that of this recipe 0.5" in " ".join(capsys.readouterr().err.split())
+    # Other unlabelled images make another model.
+    assert fit("--from", earlier, "--unlabeled", "elsewhere") == 2
+    assert "its unlabeled is None, and that of this recipe 'elsewhere'" in " ".join(capsys.readouterr().err.split())
     assert fit("--from", tmp_path) == 2
     assert "there is no comparison.json of this version" in " ".join(capsys.readouterr().err.split())
     # What was there stays.

@@ -5,24 +5,30 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tests.conftest import CLASSES, write_images
+from tests.fakes import FakeWorkers
+from transfer_parity import compare
 from transfer_parity.shared.contract import methods, plan, recipe_files
 from transfer_parity.shared.contract.methods import METHODS, VARIANTS
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.contract.rungs import FITTED_RUNGS, RECIPE_RUNGS
+from transfer_parity.shared.contract.wing import Wing
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import views
 from transfer_parity.shared.data.folders import from_folder
+from transfer_parity.shared.experiments import known_accuracies
+from transfer_parity.shared.experiments.comparison_document import Comparison
 from transfer_parity.shared.parity import recipe_climb
 from transfer_parity.shared.parity.document import PairResult
 from transfer_parity.shared.parity.recipe_ladder import RecipeLadder
-from transfer_parity.shared.runtime import embedding, prepare
+from transfer_parity.shared.runtime import embedding, native_behaviour, prepare
 
 #: MobileNetV3Small has 13 parts in five stages, and these shapes of the parameters of each.
 SHAPES = {
@@ -79,6 +85,8 @@ def test_rates_fall_with_the_distance_from_the_head() -> None:
         ({"strategy": "lp_ft", "solver": "ridge"}, "solver ridge is for a linear head on frozen features"),
         ({"strategy": "fixmatch", "freeze_batch_norm": False}, "with strategy fixmatch normalisation stays as it is"),
         ({"strategy": "finetune", "finetune_stages": 0}, "finetune_stages = 0 is not valid: give 1 or more stages"),
+        ({"strategy": "siamese", "loss": "mse"}, "strategy siamese has the contrastive loss of pairs; leave loss and"),
+        ({"strategy": "siamese", "label_smoothing": 0.1}, "strategy siamese has the contrastive loss of pairs"),
         ({"strategy": "lpft"}, "did you mean 'lp_ft'?"),
         ({"stage_rate_decay": 0}, "stage_rate_decay = 0 is not valid"),
     ],
@@ -101,6 +109,25 @@ def test_partners_are_drawn_in_turn(photos: Path) -> None:
     # A class of one image has partners of other classes only.
     single = drawn[1, 0]
     assert (data.labels[single.partners] != data.labels[single.train[single.order]]).all()
+
+
+def test_partners_stay_with_their_images_in_another_order(photos: Path) -> None:
+    """A framework that shuffles by itself trains on the same pairs, half of them of one class."""
+    data = from_folder(photos)
+    chosen = recipe(strategy="siamese", shots=[3], epochs=4)
+    drawn = plan.draw_all(chosen, data.labels, None, list(data.classes))[3, 0]
+    epochs, images = drawn.order.shape
+    random = np.random.default_rng(0)
+    order = np.stack([random.permutation(images) for _ in range(epochs)])
+    wing = cast(Wing, SimpleNamespace(native=SimpleNamespace(shuffled_order=lambda images, epochs: order)))
+    found = native_behaviour.native_plan(wing, drawn, frozenset({"data_order"}))
+    assert (found.order == order).all() and (found.order != drawn.order).any()
+    for epoch in range(epochs):
+        before, after = (set(zip(each.order[epoch], each.partners[epoch], strict=True)) for each in (drawn, found))
+        assert before == after
+    # Nothing to keep where a strategy takes no pairs.
+    alone = plan.draw_all(recipe(shots=[3], epochs=4), data.labels, None, list(data.classes))[3, 0]
+    assert not len(native_behaviour.native_plan(wing, alone, frozenset({"data_order"})).partners)
 
 
 def test_an_embedding_is_classified_by_the_nearest_mean() -> None:
@@ -146,6 +173,20 @@ def test_a_folder_of_unlabelled_images(photos: Path, tmp_path: Path) -> None:
     for each in prepare.drawn(chosen, data, pixels).values():
         assert each.unlabelled.tolist() == [24, 25, 26, 27, 28]
         assert each.train.max() < 24 and each.test.max() < 24
+
+
+def test_unlabelled_images_are_not_counted_among_those_of_the_classes(
+    photos: Path, tmp_path: Path, workers: FakeWorkers
+) -> None:
+    """So that a later ranking on the same images can be held against the comparison."""
+    more = write_images(tmp_path / "more", {"beside": 3}, seed=9)
+    given = ("--strategy", "pseudo_label", "--unlabeled", more, "--weights", "random", "--image-size", 32, "--shots", 3)
+    places = ("--output-dir", tmp_path / "out", "--cache-dir", tmp_path / "cache", "--no-control", "--no-check")
+    small = ("--seeds", 1, "--epochs", 2, "--frameworks", "torch")
+    assert compare.main([str(each) for each in ("--data", photos, *given, *small, *places)]) == 0
+    data, folder = from_folder(photos), tmp_path / "out"
+    assert Comparison.model_validate_json((folder / "comparison.json").read_text()).images == len(data)
+    assert known_accuracies.accuracies([folder], data, "torch", 3)
 
 
 def test_test_images_among_the_unlabelled_ones_are_named(photos: Path, tmp_path: Path) -> None:

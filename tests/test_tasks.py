@@ -22,8 +22,8 @@ from transfer_parity.shared.core import notices
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.data import folders, registry_datasets, task_labels
-from transfer_parity.shared.evaluation import agreement, chance, metrics
-from transfer_parity.shared.experiments import learning_curves
+from transfer_parity.shared.evaluation import agreement, chance, metrics, ordering
+from transfer_parity.shared.experiments import learning_curves, rounding_check
 from transfer_parity.shared.experiments.comparison_document import Comparison
 from transfer_parity.shared.experiments.sweep import prepared
 from transfer_parity.shared.report import gallery
@@ -359,6 +359,14 @@ def test_agreement_over_tasks_and_of_each() -> None:
     assert second.accuracy_difference == pytest.approx(1 / (labels[:, 1] >= 0).sum())
 
 
+def test_a_check_of_rounding_looks_at_every_task() -> None:
+    """The largest logit of all is one task's, and says nothing about the others."""
+    ours = np.array([[9.0, 0, 0, 0.1, 0], [9, 0, 0, 0.2, 0.1]])
+    theirs = np.array([[9.0, 0, 0, 0, 0.1], [9, 0, 0, 0.2, 0.1]])
+    assert rounding_check.parted([ours, theirs], (3, 2)) == (1, 4)
+    assert rounding_check.parted([ours, theirs]) == (0, 2)
+
+
 # What is said.
 
 
@@ -398,6 +406,18 @@ def test_a_comparison_of_tasks(
     shown = capsys.readouterr().out
     assert "24 images of 2 tasks (3, 2 classes)" in shown
     assert "\n   shape " in shown and "shape: Identical: " in shown and "size: " in shown
+
+
+def test_answers_about_an_image_belong_to_it() -> None:
+    """Intervals for new images and the sign test count images, however many labels of each are known."""
+    images, labels = np.array([7, 3, 5]), np.array([[0, 2], [1, -1], [-1, 3]])
+    assert learning_curves.answered(images, labels).tolist() == [7, 7, 3, 5]
+    assert learning_curves.answered(images, labels[:, 0]).tolist() == [7, 3, 5]
+    # Both answers about one image are better, one about another is, and one about the third is worse: 2 to 1, not 3.
+    right = np.array([1, 1, 1, 0]), np.array([0, 0, 0, 1])
+    owners = learning_curves.answered(images, labels)
+    found = ordering.paired(*([ordering.SeedRun(0, owners, each)] for each in right))
+    assert found.by_image.tolist() == [1, 1, -1]
 
 
 def test_a_study_of_tasks(labelled: Path, tmp_path: Path, workers: FakeWorkers) -> None:

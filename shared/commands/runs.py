@@ -12,7 +12,7 @@ from rich.text import Text
 from transfer_parity.shared.commands.parser import Parser
 from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core.errors import IDENTICAL_OR_EQUIVALENT, BadInput
-from transfer_parity.shared.experiments import run_table, standing
+from transfer_parity.shared.experiments import order_over_studies, run_table
 from transfer_parity.shared.experiments.run_table import Found
 from transfer_parity.shared.report import csv_file, order
 from transfer_parity.shared.report.console import WIDTH, Console
@@ -56,7 +56,7 @@ def run(arguments: list[str], errors: Console) -> int:
     output = Console(width=WIDTH)
     show(found, options.folder, output)
     if options.order:
-        found_order = standing.over_studies([each.document for each in found if each.command == "study"])
+        found_order = order_over_studies.over_studies([each.document for each in found if each.command == "study"])
         if found_order is None:
             raise BadInput(
                 f"--order: {options.folder} holds no studies of two data sets or more that share two strategies; run "

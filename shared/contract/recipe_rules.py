@@ -35,6 +35,8 @@ def problem(recipe: Recipe) -> str | None:
         return f"labels and tasks belong to strategy multi_task; leave them out with strategy {recipe.strategy}"
     if recipe.method.takes_tasks and recipe.loss != "cross_entropy":
         return f"strategy {recipe.strategy} sums cross entropies; leave loss {recipe.loss} out"
+    if recipe.method.takes_pairs and (recipe.loss != "cross_entropy" or recipe.label_smoothing):
+        return f"strategy {recipe.strategy} has the contrastive loss of pairs; leave loss and label_smoothing out"
     if recipe.precision != "float64" and recipe.epsilon < SMALLEST:
         return (
             f"epsilon {recipe.epsilon:g} is below float32's smallest normal number, 1.2e-38, and may count as 0; "

@@ -153,7 +153,7 @@ def folds(
         train: indices of the training images.
         labels: class index of every image of the set, (N,), or (N, T).
         seed: repetition.
-        batch: if not 0, one more image is held out where otherwise the last of so many images a batch were alone.
+        batch: if not 0, one image does not train where otherwise the last of so many images a batch were alone.
 
     Returns:
         For each part, sorted indices (those that are left to train on, those that are held out). None at all if a class
@@ -171,7 +171,8 @@ def folds(
     for number, held in enumerate(parts):
         kept = [image for other, part in enumerate(parts) if other != number for image in part]
         if batch > 1 and len(kept) % batch == 1:
-            held = [*held, kept.pop()]
+            # Not held out besides: it has its own part, and would count twice.
+            kept.pop()
         found.append((np.array(sorted(kept), dtype=np.int64), np.array(sorted(held), dtype=np.int64)))
     return found
 

@@ -8,7 +8,7 @@ same kind has to be wider.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ class Judged:
     """One seed: its test images, and what counts on each.
 
     Attributes:
-        images: as indices of the pool, (m,).
+        images: as indices of the pool, (m,); one with answers to several questions stands there as often.
         values: recognised or not, 0 or 1; or a difference of two classifiers, -1 to 1, (m,).
     """
 
@@ -64,23 +64,43 @@ def standard_error(seeds: Sequence[Judged], division: Division) -> float:
         division: of each of them.
     """
     means = np.array([each.values.mean() for each in seeds])
+    return _error(means, len(np.unique(seeds[0].images)), division, lambda: _of_images(seeds))
+
+
+def largest_error(accuracies: Array, tested: int, division: Division) -> float:
+    """The same where nothing is known but accuracies: the part of the images is as large as they allow.
+
+    Of N images with a mean of p the variance is at most p (1 - p) N/(N - 1), which is that of seeds that agree.
+
+    Args:
+        accuracies: of the seeds, 0 to 1, (J,); two or more.
+        tested: test images of a seed.
+        division: of each seed.
+    """
+    mean = float(accuracies.mean())
+    return _error(accuracies, tested, division, lambda: mean * (1 - mean) / (tested - 1) if tested > 1 else 0.25)
+
+
+def _error(means: Array, tested: int, division: Division, of_images: Callable[[], float]) -> float:
     # Equal ones scatter by rounding alone.
     variance = float(means.var(ddof=1)) if np.ptp(means) else 0.0
-    count, tested = len(seeds), len(seeds[0].images)
-    rest = division.pool - tested
+    count, rest = len(means), division.pool - tested
     if not division.fixed and tested <= rest:
         return math.sqrt(variance * (1 / count + tested / rest))
     others = division.pool - division.train
     shared = 0.0 if division.fixed or others <= 0 else division.train / others
-    return math.sqrt(variance * (1 / count + shared) + _of_images(seeds))
+    return math.sqrt(variance * (1 / count + shared) + of_images())
 
 
-def _of_images(seeds: Sequence[Judged]) -> float:
-    """Squared standard error of a mean over images, each with its mean over the seeds that tested it."""
+def by_image(seeds: Sequence[Judged]) -> Array:
+    """What counts on each image, mean over the seeds that tested it, (N,)."""
     images = np.concatenate([each.images for each in seeds])
     values = np.concatenate([each.values for each in seeds]).astype(np.float64)
     _, place, counts = np.unique(images, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
-        return 0.25
-    by_image = np.bincount(place.ravel(), values) / counts
-    return float(by_image.var(ddof=1)) / len(counts)
+    return np.bincount(place.ravel(), values) / counts
+
+
+def _of_images(seeds: Sequence[Judged]) -> float:
+    """Squared standard error of a mean over images."""
+    values = by_image(seeds)
+    return 0.25 if len(values) < 2 else float(values.var(ddof=1)) / len(values)

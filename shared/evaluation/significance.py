@@ -95,7 +95,8 @@ def accuracy_interval(
     Student's t for the mean p of n seeds, with the standard error carried over to ln(p / (1 - p)) by the delta method
     (Agresti, Categorical Data Analysis, 2013, section 3.1.6): divided by p (1 - p). In the middle, where few seeds do
     not scatter much, it is next to Student's own interval. Seeds that happen to be equally good say nothing about
-    spread; images do then, by Wilson's score interval (1927) for one seed's test images.
+    spread; images do then, by Wilson's score interval (1927) for one seed's test images. So do they where all answers
+    are right, or all wrong: the logit of that is infinite.
 
     Args:
         accuracies: of the seeds, 0 to 1, (n,); at least two.
@@ -108,7 +109,7 @@ def accuracy_interval(
     if error is None:
         # Equal ones scatter by rounding alone.
         error = float(np.std(values, ddof=1)) / math.sqrt(n) if np.ptp(values) else 0.0
-    if error == 0:
+    if error == 0 or not 0 < mean < 1:
         return _wilson(mean, images, level)
     special = _special()
     reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error / (mean * (1 - mean))

@@ -26,8 +26,9 @@ class MeasuredCell:
         result: as the document has it.
         side: for the comparison of frameworks.
         labels: true classes of the test images, (N,), or (N, T) of several tasks.
-        images: the test images, as indices of the data set, (N,); of several tasks a number for every known label.
-        correct: which of them it recognises, (N,).
+        images: the test images, as indices of the data set, (N,); of several tasks (A,), as often as an image has known
+            labels, since answers about one image are no images of their own.
+        correct: which of them it recognises, (N,), or which of these answers are right, (A,).
     """
 
     result: Result

@@ -68,11 +68,12 @@ def measured(ours: Predictions, theirs: Predictions) -> Measured | None:
         [SeedRun(seed, side[shots, seed].images, side[shots, seed].correct) for shots, seed in common]
         for side in (ours, theirs)
     )
+    paired = ordering.paired(one, other)
     return Measured(
         seeds=len(by_seed),
-        accuracy=points.estimate(list(by_seed.values())),
+        accuracy=points.estimate(list(by_seed.values()), paired.by_image),
         predictions_changed=float(np.mean([np.mean(ours[key].classes != theirs[key].classes) for key in common])),
-        p_value=ordering.paired(one, other).p_value,
+        p_value=paired.p_value,
     )
 
 

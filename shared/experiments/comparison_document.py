@@ -186,7 +186,7 @@ class Comparison(Document):
     transductive: bool = Field(False, description="whether the strategy sees the test images without their labels")
     environment: Environment
     classes: list[str] = Field(description="of several tasks, one task's behind the other's, as 'task: class'")
-    images: int
+    images: int = Field(description="with a label; those of a folder of unlabelled ones are not among them")
     skipped_files: list[str]
     checkpoint: dict[str, str | float | None] | None = Field(
         description="what the pretrained weights say about themselves"

@@ -142,7 +142,8 @@ class ComparisonResults:
             transductive=self.recipe.method.transductive,
             environment=self._environment(),
             classes=list(data.classes),
-            images=len(data),
+            # Those without a label are of no class.
+            images=int((data.labels.reshape(len(data), -1) >= 0).any(axis=1).sum()),
             skipped_files=list(data.skipped),
             checkpoint=neutral.read_metadata(checkpoint).model_dump() if checkpoint else None,
             workers=self._workers(self.main),

@@ -86,7 +86,8 @@ def _plan(
         # No tasks: it does not learn from any.
         nothing = episodes.draw(labels, base, 1, 1, 0, 0, seed)
         return LearningPlan(nothing, learners.draw_pairs(labels, settings.pairs, settings.steps, seed), novel)
-    queries = max(1, min(MOST_QUERIES, int(counts.min()) - shots))
+    # Without any base class there is no smallest one, and what is checked next says so.
+    queries = max(1, min(MOST_QUERIES, int(counts.min(initial=MOST_QUERIES + shots)) - shots))
     episodes.check(labels, tasks.data.classes, base, novel.ways, shots + queries, episodes.BASE)
     number = settings.steps * settings.tasks
     drawn = episodes.draw(labels, base, novel.ways, shots, queries, number, seed, episodes.BASE)

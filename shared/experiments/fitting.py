@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract import artifacts, keys, plan, results
 from transfer_parity.shared.contract.jobs import Execution, RunSpec
 from transfer_parity.shared.contract.recipe import Framework, Recipe, Shots
+from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.core import files, machine, run_folder
 from transfer_parity.shared.core.cache import Cache
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress, labelled
 from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data import pixel_cache
-from transfer_parity.shared.evaluation import metrics, significance
+from transfer_parity.shared.data.folders import Dataset
+from transfer_parity.shared.evaluation import metrics, new_images, significance
+from transfer_parity.shared.evaluation.new_images import Division
 from transfer_parity.shared.experiments import comparison
 from transfer_parity.shared.experiments.comparison_document import Comparison, Run
 from transfer_parity.shared.experiments.model_card import Estimate, ModelCard, ModelFile
@@ -29,7 +33,9 @@ from transfer_parity.shared.runtime.prepare import RunInputs
 #: What a recipe says about what is compared with what leaves no choice here: one run, on all images.
 FIXED: Mapping[str, Any] = {"shots": ("all",), "control": False, "repeats": 1, "runtime": "tuned"}
 #: Keys that say which runs a comparison has and how it is judged, and nothing about the model that comes of it.
-NOT_OF_THE_MODEL = (keys.RUNS.reasons.keys() - {"data", "skip_unreadable"}) | FIXED.keys() | {"test_fraction"}
+NOT_OF_THE_MODEL = (
+    (keys.RUNS.reasons.keys() - {"data", "skip_unreadable", "unlabeled"}) | FIXED.keys() | {"test_fraction"}
+)
 RUN = "model"
 
 
@@ -41,12 +47,20 @@ def writes(recipe: Recipe, estimate: bool) -> list[str]:
     return [artifacts.RECIPE, artifacts.CARD, artifacts.CARD_TEXT, *models, *logs, *below]
 
 
-def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFolder, progress: Progress) -> ModelCard:
+@dataclass(frozen=True)
+class Measured:
+    """A comparison of the recipe on images that were held out, and the folder that it lies in."""
+
+    comparison: Comparison
+    source: str
+
+
+def fit(recipe: Recipe, measured: Measured | bool, cache: Cache, folder: RunFolder, progress: Progress) -> ModelCard:
     """Train on every image and keep the models; the caller commits them, with the card.
 
     Args:
         recipe: with the keys of ``FIXED`` as they are there. Its first seed is that of the model.
-        estimate: what is known from an earlier run; or whether to find out by a comparison on held-out images.
+        measured: what is known from an earlier run; or whether to find out by a comparison on held-out images.
         cache: of images, weights and features.
         folder: receives the models, and the comparison.
         progress: hears how far it is.
@@ -55,8 +69,8 @@ def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFold
         BadInput: the recipe cannot be carried out with what was given.
         WorkerFailed: a framework's process ended early.
     """
-    if estimate is True:
-        estimate = _measured(recipe, cache, folder.below(artifacts.ESTIMATE), labelled(progress, "estimate"))
+    if measured is True:
+        measured = _measured(recipe, cache, folder.below(artifacts.ESTIMATE), labelled(progress, "estimate"))
     installed.make_sure_of(recipe.frameworks)
     threads = recipe.threads or machine.available_cores()
     loaded = prepare.loaded(recipe, cache, progress)
@@ -85,7 +99,7 @@ def fit(recipe: Recipe, estimate: Estimate | bool, cache: Cache, folder: RunFold
         skipped_files=list(data.skipped),
         models=models,
         same_predictions=_same(predictions),
-        estimate=estimate or None,
+        estimate=estimated(measured, data) if isinstance(measured, Measured) else None,
     )
     card.save(folder.stage / artifacts.CARD)
     return card
@@ -131,20 +145,35 @@ def _same(predictions: Sequence[Any]) -> int | None:
     return int(np.logical_and.reduce([each == predictions[0] for each in predictions[1:]]).sum())
 
 
-def _measured(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progress) -> Estimate:
+def _measured(recipe: Recipe, cache: Cache, folder: RunFolder, progress: Progress) -> Measured:
     """By a comparison of the same recipe, in which images are held out."""
-    found = comparison.prepared(recipe, cache, folder, progress).compare()
-    return estimated(found, artifacts.ESTIMATE)
+    return Measured(comparison.prepared(recipe, cache, folder, progress).compare(), artifacts.ESTIMATE)
 
 
-def estimated(found: Comparison, source: str) -> Estimate:
-    """What a comparison says about its recipe, at its largest number of training images."""
+def estimated(measured: Measured, data: Dataset) -> Estimate:
+    """What a comparison says about its recipe, at its largest number of training images.
+
+    A model is for new images, so intervals are those for new images: seeds share what they train and test on.
+
+    Args:
+        measured: the comparison.
+        data: that the comparison divided.
+    """
+    found, source = measured.comparison, measured.source
     runs = _largest(found)
     accuracies = {
         framework: np.array([run.accuracy for run in runs if run.framework == framework])
         for framework in found.recipe.frameworks
     }
     images = runs[0].test_images
+    labelled, own_tests = int((data.labels >= 0).sum()), data.is_test is not None
+    division = Division(runs[0].training_images, labelled - images * own_tests, own_tests)
+
+    def interval(own: Array) -> tuple[float, float] | None:
+        if len(own) < 2:
+            return None
+        return significance.accuracy_interval(own, images, error=new_images.largest_error(own, images, division))
+
     return Estimate(
         source=source,
         shots=runs[0].shots,
@@ -152,10 +181,7 @@ def estimated(found: Comparison, source: str) -> Estimate:
         training_images=runs[0].training_images,
         test_images=images,
         accuracy={framework: float(each.mean()) for framework, each in accuracies.items()},
-        interval={
-            framework: significance.accuracy_interval(each, images) if len(each) > 1 else None
-            for framework, each in accuracies.items()
-        },
+        interval={framework: interval(each) for framework, each in accuracies.items()},
     )
 
 
@@ -165,7 +191,7 @@ def _largest(found: Comparison) -> list[Run]:
     return [run for run in found.runs if run.shots == shots and run.pretrained == pretrained]
 
 
-def earlier(recipe: Recipe, folder: Path) -> Estimate:
+def earlier(recipe: Recipe, folder: Path) -> Measured:
     """What an earlier comparison of the same recipe says about it.
 
     Raises:
@@ -189,4 +215,4 @@ def earlier(recipe: Recipe, folder: Path) -> Estimate:
     wanted = len(found.recipe.frameworks) * len(found.recipe.seed_list)
     if len(_largest(found)) != wanted:
         raise BadInput(f"--from {folder}: that comparison is not finished; carry it on, or leave --from out.")
-    return estimated(found, folder.name)
+    return Measured(found, folder.name)

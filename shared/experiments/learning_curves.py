@@ -169,12 +169,11 @@ def _measured(sweep: Sweep, cell: FinishedCell) -> MeasuredCell:
 
 
 def answered(images: Array, labels: Array) -> Array:
-    """A number for each answer that is judged: the image's, or with several tasks one for the image and the task."""
+    """The image of each answer that is judged; with several tasks an image has one for each label that is known."""
     if labels.ndim == 1:
         return images
-    tasks = labels.shape[1]
-    numbers: Array = (images[:, None] * tasks + np.arange(tasks))[labels >= 0]
-    return numbers
+    owners: Array = np.broadcast_to(images[:, None], labels.shape)[labels >= 0]
+    return owners
 
 
 def _judgements(sweep: Sweep, cells: Sequence[MeasuredCell]) -> list[Judgement]:

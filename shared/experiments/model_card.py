@@ -24,7 +24,7 @@ class Estimate(Document):
     test_images: int
     accuracy: dict[Framework, float] = Field(description="mean over seeds, 0 to 1")
     interval: dict[Framework, tuple[float, float] | None] = Field(
-        description="95 % interval of the mean over seeds; None if there are too few"
+        description="95 % interval for new images of the same kind; None if there is but one seed"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from transfer_parity.shared.contract.framework_defaults import Mode
 from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Framework, Shots
 from transfer_parity.shared.contract.study_recipe import BASELINE
+from transfer_parity.shared.contract.wing import Array
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.evaluation import new_images, significance
 from transfer_parity.shared.evaluation.new_images import Division, Judged
@@ -86,11 +88,21 @@ def _point(
     )
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent differences of accuracy, with its interval if there is more than one."""
+def estimate(values: Sequence[float], by_image: Sequence[float] | Array = ()) -> Estimate:
+    """The mean of independent differences of accuracy, with its interval if there is more than one.
+
+    Args:
+        values: of the seeds.
+        by_image: the same by test image. Seeds that happen to differ alike say nothing about spread; images do.
+    """
     array = np.array(values)
-    interval = significance.difference_interval(array) if len(values) > 1 else None
-    return Estimate(mean=float(array.mean()), interval=interval)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return Estimate(mean=mean, interval=None)
+    error = None
+    if np.ptp(array) == 0 and len(by_image) > 1:
+        array, error = np.full(len(by_image), mean), float(np.std(by_image, ddof=1)) / math.sqrt(len(by_image))
+    return Estimate(mean=mean, interval=significance.difference_interval(array, error=error))
 
 
 def estimate_accuracy(values: Sequence[float], images: int) -> Estimate:
@@ -102,15 +114,16 @@ def estimate_accuracy(values: Sequence[float], images: int) -> Estimate:
 
 def _gain(seeds: Sequence[Judged], divided: Division) -> Estimate:
     values = [float(each.values.mean()) for each in seeds]
-    found = estimate(values)
+    found = estimate(values, new_images.by_image(seeds))
     if len(seeds) < 2:
         return found
     error = new_images.standard_error(seeds, divided)
-    return found.model_copy(update={"new_images": significance.difference_interval(np.array(values), error=error)})
+    wide = significance.difference_interval(np.array(values), error=error) if error else found.interval
+    return found.model_copy(update={"new_images": wide})
 
 
 def _accuracy(seeds: Sequence[Judged], divided: Division) -> Estimate:
-    values, images = [float(each.values.mean()) for each in seeds], len(seeds[0].images)
+    values, images = [float(each.values.mean()) for each in seeds], len(np.unique(seeds[0].images))
     found = estimate_accuracy(values, images)
     if len(seeds) < 2:
         return found

@@ -41,7 +41,8 @@ def carry_out(sweep: Sweep, document: StudyDocument) -> RoundingCheck | None:
         for seed, found in by_seed.items()
         if len(found) == len(two)
     }
-    seed = max(logits, key=lambda seed: _parted(logits[seed]))
+    tasks = sweep.data.task_sizes
+    seed = max(logits, key=lambda seed: parted(logits[seed], tasks)[0])
     again = sweep.one_cell(judgement.strategy, judgement.shots, seed, "float64")
     try:
         again.run()
@@ -49,16 +50,16 @@ def carry_out(sweep: Sweep, document: StudyDocument) -> RoundingCheck | None:
         return None
     precise = [np.load(cell.folder / artifacts.LOGITS, allow_pickle=False) for cell in again.finished()]
     difference, before = (float(largest_difference(*each)) for each in (precise, logits[seed]))
-    parted, count = _parted(precise), len(precise[0])
+    apart, count = parted(precise, tasks)
     return RoundingCheck(
         strategy=judgement.strategy,
         shots=judgement.shots,
         seed=seed,
         predictions_compared=count,
-        predictions_identical=count - parted,
+        predictions_identical=count - apart,
         max_abs_logit_difference=difference,
         max_abs_logit_difference_before=before,
-        settled=parted == 0 and difference < before,
+        settled=apart == 0 and difference < before,
     )
 
 
@@ -74,7 +75,7 @@ def _in_doubt(sweep: Sweep, judgement: Judgement) -> bool:
     )
 
 
-def _parted(logits: Sequence[Array]) -> int:
-    """How many predictions two frameworks do not share."""
-    ours, theirs = (metrics.predictions(each) for each in logits)
-    return int((ours != theirs).sum())
+def parted(logits: Sequence[Array], tasks: Sequence[int] = ()) -> tuple[int, int]:
+    """How many predictions two frameworks do not share, and how many there are: with several tasks one for each."""
+    ours, theirs = (metrics.predictions(each, tasks) for each in logits)
+    return int((ours != theirs).sum()), ours.size

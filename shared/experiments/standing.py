@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +18,6 @@ from transfer_parity.shared.experiments.study_document import Order, PairTest
 
 #: By strategy, what each block (a number of shots and a seed) came to, mean over frameworks.
 Blocks = dict[str, dict[tuple[Shots, int], SeedRun]]
-#: By strategy and shots, mean accuracy, and over how many seeds.
-Accuracies = dict[tuple[str, Shots], tuple[float, int]]
 
 
 def order(cells: Sequence[MeasuredCell], common: Recipe) -> Order | None:
@@ -44,83 +40,10 @@ def order(cells: Sequence[MeasuredCell], common: Recipe) -> Order | None:
         "seeds": len({seed for _, seed in keys}),
         "shots": list(dict.fromkeys(shots for shots, _ in keys)),
     }
-    return _order(list(runs), scores, facts, lambda better, worse: ordering.paired(runs[better], runs[worse]).p_value)
+    return ordered(list(runs), scores, facts, lambda better, worse: ordering.paired(runs[better], runs[worse]).p_value)
 
 
-def over_studies(documents: Sequence[Mapping[str, Any]]) -> Order | None:
-    """The order of the strategies that some studies share, over their data sets and numbers of shots.
-
-    Args:
-        documents: ``study.json`` of each, of any version, oldest first; of several on one data set the last one counts.
-
-    Returns:
-        Over as many data sets as have two strategies in common; None if no two have.
-    """
-    by_data: dict[str, Accuracies] = {}
-    for document in documents:
-        # What is no study, or one that somebody has changed, counts for nothing.
-        with contextlib.suppress(AttributeError, KeyError, StopIteration, TypeError, ValueError):
-            recipe: Mapping[str, Any] = next(iter(document["recipes"].values()))
-            if found := _accuracies(document):
-                by_data[Path(str(recipe["data"])).name] = found
-    names, blocks = _in_common(by_data)
-    data = list(dict.fromkeys(each for each, _ in blocks))
-    if len(data) < 2:
-        return None
-    scores = np.array([[by_data[each][name, shots][0] for name in names] for each, shots in blocks])
-    owner = np.array([each for each, _ in blocks])
-
-    def p_value(better: str, worse: str) -> float:
-        difference = scores[:, names.index(better)] - scores[:, names.index(worse)]
-        return significance.paired_t(np.array([difference[owner == each].mean() for each in data]))
-
-    facts = {
-        "data": data,
-        "left_out": [each for each in by_data if each not in data],
-        "seeds": min(by_data[each][name, shots][1] for each, shots in blocks for name in names),
-        "shots": list(dict.fromkeys(shots for _, shots in blocks)),
-    }
-    return _order(names, scores, facts, p_value)
-
-
-def _in_common(by_data: Mapping[str, Accuracies]) -> tuple[list[str], list[tuple[str, Shots]]]:
-    """Strategies, and the blocks (data set, shots) that have them all: of those two that the most data sets have, and
-    any others that these data sets have beside them, with the same shots.
-    """
-    names = list(dict.fromkeys(name for each in by_data.values() for name, _ in each))
-
-    def blocks(chosen: Sequence[str]) -> list[tuple[str, Shots]]:
-        return [
-            (data, shots)
-            for data, each in by_data.items()
-            for shots in dict.fromkeys(shots for _, shots in each)
-            if all((name, shots) in each for name in chosen)
-        ]
-
-    def data(chosen: Sequence[str]) -> set[str]:
-        return {each for each, _ in blocks(chosen)}
-
-    best: Sequence[str] = max(combinations(names, 2), key=lambda pair: len(data(pair)), default=())
-    if not best:
-        return [], []
-    common = [name for name in names if name in best or data([*best, name]) == data(best)]
-    # Each of the others shares shots with the two, but perhaps not the same ones.
-    chosen = common if data(common) == data(best) else best
-    return list(chosen), blocks(chosen)
-
-
-def _accuracies(document: Mapping[str, Any]) -> Accuracies:
-    """By strategy and shots, mean accuracy over the frameworks in the first mode, and the seeds."""
-    mode = (document.get("modes") or ["matched"])[0]
-    found: dict[tuple[str, Shots], list[tuple[float, int]]] = {}
-    for point in document.get("points") or ():
-        if point.get("mode", "matched") == mode:
-            value = (float(point["accuracy"]["mean"]), int(point["seeds"]))
-            found.setdefault((point["strategy"], point["shots"]), []).append(value)
-    return {key: (float(np.mean([one for one, _ in each])), min(n for _, n in each)) for key, each in found.items()}
-
-
-def _order(
+def ordered(
     names: Sequence[str], scores: Array, facts: Mapping[str, Any], p_value: Callable[[str, str], float]
 ) -> Order:
     """Ranks, and which of them differ.

@@ -38,10 +38,17 @@ def check_batches(recipe: Recipe, drawn: Plan, switches: frozenset[str]) -> None
 
 
 def native_plan(wing: Wing, drawn: Plan, switches: frozenset[str]) -> Plan:
-    """The plan, with what is switched on (order, flips) drawn by the framework, which has been seeded."""
+    """The plan, with what is switched on (order, flips) drawn by the framework, which has been seeded.
+
+    In another order every image keeps the partner that the plan gave it.
+    """
     epochs, images = drawn.order.shape
     if "data_order" in switches:
-        drawn = replace(drawn, order=wing.native.shuffled_order(images, epochs))
+        order, partners = wing.native.shuffled_order(images, epochs), drawn.partners
+        if len(partners):
+            of_image = np.take_along_axis(partners, np.argsort(drawn.order, axis=1), axis=1)
+            partners = np.take_along_axis(of_image, order, axis=1)
+        drawn = replace(drawn, order=order, partners=partners)
     if "augmentation" in switches:
         drawn = replace(drawn, flips=wing.native.random_flips(images, epochs))
     return drawn
