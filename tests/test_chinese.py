@@ -64,3 +64,11 @@ def test_it_is_chinese() -> None:
     assert len(re.findall("[\u4e00-\u9fff]", text)) > 800
     # Half-width punctuation between Chinese characters is a slip of the keyboard.
     assert not re.findall(r"[\u4e00-\u9fff][,:;?](?! )|[,:;?][\u4e00-\u9fff]", text)
+
+
+def test_bold_text_is_bold_wherever_markdown_is_read() -> None:
+    """CommonMark, thus GitHub and Jupyter, shows the asterisks where a mark stands inside and a word follows."""
+    for path in sorted((ROOT / "docs" / "zh").rglob("*.[mp][dy]")):
+        text = BLOCK.sub("", path.read_text(encoding="utf-8"))
+        for bold, behind in re.findall(r"\*\*([^*]+)\*\*(?=(.?))", text):
+            assert re.search(r"[\w`]$", bold) or not re.match(r"\w", behind), (path, bold)

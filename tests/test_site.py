@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -124,6 +125,19 @@ def test_twins_stand_side_by_side_and_say_what_both_say_once() -> None:
         assert title in page
 
 
+def test_lines_are_coloured_if_they_differ_and_no_others() -> None:
+    """Not where lines with nothing in common happen to end in the same bracket, nor for a tag."""
+    for name in twins.names(ROOT):
+        left, right = twins.both(ROOT, name)
+        for pair in twins.aligned(left.pieces, right.pieces):
+            for row in twins.rows(left, right, *pair):
+                said = [
+                    number and known.without_tag(source.line(number)).strip()
+                    for source, number in ((left, row.left), (right, row.right))
+                ]
+                assert row.alike == (said[0] == said[1]), (name, row)
+
+
 def test_every_switch_is_linked_from_lines_of_each_wing_that_has_it() -> None:
     """And from no wing that does not."""
     found = {
@@ -158,8 +172,12 @@ def test_lines_hold_a_difference_by_asking_for_it_by_table_or_by_tag() -> None:
     assert known.lines(text, "x.py") == {
         1: ("dropout",), 4: ("bn_scale",), 6: ("bn_scale",), 7: ("gelu", "resizing"), 10: ("bn_momentum", "gelu"),
     }  # fmt: skip
-    with pytest.raises(SiteError, match="'differs: nothing' names no switch"):
-        known.lines("x = 1  # differs: nothing\n", "x.py")
+    for wrong in ("nothing", "bn-epsilon", "gelu.", "gelu,", ""):
+        with pytest.raises(SiteError, match=r"'differs: .*' names no switch"):
+            known.lines(f"x = 1  # differs: {wrong}\n", "x.py")
+    for below in ("", "\n\ny = 2\n"):
+        with pytest.raises(SiteError, match="line 2: '# differs: gelu' has no line below it"):
+            known.lines(f"x = 1\n# differs: gelu{below}", "x.py")
     with pytest.raises(SiteError, match=r"has no \*\*Size\*\*"):
         known.sections("## Something: `gelu`\n\nNothing measured.\n")
 
@@ -181,6 +199,23 @@ def test_documents_are_read_as_github_reads_them(tmp_path: Path) -> None:
     (tmp_path / "docs" / "a.md").write_text("[gone](b.md)\n")
     with pytest.raises(SiteError, match=r"docs/a\.md: the link to b\.md leads nowhere"):
         documents.page(tmp_path, "docs/a.md", places, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        # Lists in lists, and code in them.
+        ("- a\n  1. b\n     ```\n       x\n     ```\n  2. c\n- d\n",
+         "-   a\n    1.  b\n        ```\n          x\n        ```\n    2.  c\n-   d\n"),
+        ("- a\n\n  ```\n  x\n  ```\n- b\n", "-   a\n\n    ```\n    x\n    ```\n\n-   b\n"),
+        ("10. a\n\n    b\n11. c\n", "10. a\n\n    b\n\n11. c\n"),
+        ("text\n| a | b |\n|---|---|\n| 1 | 2 |\n", "text\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"),
+        ("```\ntext\n| a | b |\n|---|---|\n- x\n```\n", "```\ntext\n| a | b |\n|---|---|\n- x\n```\n"),
+        ("a\n\n    - code\n", "a\n\n    - code\n"),
+    ],
+)  # fmt: skip
+def test_lists_and_tables_are_made_to_stand_apart(text: str, read: str) -> None:
+    assert documents.dialect(text, str) == read
 
 
 def test_lessons_are_shown_as_executed_or_from_their_source(tmp_path: Path) -> None:
@@ -211,12 +246,32 @@ def test_every_package_and_module_is_in_the_reference() -> None:
     assert "::: transfer_parity.tf_impl.training\n" in pages["tf_impl.md"]
 
 
+def test_columns_in_docstrings_are_shown_as_columns() -> None:
+    """What is moved in by four, outside of sections, is code; columns of a paragraph run together."""
+    for path in [path for folder in ("shared", *twins.FOLDERS) for path in sorted((ROOT / folder).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            said = ast.get_docstring(node) or ""
+            in_front, *_ = re.split(r"^(?=(?:Args|Returns|Raises|Attributes|Yields):$)", said, flags=re.M)
+            for paragraph in said.split("\n\n"):
+                if re.search(r"\S {3,}\S", paragraph):
+                    assert paragraph in in_front, (path, paragraph)
+                    assert all(line.startswith("    ") for line in paragraph.splitlines()), (path, paragraph)
+
+
 def test_every_guide_is_in_the_navigation() -> None:
     """One that nobody placed stands behind the others."""
     pages = {*documents.pages(ROOT).values(), "unheard-of.md", "zh/index.md"}
     told = str(assemble.navigation(pages))
     assert all(f"'{page}'" in told for page in pages)
     assert "{'More': [" in told
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "build").touch()
+    with pytest.raises(SiteError, match=r"build.*: Not a directory; build/site-source is to be made anew"):
+        assemble.assemble(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "draw"), figures.FIGURES.items(), ids=list(figures.FIGURES))
@@ -232,6 +287,13 @@ def test_what_no_page_uses_is_left_out() -> None:
     assert slim.purged(css, {"a", "b", "dir=ltr"}) == (
         "@charset 'utf-8';.a,.b:not(.c){x:1}@media print{.a .b{w:'}'}}:root{--k:1}.b{v:1}[dir=ltr] .b{u:1}"
     )
+
+
+def test_dark_colours_are_for_screens() -> None:
+    """Paper is white: what is printed from a dark screen must be legible on it."""
+    css = (ROOT / "docs" / "site" / "theme" / "assets" / "site.css").read_text(encoding="utf-8")
+    assert "slate" in css
+    assert "slate" not in re.sub(r"^@media screen {.*?^}", "", css, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(

@@ -110,17 +110,19 @@ def host(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.parametrize(("query", "least"), [("momentum", 3), ("学习率", 6), ("--shots", 3)])
 @pytest.mark.parametrize("place", ["folder", "server"])
-def test_search_finds_a_difference(place: str, view: Any, site: Path, host: str) -> None:
+def test_search_finds_a_difference(place: str, query: str, least: int, view: Any, site: Path, host: str) -> None:
+    """Also a Chinese word inside of a sentence, and the name of an option."""
     view.goto((site / "index.html").as_uri() if place == "folder" else f"{host}/index.html", wait_until="load")
     view.wait_for_timeout(500)
     # Neither index nor what searches it before somebody does.
     assert view.asked and not [each for each in view.asked if "search" in each]
     if view.viewport_size["width"] < 1000:
         view.locator("label[for=__search]").first.click()
-    view.locator("input.md-search__input").fill("momentum")
+    view.locator("input.md-search__input").fill(query)
     view.wait_for_selector(".md-search-result__item a", timeout=60_000)
-    assert view.locator(".md-search-result__item").count() >= 3
+    assert view.locator(".md-search-result__item").count() >= least
     view.keyboard.press("Escape")
 
 

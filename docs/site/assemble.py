@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.site import documents, known, lessons, reference, side_by_side
+from docs.site.errors import SiteError
 
 #: In the repository: pages and code, the configuration that was made, and the site.
 OUT = "build/site-source"
@@ -31,10 +32,17 @@ def assemble(root: Path) -> Path:
         The configuration for ``mkdocs build --config-file``.
 
     Raises:
-        SiteError: the wings do not mirror each other, or a link leads nowhere.
+        SiteError: the wings do not mirror each other, a link leads nowhere, or what was made before cannot be replaced.
     """
     work = root / OUT
-    shutil.rmtree(work, ignore_errors=True)
+    try:
+        if work.exists():
+            shutil.rmtree(work)
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise SiteError(
+            f"{error.filename}: {error.strerror}; {OUT} is to be made anew, see who may write there."
+        ) from error
     out = work / "pages"
     theme = root / "docs" / "site" / "theme"
     shutil.copytree(theme / "assets", out / "assets")

@@ -22,7 +22,9 @@ ELSEWHERE = {
 FILES = "files"
 _FIRST_COMMENT = re.compile(r"\A<!--.*?-->\s*", re.DOTALL)
 _FENCE = re.compile(r"^ *(```+|~~~+)")
-_ITEM = re.compile(r"^(?P<marker>[-*+]|\d+\.) ")
+_ITEM = re.compile(r"(?P<marker>[-*+]|\d+\.) {1,4}(?=\S)")
+#: Below the head of a table.
+_RULE = re.compile(r" *\|? *:?-+:? *(\| *:?-+:? *)*\|? *")
 _LINK = re.compile(r"(`+[^`]*`+)|\]\((?P<target>[^)\s]+)(?P<title>\s+\"[^\"]*\")?\)")
 
 
@@ -79,25 +81,33 @@ def _copied(root: Path, linked: str, out: Path) -> str:
 
 
 def dialect(text: str, moved: Callable[[str], str]) -> str:
-    """GitHub's Markdown as Python-Markdown reads it: lists stand apart, what belongs to an item is moved in by four.
+    """GitHub's Markdown as Python-Markdown reads it: lists and tables stand apart, items' contents move in by four.
 
     Args:
         text: of a document.
         moved: where a link's target is on the site.
     """
     done: list[str] = []
-    fence, width = "", 0
-    for line in text.splitlines():
-        item = None if fence else _ITEM.match(line)
-        if item:
-            if not width and done and done[-1].strip():
+    fence, loose = "", False
+    # Where the contents of each open item begin, the innermost last.
+    begins: list[int] = []
+    lines = text.splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        depth = len(line) - len(line.lstrip(" "))
+        item, alone = None, not done or not done[-1].strip()
+        if line.strip() and not fence:
+            in_list = bool(begins)
+            begins = [begin for begin in begins if begin <= depth]
+            # Four further in is code.
+            item = _ITEM.match(line, depth) if depth - (begins or [0])[-1] < 4 else None
+            is_head = "|" in line and "|" in below and _RULE.fullmatch(below)
+            if not alone and ((item and (loose or not in_list)) or is_head):
                 done.append("")
-            width = len(item[0])
-            line = item["marker"].ljust(3) + " " + line[width:]
-        elif width and line.startswith(" " * width):
-            line = " " * 4 + line[width:]
-        elif width and line.strip() and not fence:
-            width = 0
+        loose = not item and (loose or (not alone and not line.strip() and bool(begins)))
+        line = " " * 4 * len(begins) + line[min(depth, (begins or [0])[-1]) :] if line.strip() else line
+        if item:
+            begins.append(len(item[0]) + depth)
+            line = " " * 4 * (len(begins) - 1) + item["marker"].ljust(3) + " " + line.lstrip(" ")[len(item[0]) :]
         if not fence:
             line = _LINK.sub(
                 lambda found: found[0] if found[1] else f"]({moved(found['target'])}{found['title'] or ''})", line

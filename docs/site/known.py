@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from docs.site.errors import SiteError
 from transfer_parity.shared.contract.switches import BY_NAME
 
-TAG = re.compile(r"#\s*differs: (?P<names>[\w, ]+)$")
+TAG = re.compile(r"#\s*differs:(?P<names>.*)$")
 _SECTION = re.compile(r"^## (?P<title>[^\n]*`(?P<name>\w+)`)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _SIZE = re.compile(r"\*\*Size\*\*:\s+(?P<size>.+?)\.(?=\s|\Z)", re.DOTALL)
 
@@ -59,7 +59,7 @@ def lines(text: str, file: str) -> dict[int, tuple[str, ...]]:
     """Names of the switches that lines of a wing's file hold, by number of the line.
 
     Raises:
-        SiteError: a comment names a switch that there is not.
+        SiteError: a comment names a switch that there is not, or stands above nothing.
     """
     found: dict[int, list[str]] = {}
     tree = ast.parse(text)
@@ -82,9 +82,11 @@ def lines(text: str, file: str) -> dict[int, tuple[str, ...]]:
                     raise SiteError(
                         f"{file}, line {token.start[0]}: 'differs: {name}' names no switch; see switches.py."
                     )
-                place, rows = token.start[0], text.splitlines()
+                place, rows = token.start[0], [*text.splitlines(), ""]
                 while is_tag(rows[place - 1]):
                     place += 1
+                if not rows[place - 1].strip():
+                    raise SiteError(f"{file}, line {token.start[0]}: {token.string!r} has no line below it.")
                 found.setdefault(place, []).append(name)
     return {number: tuple(dict.fromkeys(each)) for number, each in found.items()}
 

@@ -7,10 +7,11 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from docs.site.errors import SiteError
-from docs.site.known import is_tag
+from docs.site.known import is_tag, without_tag
 from transfer_parity.shared.contract.wings import WINGS
 
 #: Folders of the wings, in their order.
@@ -124,14 +125,14 @@ def aligned(left: Sequence[Piece], right: Sequence[Piece]) -> list[tuple[Piece |
 
 
 def rows(left: Source, right: Source, ours: Piece | None, theirs: Piece | None) -> Iterator[Row]:
-    """Lines of two pieces, those that say the same at one height."""
-    a = [(number, left.line(number).strip()) for number in (ours.numbers if ours else ())]
-    b = [(number, right.line(number).strip()) for number in (theirs.numbers if theirs else ())]
-    for kind, i, j, k, m in _matcher([text for _, text in a], [text for _, text in b]).get_opcodes():
-        for step in range(max(j - i, m - k)):
-            yield Row(
-                a[i + step][0] if i + step < j else None, b[k + step][0] if k + step < m else None, kind == "equal"
-            )
+    """Lines of two pieces, those that say the same at one height; a tag is no part of what a line says."""
+    a, b = (
+        [(number, without_tag(source.line(number)).strip()) for number in (piece.numbers if piece else ())]
+        for source, piece in ((left, ours), (right, theirs))
+    )
+    for _, i, j, k, m in _matcher([text for _, text in a], [text for _, text in b]).get_opcodes():
+        for (number, text), (other, said) in zip_longest(a[i:j], b[k:m], fillvalue=(None, None)):
+            yield Row(number, other, text == said)
 
 
 def _matcher(left: list[str], right: list[str]) -> difflib.SequenceMatcher[str]:

@@ -3,22 +3,19 @@
 **Canonical layout.** A wing hands over and takes parameters and outputs in one layout, whatever its framework's is, so
 that nothing outside of a wing knows about layouts. Parameters are named ``layer.role``:
 
-=============== ==================================================================================================
-kind            roles and shapes
-=============== ==================================================================================================
-dense           weight (out, in), bias (out)
-conv            weight (out, in / groups, *kernel), bias (out); 1-3 d, grouped and depthwise
-conv_transpose  weight (in, out / groups, *kernel), bias (out)
-batch_norm      weight, bias, running_mean, running_var (channels)
-layer_norm      weight, bias (the normalised axes); so group_norm (channels) and rms_norm (weight alone)
-embedding       weight (entries, width)
-lstm            input_weight (4 h, in), recurrent_weight (4 h, h), bias (4 h); gates in the order i, f, g, o
-gru             input_weight (3 h, in), recurrent_weight (3 h, h), bias (3 h), recurrent_bias (3 h); gates r, z, n
-attention       query_weight, key_weight, value_weight (heads * size, in), output_weight (out, heads * size), each
-                with query_bias, key_bias, value_bias, output_bias
-prelu           weight
-custom          a layer of the user's with parameters of its own: the roles are its own names, arrays as they are
-=============== ==================================================================================================
+    kind            roles and shapes
+    dense           weight (out, in), bias (out)
+    conv            weight (out, in / groups, *kernel), bias (out); 1-3 d, grouped and depthwise
+    conv_transpose  weight (in, out / groups, *kernel), bias (out)
+    batch_norm      weight, bias, running_mean, running_var (channels)
+    layer_norm      weight, bias (the normalised axes); so group_norm (channels) and rms_norm (weight alone)
+    embedding       weight (entries, width)
+    lstm            input_weight (4 h, in), recurrent_weight (4 h, h), bias (4 h); gates in the order i, f, g, o
+    gru             input_weight (3 h, in), recurrent_weight (3 h, h), bias (3 h), recurrent_bias (3 h); gates r, z, n
+    attention       query_weight, key_weight, value_weight (heads * size, in), output_weight (out, heads * size), each
+                    with query_bias, key_bias, value_bias, output_bias
+    prelu           weight
+    custom          a layer of the user's with parameters of its own: the roles are its own names, arrays as they are
 
 Outputs of conv, conv_transpose, batch_norm, group_norm and poolings with more than two axes are channels last. Of lstm
 and gru it is the state behind the last step alone, which every layer has, whether or not it puts out the others.

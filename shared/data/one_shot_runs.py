@@ -1,8 +1,10 @@
 """Published runs of one-shot classification in an archive, as those of Omniglot (Lake et al., Science 2015).
 
-runNN/class_labels.txt      a line for each test image: its name, and that of the training image of its class
-runNN/training/*.png        one image of each class
-runNN/test/*.png            images to be recognised
+Members of the archive, of each run:
+
+    runNN/class_labels.txt      a line for each test image: its name, and that of the training image of its class
+    runNN/training/*.png        one image of each class
+    runNN/test/*.png            images to be recognised
 """
 
 from __future__ import annotations

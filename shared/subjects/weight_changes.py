@@ -22,14 +22,16 @@ GRU_ORDERS = ((1, 0, 2), (2, 0, 1), (1, 2, 0))
 def apply(amendment: Amendment, arrays: Mapping[str, Array], inventory: Inventory) -> dict[str, Array]:
     """Canonical arrays with one change.
 
-    Args:
-        amendment: of weights: a layer, one of the keys above, and
+    An amendment's key, and its value:
 
-            flatten_order   [places, channels, "channels_first" or "channels_last"]: what columns become
-            gate_order      which block of rows each becomes
-            head_order      [heads, "apart" or "together"]: of the columns of what comes behind attention
-            transposed      nothing
-            block_order     as gate_order, of packed queries, keys and values
+        flatten_order   [places, channels, "channels_first" or "channels_last"]: what columns become
+        gate_order      which block of rows each becomes
+        head_order      [heads, "apart" or "together"]: of the columns of what comes behind attention
+        transposed      nothing
+        block_order     as gate_order, of packed queries, keys and values
+
+    Args:
+        amendment: of weights: a layer, one of these keys, and its value.
         arrays: by the side's own parameter names.
         inventory: of the side.
 

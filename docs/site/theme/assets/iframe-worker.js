@@ -1,5 +1,23 @@
 // Search, of which nothing is loaded before the first message to it. Browsers start no workers from files of a folder:
 // there it runs in a frame that nobody sees.
+//
+// Chinese has no spaces between words, so two neighbouring characters count as one: pairs, spelled in hexadecimal, stand in
+// fields of their own of what is indexed (message 0), and a query (message 2) asks for all that it has. The "--" of an option
+// means nothing there.
+const HAN = /"?(\p{sc=Han}+)"?/gu;
+const spelled = characters => Array.from(characters, each => each.codePointAt().toString(16)).join("x");
+const pairs = run => Array.from(run, (_, place) => spelled(run.slice(place, place + 2)));
+const pairedQuery = query =>
+  query
+    .replace(/(^|\s)--+/g, "$1")
+    .replace(HAN, (_, run) => ` +${run.length > 1 ? pairs(run).slice(0, -1).join(" +") : spelled(run) + "*"} `);
+const pairDocuments = ({ config, docs }) => {
+  for (const field of ["title", "text"]) {
+    config.fields[`pairs_${field}`] = config.fields[field];
+    for (const each of docs)
+      each[`pairs_${field}`] = Array.from(each[field].matchAll(HAN), found => pairs(found[1]).join(" ")).join(" ");
+  }
+};
 const NativeWorker = window.Worker;
 const send = window.postMessage;
 window.Worker = class extends EventTarget {
@@ -33,7 +51,8 @@ window.Worker = class extends EventTarget {
   }
   postMessage(data) {
     this.post ??= location.protocol === "file:" ? this.inFrame() : this.inWorker();
-    this.post(data);
+    if (data.type === 0) pairDocuments(data.data);
+    this.post(data.type === 2 ? { ...data, data: pairedQuery(data.data) } : data);
   }
   terminate() {}
 };
