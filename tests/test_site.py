@@ -233,6 +233,11 @@ def test_lessons_are_shown_as_executed_or_from_their_source(tmp_path: Path) -> N
     (tmp_path / "build" / "lessons").mkdir(parents=True)
     (tmp_path / "build" / "lessons" / "01-first.md").write_text("# Executed\n")
     assert lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1] == "# Executed\n"
+    # Also as a notebook.
+    (tmp_path / "build" / "lessons" / "01-first.ipynb").write_text("{}")
+    text = lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1]
+    assert '<a href="01-first.ipynb" download>' in text and text.startswith("# Executed\n")
+    assert (tmp_path / "out" / "lessons" / "01-first.ipynb").is_file()
     # Not what was executed before the lesson changed.
     os.utime(tmp_path / "build" / "lessons" / "01-first.md", (0, 0))
     assert "Words." in lessons.pages(tmp_path, tmp_path / "out")["lessons/01-first.md"][1]

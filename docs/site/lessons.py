@@ -16,6 +16,8 @@ NOT_EXECUTED = {
     "": "*This lesson was built without executing it: `make lessons`, then `make docs`, shows what its cells put out.*",
     "zh/": "*本课生成网页时没有执行：先运行 `make lessons`，再运行 `make docs`，就会显示各单元格的输出。*",
 }
+#: The same of what it can be downloaded as.
+AS_NOTEBOOK = {"": "This lesson as a notebook", "zh/": "本课的 notebook 文件"}
 
 
 def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
@@ -35,12 +37,14 @@ def pages(root: Path, out: Path) -> dict[str, tuple[str, str]]:
             # What was executed before the lesson changed is not shown.
             is_new = executed.is_file() and executed.stat().st_mtime >= source.stat().st_mtime
             text = folded(executed.read_text(encoding="utf-8")) if is_new else _rendered(source, NOT_EXECUTED[prefix])
-            made[f"{prefix}lessons/{source.stem}.md"] = (f"docs/{prefix}lessons/{source.stem}.md", text)
             notebook = executed.with_suffix(".ipynb")
-            if notebook.is_file():
+            if is_new and notebook.is_file():
                 place = out / prefix / "lessons" / notebook.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(notebook, place)
+                # No link of a document, whose target would have to lie in the repository.
+                text = f'{text.rstrip()}\n\n<a href="{notebook.name}" download>{AS_NOTEBOOK[prefix]}</a>\n'
+            made[f"{prefix}lessons/{source.stem}.md"] = (f"docs/{prefix}lessons/{source.stem}.md", text)
     return made
 
 
