@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-from tests.conftest import ROOT
 from transfer_parity.shared.contract.metadata import Metadata
 from transfer_parity.shared.zoo.lookup import find_pair
 
 MOBILE = find_pair("MobileNetV3Small")
 
 METADATA = Metadata(backbone="ResNet50", semantics="torchvision")
-
-
-def python(code: str, *arguments: object) -> str:
-    """Run code in a process of its own, with this project on its path."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
 
 
 #: Beginning of a program in one wing's framework: arrays that look trained, in the stock model's names and shapes, and

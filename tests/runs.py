@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.processes import python
 from transfer_parity.shared.contract import jobs, plan
 from transfer_parity.shared.contract.jobs import Execution, RunSpec
 from transfer_parity.shared.contract.recipe import Recipe
@@ -62,6 +60,4 @@ def write_job(folder: Path, recipe: Recipe, cache: Cache, explain: int = 0) -> P
 
 def carry_out(wing: str, folder: Path, program: str = WORK, *arguments: str) -> None:
     """Let a process of a wing do all jobs in a folder; in float64, unless the program says otherwise."""
-    command = [sys.executable, "-c", program.replace("WING.wing", f"{wing}.wing"), str(folder), *arguments]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    python(program.replace("WING.wing", f"{wing}.wing"), folder, *arguments)

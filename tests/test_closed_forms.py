@@ -14,8 +14,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tests.conftest import CLASSES, ROOT, SMALL, Command, write_images
+from tests.conftest import CLASSES, SMALL, Command, write_images
 from tests.fakes import FakeWorkers
+from tests.processes import python
 from tests.runs import quiet, write_job
 from transfer_parity.shared.contract import artifacts, recipe_files
 from transfer_parity.shared.contract.jobs import TrainJob
@@ -295,9 +296,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     for wing in WINGS:
         given = {**SIX, "image_size": 32, "head_units": 40}
         program = WORK.replace("WING", wing).replace(f"{wing} as wing", "WING as wing")
-        command = [sys.executable, "-c", program, str(folder), json.dumps(given)]
-        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert finished.returncode == 0, finished.stderr
+        python(program, folder, json.dumps(given))
     expected = {"prototypes": head.logits(queries), "tip_adapter": cached.logits(queries)}
     found: dict[str, dict[str, Any]] = {wing: dict(np.load(folder / f"{wing}.npz")) for wing in WINGS}
     return Done(expected, found, runs)

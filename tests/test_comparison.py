@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import CLASSES, ROOT, SMALL, Command, Outcome, run_compare
+from tests.processes import last_line
 from transfer_parity.shared.contract import splits
 from transfer_parity.shared.contract.recipe import Framework, Recipe
 from transfer_parity.shared.contract.wings import KERAS, TORCHVISION
@@ -102,8 +103,7 @@ def test_a_kept_model_predicts_what_the_run_predicted(outcome: Outcome, photos: 
         "logits = next(iter(inference.infer(network, 'all', [numpy.stack(pictures)])))\n"
         "print(json.dumps([classes, logits.tolist()]))\n"
     )
-    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    classes, logits = json.loads(finished.stdout.splitlines()[-1])
+    classes, logits = json.loads(last_line(program))
     assert tuple(classes) == CLASSES
     run = next(run for run in outcome.document["runs"] if run["seed"] == 0 and run["framework"] in model)
     recipe = Recipe.model_validate(outcome.document["recipe"])

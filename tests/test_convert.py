@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import Command, Outcome
-from tests.conversions import METADATA, MOBILE, WRITE_STATE, python
+from tests.conversions import METADATA, MOBILE, WRITE_STATE
+from tests.processes import python
 from tests.test_bad_input import assert_refused
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import neutral

@@ -10,7 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tests.conversions import COMMON, MOBILE, python
+from tests.conversions import COMMON, MOBILE
+from tests.processes import python
 from transfer_parity.shared.contract.wing import Array
 
 KERAS_FORMATS = (

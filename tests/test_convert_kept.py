@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 
 from tests.conftest import Command, Outcome
-from tests.conversions import python
+from tests.processes import python
 from tests.test_bad_input import assert_refused
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import kept_model, neutral

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_parts import FAMILIES, python
+from tests.processes import last_line
+from tests.test_parts import FAMILIES
 from transfer_parity.shared.contract import plan
 from transfer_parity.shared.contract.jobs import DataFiles, Execution, RunSpec, TrainJob
 from transfer_parity.shared.contract.recipe import Framework
@@ -181,7 +182,7 @@ def check(folder: Path, cases: list[Case]) -> None:
     """Both wings explain 20 pictures alike: no picture is left out, and none has an empty map."""
     np.save(folder / "images.npy", draw_pictures(IMAGES, SIDE))
     tensorflow, torch = (
-        json.loads(python(PROGRAM.format(wing=wing, cases=cases), folder / "images.npy"))
+        json.loads(last_line(PROGRAM.format(wing=wing, cases=cases), folder / "images.npy"))
         for wing in ("tf_impl", "torch_impl")
     )
     assert len(tensorflow) == len(torch) == len(cases)
@@ -262,5 +263,5 @@ def test_worker_explains_the_trained_model(tmp_path: Path) -> None:
     np.save(tmp_path / "centres.npy", images[named, border:-border, border:-border])
     np.save(tmp_path / "classes.npy", labels[named])
     model = tmp_path / "torch" / "explained" / "model.safetensors"
-    expected = json.loads(python(RESTORED, model, tmp_path / "centres.npy", tmp_path / "classes.npy"))
+    expected = json.loads(last_line(RESTORED, model, tmp_path / "centres.npy", tmp_path / "classes.npy"))
     np.testing.assert_allclose(maps["torch"], np.array(expected), atol=1e-5)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from transfer_parity.shared.runtime import launch
+from tests.processes import last_line
 
 #: One of every family.
 FAMILIES = (
@@ -59,16 +57,8 @@ print(json.dumps(found))
 """
 
 
-def python(program: str, *arguments: object) -> str:
-    """Run a program in a process of its own and return the last line that it prints."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    finished = subprocess.run(command, cwd=launch.ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout.splitlines()[-1]
-
-
 def run(wing: str, cases: list[tuple[str, str]], stages: list[int] | None) -> list[list[object]]:
-    return list(json.loads(python(PROGRAM.format(wing=wing, cases=cases, stages=stages))))
+    return list(json.loads(last_line(PROGRAM.format(wing=wing, cases=cases, stages=stages))))
 
 
 def check(cases: list[tuple[str, str]], stages: list[int] | None = None) -> None:
@@ -109,7 +99,7 @@ for name in ("MobileNetV2", "ResNet50"):
 @pytest.mark.slow
 def test_multiply_adds_are_the_published_ones() -> None:
     """Without the classifier: MobileNetV2 0.300 G (Sandler et al., 2018), ResNet50 v1.5 4.09 G (torchvision)."""
-    mobile, resnet = map(int, python(MULTIPLY_ADDS).split())
+    mobile, resnet = map(int, last_line(MULTIPLY_ADDS).split())
     assert mobile == pytest.approx(0.300e9, rel=0.01)
     assert resnet == pytest.approx(4.09e9, rel=0.01)
 
@@ -148,7 +138,7 @@ with torch.inference_mode():
 
 def test_sections_and_their_microbatches() -> None:
     """Maps of one image take 3 KiB at first, then 16, of which three are needed at a time (48 KiB), then 1 and less."""
-    found = json.loads(python(SECTIONS))
+    found = json.loads(last_line(SECTIONS))
     assert all(away < 1e-6 for _, _, away in found)
     sizes = [each for each, _, _ in found]
     # Even the last map but one, 0.5 KiB in and out, just fits: one image at a time all the way.
@@ -201,7 +191,7 @@ print(json.dumps([max(found), len(found), *frozen]))
 
 def test_depthwise_convolutions_in_float64_are_torchs() -> None:
     """Outputs and all gradients, one image at a time or all; 25 products of numbers up to 20 are summed, and 288."""
-    away, number, *frozen = json.loads(python(SHIFTED_SUMS))
+    away, number, *frozen = json.loads(last_line(SHIFTED_SUMS))
     assert number == 216 and away < 288 * 2**-53 * 100
     assert frozen[:2] == [True, True] and frozen[2][:2] == [0, 6] and len(frozen[3]) == 3
 
@@ -222,7 +212,7 @@ print(json.dumps([torch.is_inference_mode_enabled(), torch.is_grad_enabled()]))
 
 
 def test_a_pass_half_way_leaves_the_mode_to_its_caller() -> None:
-    assert json.loads(python(GENTLE)) == [False, True]
+    assert json.loads(last_line(GENTLE)) == [False, True]
 
 
 ADAM = """
@@ -243,7 +233,7 @@ print(json.dumps(found))
 
 def test_adams_first_steps_in_tensorflow() -> None:
     """Under a constant gradient each step is the learning rate: the bias corrections, rounded, would be off by 6e-6."""
-    for update in json.loads(python(ADAM)):
+    for update in json.loads(last_line(ADAM)):
         np.testing.assert_allclose(update, [-0.5, 0.5, -0.5], rtol=1e-6)
 
 
@@ -280,7 +270,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize("wing", ["tf_impl", "torch_impl"])
 def test_training_a_part_is_training_the_whole(wing: str) -> None:
     """Statistics of the trained normalisations included. float64: rounding of a few units, and nothing else."""
-    (whole, whole_sum), (part, part_sum) = json.loads(python(TRAINING.format(wing=wing)))
+    (whole, whole_sum), (part, part_sum) = json.loads(last_line(TRAINING.format(wing=wing)))
     assert part == pytest.approx(whole, rel=1e-10)
     assert part_sum == pytest.approx(whole_sum, rel=1e-10)
     assert part[-1] < part[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeWorkers
-from tests.test_parts import python
+from tests.processes import last_line
 from tests.test_study import OPTIONS
 from transfer_parity import compare
 from transfer_parity.shared.experiments.trainings import Training
@@ -37,7 +37,7 @@ def test_tensorboard_reads_what_was_recorded(tmp_path: Path, caplog: pytest.LogC
     assert path.name.startswith("events.out.tfevents.")
     # A loss that is not finite is nothing to warn of.
     assert not caplog.records
-    found, closed_form = json.loads(python(READ, path.parent, tmp_path / "torch-b"))
+    found, closed_form = json.loads(last_line(READ, path.parent, tmp_path / "torch-b"))
     assert found["training/loss"] == [[0, "2.5"], [1, "nan"], [2, "0.5"]]
     assert [step for step, _ in found["training/learning_rate"]] == [0, 1, 2]
     assert [float(rate) for _, rate in found["training/learning_rate"]] == pytest.approx([0.1, 0.05, 0.025])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CLASSES, write_images
-from tests.test_parts import python
+from tests.processes import last_line
 from transfer_parity.shared.contract import framework_defaults, recipe_files
 from transfer_parity.shared.contract.recipe import Recipe
 from transfer_parity.shared.data.folders import Dataset, from_folder
@@ -159,7 +159,7 @@ print(json.dumps(dict(
 
 @pytest.mark.parametrize("wing", ["tf_impl", "torch_impl"])
 def test_what_a_framework_draws_by_itself(wing: str) -> None:
-    found = json.loads(python(OWN.format(wing=wing)))
+    found = json.loads(last_line(OWN.format(wing=wing)))
     order = np.array(found["order"])
     assert order.shape == (4, 30)
     assert (np.sort(order) == np.arange(30)).all()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import python
 from transfer_parity.shared.checkpoints import initialisation, neutral
 from transfer_parity.shared.contract import plan
 from transfer_parity.shared.contract.jobs import DataFiles, Execution, RunSpec, TrainJob
@@ -77,9 +78,7 @@ def recipe_for(name: str, head: str, **others: object) -> Recipe:
 
 def write_checkpoint(path: Path, name: str, semantics: Semantics) -> dict[str, tuple[int, ...]]:
     """A neutral checkpoint with weights that look trained. Returns its shapes."""
-    command = [sys.executable, "-c", SHAPES, name, semantics]
-    output = subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True, text=True).stdout
-    shapes = {key: tuple(shape) for key, shape in json.loads(output).items()}
+    shapes = {key: tuple(shape) for key, shape in json.loads(python(SHAPES, name, semantics)).items()}
     drawn = initialisation.draw_trained_looking_weights(shapes, seed=0)
     # float32, as real checkpoints are; both wings compute with the same rounded values.
     arrays = {key: array.astype(np.float32) for key, array in drawn.items()}
@@ -137,8 +136,7 @@ def test_full_models_have_the_same_parameters(tmp_path: Path) -> None:
     shapes = {}
     for wing in ("tf_impl", "torch_impl"):
         target = tmp_path / f"{wing}.json"
-        command = [sys.executable, "-c", FULL_MODELS.format(wing=wing), str(target)]
-        subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
+        python(FULL_MODELS.format(wing=wing), target)
         shapes[wing] = json.loads(target.read_text())
     for pair in PAIRS:
         ours, theirs = shapes["tf_impl"][pair.name], shapes["torch_impl"][pair.name]
@@ -179,5 +177,4 @@ assert all(np.array_equal(read[name], held[name]) for name in held)
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ConvNeXtTiny"])
 def test_keras_file_is_read_by_neutral_name(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", READ_BACK, name, str(tmp_path / "model.h5")]
-    subprocess.run(command, cwd=launch.ROOT, check=True, capture_output=True)
+    python(READ_BACK, name, tmp_path / "model.h5")

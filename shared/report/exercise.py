@@ -53,8 +53,14 @@ def show_checked(checked: Checked, console: Console) -> None:
     console.print(parity.table_of(result))
     if checked.solved:
         also = "" if checked.judged.partial is None else ", also if only its last stage trains"
-        told = "[bold green]All {} rungs pass[/]: your copy computes what the other wing computes{}."
-        console.print(marked(told, len(result.rungs), also), highlight=False)
+        console.print(
+            marked(
+                "[bold green]All {} rungs pass[/]: your copy computes what the other wing computes{}.",
+                len(result.rungs),
+                also,
+            ),
+            highlight=False,
+        )
         _say(exercise.why, console)
         return
     if checked.judged.partial is not None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_parity.shared.runtime import launch
+from tests.processes import python
 
 Answers = dict[str, NDArray[Any]]
 
@@ -44,9 +42,7 @@ def ask(wing: str, body: str, given: Any, folder: Path, precision: str = "float6
     """
     target = folder / f"{wing}.npz"
     program = _FRAME.format(wing=wing, precision=precision, body=body)
-    command = [sys.executable, "-c", program, json.dumps(given), str(target)]
-    finished = subprocess.run(command, cwd=launch.ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    python(program, json.dumps(given), target)
     with np.load(target) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
