@@ -21,7 +21,6 @@ from transfer_parity.shared.runtime import launch
 
 #: Backbone, semantics, head.
 Case = tuple[str, str, str]
-FAST: list[Case] = [("MobileNetV2", "torchvision", "linear")]
 SIDE = 128
 IMAGES = 20
 
@@ -198,10 +197,6 @@ def check(folder: Path, cases: list[Case]) -> None:
         assert ours_maps.max(axis=(1, 2)).tolist() == [1] * IMAGES, ours["case"]
         correlations = [gradcam.correlation(a, b) for a, b in zip(ours_maps, their_maps, strict=True)]
         assert min(correlations) >= 0.999, (ours["case"], correlations)
-
-
-def test_wings_explain_alike(tmp_path: Path) -> None:
-    check(tmp_path, FAST)
 
 
 @pytest.mark.slow

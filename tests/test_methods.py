@@ -297,12 +297,8 @@ def check(name: str, found: PairResult) -> None:
     assert np.isfinite(found.max_loss_difference or np.nan)
 
 
-def test_both_wings_train_alike(tmp_path: Path) -> None:
-    """A fitted head, the last stages, rates by stage with momentum and weight decay."""
-    check("lp_ft", climbed(["lp_ft"], tmp_path)["lp_ft"])
-
-
 @pytest.mark.slow
 def test_both_wings_train_alike_in_every_strategy(tmp_path: Path) -> None:
+    """Fitted heads, the last stages, rates by stage with momentum and weight decay."""
     for name, found in climbed(CLIMBED, tmp_path).items():
         check(name, found)
