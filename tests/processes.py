@@ -11,11 +11,11 @@ from transfer_parity.shared.runtime import start
 
 #: Imports Keras as a worker does: without what it only finds, and without a collection of garbage on the way.
 _KERAS_FIRST = f"""
-import gc, sys
+import gc
+from {start.__name__} import end_imports, hide_extras
 gc.disable()
-sys.modules.update(dict.fromkeys({start.EXTRAS!r}))
+hide_extras()
 import {KERAS.package}, keras
-from {start.__name__} import end_imports
 end_imports()
 """
 

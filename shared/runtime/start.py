@@ -3,9 +3,10 @@
 A framework's import makes some hundred thousand Python objects that stay. The garbage collector would look through them
 again and again while they become more, which takes a fifth of the time that the import takes.
 
-A library may also import what it does not need but finds: Keras imports scikit-learn, matplotlib and pandas for its
-wrappers and plots, which takes a third of its own time. Of these this project itself needs two, for its own tables and
-plots. Seconds of a framework's start should not tell of that, so they are out of sight until its import has ended.
+A library may also import what it does not need but finds: Keras imports scikit-learn, matplotlib, pandas and IPython
+for its wrappers and plots, which takes a third of its own time. Of these this project itself needs two, for its own
+tables and plots. Seconds of a framework's start should not tell of that, so they are out of sight until its import has
+ended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SPAWNED_AT = "TRANSFER_PARITY_SPAWNED_AT"
 AS_INSTALLED = "--as-installed"
 #: Hides what a library imports only because it is there. Nothing that a worker runs needs it by way of the library.
 WITHOUT_EXTRAS = "--without-extras"
-EXTRAS = ("matplotlib", "pandas", "sklearn")
+EXTRAS = ("IPython", "matplotlib", "pandas", "sklearn")
 
 
 def main() -> None:
@@ -40,8 +41,7 @@ def main() -> None:
         gc.disable()
     if WITHOUT_EXTRAS in sys.argv:
         sys.argv.remove(WITHOUT_EXTRAS)
-        # What is None here cannot be imported (importlib's documentation of sys.modules).
-        sys.modules.update(dict.fromkeys(EXTRAS))  # type: ignore[arg-type]
+        hide_extras()
     wing = sys.argv.pop(1)
     try:
         runpy.run_module(wing, run_name="__main__", alter_sys=True)
@@ -54,6 +54,11 @@ def seconds_since() -> float:
     now = time.monotonic()
     # A clock of this process alone, which some system may have, could be behind.
     return max(0.0, now - float(os.environ.get(SPAWNED_AT, now)))
+
+
+def hide_extras() -> None:
+    """Nothing finds the extras until ``end_imports``: what is None among the modules cannot be imported."""
+    sys.modules.update(dict.fromkeys(EXTRAS))  # type: ignore[arg-type]
 
 
 def end_imports() -> None:
