@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer_parity.shared.contract import artifacts, wings
@@ -149,8 +149,8 @@ def climb(
             (result,) = ladder.climb([spec or exercise.spec])
             partial = None
             if spec is None and result.passed:
-                subject = _partial(exercise, place, progress)
-                (partial,) = ladder.climb_recipes([replace(subject, trusted=ladder.trusted)], subject.recipe.precision)
+                subjects = list(_partial(exercise, place, progress))
+                (partial,) = ladder.climb_recipes(subjects, exercise.spec.precision)
         except WorkerFailed as error:
             if error.framework != exercise.framework:
                 raise
@@ -159,9 +159,9 @@ def climb(
         return Judged(result, _with_own_names(ladder.printed, exercise, mine, copy), partial)
 
 
-def _partial(exercise: Exercise, work: Path, progress: Progress) -> RecipeSubject:
+def _partial(exercise: Exercise, work: Path, progress: Progress) -> Iterator[RecipeSubject]:
     """What a copy that passes climbs then, over drawn pictures."""
-    (subject,) = recipe_climb.of_defaults(
+    return recipe_climb.of_defaults(
         exercise.spec.pair,
         [PARTIAL_HEAD],
         [PARTIAL],
@@ -173,7 +173,6 @@ def _partial(exercise: Exercise, work: Path, progress: Progress) -> RecipeSubjec
         [exercise.spec.seed],
         progress,
     )
-    return subject
 
 
 def _assembled(exercise: Exercise, copy: Path, folder: Path) -> Path:

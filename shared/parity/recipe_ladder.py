@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class RecipeLadder(Ladder):
             WorkerFailed: a process ended early; earlier results have been written.
         """
         installed.make_sure_of(IDENTIFIERS)
+        if self.trusted is not None:
+            subjects = [replace(subject, trusted=self.trusted) for subject in subjects]
         with run_folder.work_folder(self.folder) as work:
             found = self._some(subjects, precision, work)
         self.document().save(self.folder / artifacts.PARITY)
