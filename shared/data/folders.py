@@ -62,6 +62,11 @@ class Dataset:
         return tuple(len(task.classes) for task in self.tasks)
 
     @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which images have a label, of any task, (N,)."""
+        return np.asarray((self.labels.reshape(len(self), -1) >= 0).any(axis=1))
+
+    @property
     def division(self) -> str:
         """A digest of the class of every image, of the classes' names, and of what is apart for testing."""
         found = hashlib.sha256(json.dumps(self.classes).encode())

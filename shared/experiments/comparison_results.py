@@ -143,7 +143,7 @@ class ComparisonResults:
             environment=self._environment(),
             classes=list(data.classes),
             # Those without a label are of no class.
-            images=int((data.labels.reshape(len(data), -1) >= 0).any(axis=1).sum()),
+            images=int(data.labelled.sum()),
             skipped_files=list(data.skipped),
             checkpoint=neutral.read_metadata(checkpoint).model_dump() if checkpoint else None,
             workers=self._workers(self.main),

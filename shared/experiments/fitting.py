@@ -23,8 +23,7 @@ from transfer_parity.shared.core.run_folder import RunFolder
 from transfer_parity.shared.data import pixel_cache
 from transfer_parity.shared.data.folders import Dataset
 from transfer_parity.shared.evaluation import metrics, new_images, significance
-from transfer_parity.shared.evaluation.new_images import Division
-from transfer_parity.shared.experiments import comparison
+from transfer_parity.shared.experiments import comparison, points
 from transfer_parity.shared.experiments.comparison_document import Comparison, Run
 from transfer_parity.shared.experiments.model_card import Estimate, ModelCard, ModelFile
 from transfer_parity.shared.runtime import installed, launch, prepare, resolve_weights
@@ -166,8 +165,7 @@ def estimated(measured: Measured, data: Dataset) -> Estimate:
         for framework in found.recipe.frameworks
     }
     images = runs[0].test_images
-    labelled, own_tests = int((data.labels >= 0).sum()), data.is_test is not None
-    division = Division(runs[0].training_images, labelled - images * own_tests, own_tests)
+    division = points.division(data, runs[0].training_images, images)
 
     def interval(own: Array) -> tuple[float, float] | None:
         if len(own) < 2:

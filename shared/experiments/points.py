@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from transfer_parity.shared.contract.framework_defaults import Mode
-from transfer_parity.shared.contract.plan import Plan
 from transfer_parity.shared.contract.recipe import Framework, Shots
 from transfer_parity.shared.contract.study_recipe import BASELINE
 from transfer_parity.shared.contract.wing import Array
@@ -34,14 +33,15 @@ def points(sweep: Sweep, cells: Sequence[MeasuredCell]) -> Iterator[Point]:
             found = [by_cell[each] for each in keys if each in by_cell]
             if found:
                 plan = strategy.plans[shots, found[0].result.seed]
-                yield _point(key, shots, found, division(sweep.data, plan), _gains(by_cell, found))
+                divided = division(sweep.data, len(plan.train), len(plan.test))
+                yield _point(key, shots, found, divided, _gains(by_cell, found))
 
 
-def division(data: Dataset, plan: Plan) -> Division:
-    """How a seed divides the images. Where the folder has tests of its own, these are no part of what is divided."""
+def division(data: Dataset, train: int, tested: int) -> Division:
+    """How a seed divides the labelled images. Where the folder has tests of its own, these are no part of it."""
     fixed = data.is_test is not None
-    pool = len(data) - len(plan.test) if fixed else len(data)
-    return Division(len(plan.train), pool, fixed)
+    pool = int(data.labelled.sum()) - tested * fixed
+    return Division(train, pool, fixed)
 
 
 def _key(cell: MeasuredCell) -> CellKey:
@@ -141,7 +141,8 @@ def new_images_sentence(sweep: Sweep) -> str:
     if recipe.seeds < 2:
         return ""
     plan = next(iter(sweep.inputs.strategies.values())).plans[recipe.shots[-1], recipe.first_seed]
-    divided, tested = division(sweep.data, plan), len(plan.test)
+    tested = len(plan.test)
+    divided = division(sweep.data, len(plan.train), tested)
     rest = divided.pool - tested
     if divided.fixed:
         return (

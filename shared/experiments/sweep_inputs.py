@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from transfer_parity.shared.contract.jobs import RunSpec
 from transfer_parity.shared.contract.recipe import Recipe, Shots
 from transfer_parity.shared.data.folders import Dataset
@@ -73,8 +71,7 @@ class SweepInputs:
     def data(self) -> Dataset:
         """The labelled images and their classes, which all strategies share under the same numbers."""
         found = next(iter(self.strategies.values())).data
-        labelled = np.asarray((found.labels >= 0).reshape(len(found), -1).any(axis=1))
-        return found if labelled.all() else found.only(labelled)
+        return found if found.labelled.all() else found.only(found.labelled)
 
     def digest(self, arm: Arm, checkpoint: Path | None, more: Mapping[str, Any] | None = None) -> str:
         """Of everything that the numbers of an arm's cells depend on.
