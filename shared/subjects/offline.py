@@ -9,6 +9,7 @@ from transfer_parity.shared.contract.inventory import Inventory
 from transfer_parity.shared.contract.rungs import Array
 from transfer_parity.shared.contract.subject import DRAWN, OWN, Subject
 from transfer_parity.shared.contract.subject_jobs import SubjectClimb
+from transfer_parity.shared.core import scratch
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.core.progress import Progress
 from transfer_parity.shared.runtime import subject_dump, subject_examples, subject_launch
@@ -19,6 +20,8 @@ from transfer_parity.shared.subjects.climbing import CLIMB, DESCRIPTION, Accepte
 from transfer_parity.shared.subjects.document import SubjectParity
 from transfer_parity.shared.subjects.name_map import NameMap
 
+#: Beginning of the name of the folder in which a process works, beside its dump: so that what is whole can be moved.
+WORK = ".transfer-parity-dump-"
 #: The map by which the candidate got its weights.
 NAMES = "names.json"
 
@@ -56,14 +59,10 @@ def dump(
         raise BadInput(f"--side {side} takes its weights from {subject.origin}; set weights = {side!r}, or own.")
     # The process works in a folder of its own.
     folder = folder.resolve()
-    work = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with scratch.folder(WORK, folder.parent) as work:
         _dumped(Workplace(subject, root, work, threads, tell), side, first)
         (work / side / CLIMB).replace(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _dumped(place: Workplace, side: str, first: Dump | None) -> None:
