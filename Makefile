@@ -17,7 +17,7 @@ test: check
 
 # Every exercise: with its fault it fails at the rung that it promises, mended it passes (a quarter of an hour).
 exercises: $(INSTALLED)
-	$(BIN)/python -m pytest -n0 -m slow tests/test_exercises.py
+	$(BIN)/python -m pytest -n0 -m slow tests/test_exercise_judge.py
 
 # Executes the ten lessons and writes them with their outputs to build/lessons (three minutes on two cores); a cell that
 # fails ends it. ONLY="1 5" executes some.

@@ -94,11 +94,12 @@ def main(given: list[str]) -> int:
     # No debugger looks on, so none has to be warned.
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     sources = {source.name[:2]: source for source in sorted(LESSONS.glob("[0-9][0-9]-*.py"))}
-    if unknown := [number for number in given if number.zfill(2) not in sources]:
+    chosen = {number.zfill(2) for number in given} or set(sources)
+    if unknown := sorted(chosen - set(sources)):
         print(f"there is no lesson {unknown[0]}; give any of {', '.join(sources)}, or none for all", file=sys.stderr)
         return 2
     for number, source in sources.items():
-        if given and number not in {each.zfill(2) for each in given}:
+        if number not in chosen:
             continue
         started = time.monotonic()
         try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.conftest import ROOT, SMALL, Command, Outcome, write_images
+from tests.conftest import SMALL, Command, Outcome, write_images
+from tests.processes import python
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import neutral
 from transfer_parity.shared.contract.metadata import Metadata
@@ -289,7 +288,7 @@ save_file({name: tensor.bfloat16() for name, tensor in state.items()}, f"{folder
 def state_dicts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of state_dicts as people keep them, all written by one process."""
     folder = tmp_path_factory.mktemp("state_dicts")
-    subprocess.run([sys.executable, "-c", WRITE_STATE, str(folder)], cwd=ROOT, check=True, capture_output=True)
+    python(WRITE_STATE, folder)
     return folder
 
 

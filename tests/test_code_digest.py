@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, write_images
 from tests.fakes import FakeWorkers
+from tests.processes import python
 from transfer_parity import compare
 from transfer_parity.shared.contract.wings import WINGS
 from transfer_parity.shared.core import code
@@ -177,8 +176,7 @@ def test_other_processes_find_the_same() -> None:
         "import sys\n"
         "print(code.of_wing(sys.argv[1]), [name for name in sys.modules if name.startswith('pydantic')])"
     )
-    command = [sys.executable, "-c", program, WINGS[0].package]
-    printed = subprocess.check_output(command, cwd=ROOT, text=True).strip()
+    printed = python(program, WINGS[0].package).strip()
     assert printed == f"{code.of_wing(WINGS[0].package)} []"
 
 

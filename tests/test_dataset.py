@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import CLASSES, ROOT, write_images
+from tests.conftest import CLASSES, write_images
+from tests.processes import python
 from transfer_parity.shared.core import machine
 from transfer_parity.shared.core.cache import VARIABLE, Cache
 from transfer_parity.shared.core.errors import BadInput
@@ -187,9 +186,7 @@ def test_memory_does_not_grow_with_the_set(photos: Path, tmp_path: Path) -> None
         "pixel_cache.pixels(data, 512, 512, Cache(sys.argv[2]))\n"
         "print((machine.peak_memory_bytes() - before) / 2**20)\n"
     )
-    command = [sys.executable, "-c", program, str(photos), str(tmp_path)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert float(finished.stdout) < 100
+    assert float(python(program, photos, tmp_path)) < 100
 
 
 def test_an_array_that_does_not_fit_on_the_disk(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from tests.conftest import CLASSES, ROOT, SMALL, write_images
 from tests.fakes import FakeWorkers
+from tests.processes import python
 from transfer_parity import compare
 from transfer_parity.shared.checkpoints import neutral, tfjs
 from transfer_parity.shared.contract import artifacts
@@ -639,7 +640,7 @@ torch.save({**state, first: torch.tensor(1.0)}, f"{folder}/scalar.pth")
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("states")
-    subprocess.run([sys.executable, "-c", WRITE_STATES, str(folder)], cwd=ROOT, check=True, capture_output=True)
+    python(WRITE_STATES, folder)
     return folder
 
 

@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import python
 from tests.test_run_folder import contents, leftovers
 from transfer_parity.shared.core.run_folder import HIDDEN
 
@@ -184,7 +185,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
             wheel.writestr(f"data/{number}.bin", noise.randbytes(200_000))
         wheel.writestr("sample-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: sample\nVersion: 1\n")
         wheel.writestr("sample-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    subprocess.run([sys.executable, "-c", STATE, str(root / "state.pth")], cwd=ROOT, check=True)
+    python(STATE, root / "state.pth")
     return root
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.processes import python
 from transfer_parity.shared.core.arrays import SMALL_BYTES, Rows
 from transfer_parity.shared.runtime.feature_store import Store
 
@@ -57,8 +55,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         "    assert rows[np.arange(start, start + 40)].min() == 1\n"
         "print(machine.peak_memory_bytes() - before)\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "large.npy")]
-    grown = int(subprocess.check_output(command, cwd=ROOT, text=True))
+    grown = int(python(program, tmp_path / "large.npy"))
     assert grown < 40 * 2**20
 
 

@@ -6,8 +6,6 @@ The wing runs in processes of its own, and leaves arrays behind; what they have 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import ROOT
+from tests.processes import python
 from transfer_parity.shared.contract import artifacts, subject_files
 from transfer_parity.shared.contract.inventory import Inventory
 from transfer_parity.shared.contract.subject_jobs import SubjectClimb, SubjectJob
@@ -72,9 +71,7 @@ def run(body: str, folder: Path, precision: str = "float64") -> tuple[Arrays, di
     """Run a program in a process with PyTorch: its arrays and its texts."""
     arrays, texts = folder / "arrays.npz", folder / "texts.json"
     program = _FRAME.replace("PRECISION", repr(precision)) + body + _END
-    command = [sys.executable, "-c", program, str(arrays), str(texts)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    python(program, arrays, texts)
     with np.load(arrays) as held:
         return {name: held[name] for name in held.files}, json.loads(texts.read_text())
 

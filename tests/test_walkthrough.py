@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, Command
-from tests.processes import last_line
+from tests.processes import python
 from tests.test_zoo import write_checkpoint
 
 #: Carries out the recipe that a run of the command has left behind, by the walkthrough's own function.
@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_harness(command: Command, photos: Path, cache_d
     assert outcome.status in (0, 1), outcome.errors
     for wing, framework in (("tf_impl", "tensorflow"), ("torch_impl", "torch")):
         arrays = tmp_path / f"{wing}.npz"
-        last_line(PROGRAM.format(wing=wing), outcome.folder / "recipe.toml", cache_dir, arrays)
+        python(PROGRAM.format(wing=wing), outcome.folder / "recipe.toml", cache_dir, arrays)
         with np.load(arrays) as found:
             assert sorted(found) == ["0", "1"]
             for seed, logits in found.items():
