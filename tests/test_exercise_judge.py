@@ -18,11 +18,13 @@ from transfer_parity.shared.contract.rungs import RUNGS, Label
 from transfer_parity.shared.contract.wings import IDENTIFIERS, REFERENCE, WINGS
 from transfer_parity.shared.core.errors import BadInput, WorkerFailed
 from transfer_parity.shared.exercises import checking, judging, working_folder
-from transfer_parity.shared.exercises.catalogue import BY_NAME
+from transfer_parity.shared.exercises.catalogue import BY_NAME, EXERCISES
 from transfer_parity.shared.exercises.exercise import READ, Exercise
 from transfer_parity.shared.exercises.judging import CopyFailed, Judged
 from transfer_parity.shared.parity import climb
+from transfer_parity.shared.parity.document import PairResult
 from transfer_parity.shared.parity.judging import Comparison
+from transfer_parity.shared.parity.recipe_climb import RecipeSubject
 from transfer_parity.shared.runtime import launch, trace_format
 
 one_of_each_wing = pytest.mark.parametrize("exercise", [FIRST, BY_NAME["forgetful"]], ids=lambda each: each.folder)
@@ -118,6 +120,23 @@ def test_the_wing_that_nobody_touched_says_what_rounding_explains(exercise: Exer
     trace_format.write_rounding(tmp_path / ladder.trusted / climbs[ladder.trusted].id, {"predictions": {label: 0.5}})
     other = next(name for name in IDENTIFIERS if name != REFERENCE.identifier)
     assert Comparison(spec, climbs, other, tmp_path).rounding == {"predictions": {label: 0.5}}
+
+
+def test_so_it_does_where_a_recipe_is_climbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for the reference's own copy, where no wing is switched."""
+    exercise = next(each for each in EXERCISES if each.framework == REFERENCE.identifier)
+    subjects = list(judging._partial(exercise, tmp_path, lambda what, done, total: None))
+    assert [each.unswitched for each in subjects] == [REFERENCE.identifier]
+    ladder = judging._ExerciseLadder(tmp_path, 1, lambda what, done, total: None, exercise.framework, {})
+    trusted: list[str] = []
+
+    def some(ladder: object, subjects: list[RecipeSubject], precision: str, work: Path) -> list[PairResult]:
+        trusted.extend(each.unswitched for each in subjects)
+        return []
+
+    monkeypatch.setattr(judging._ExerciseLadder, "_some", some)
+    ladder.climb_recipes(subjects, "float64")
+    assert trusted == [ladder.trusted]
 
 
 def climbed(exercise: Exercise, copy: Path, spec: ClimbSpec | None = None) -> Judged:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.subject_documents import differing, document
+from tests.subjects import subject
 from transfer_parity import compare
 from transfer_parity.shared.commands import own_pair
 from transfer_parity.shared.commands.completion import offered
@@ -22,6 +23,7 @@ from transfer_parity.shared.contract.rungs import RUNGS
 from transfer_parity.shared.contract.subject import Subject
 from transfer_parity.shared.core.errors import BadInput
 from transfer_parity.shared.experiments import run_table
+from transfer_parity.shared.runtime import subject_launch
 from transfer_parity.shared.subjects import api, climbing, offline
 from transfer_parity.shared.subjects.document import SubjectParity
 
@@ -365,6 +367,29 @@ def test_judge(pair: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) ->
     assert json.loads(Path("known.json").read_text())["accepted"]
     assert parity("judge", "a", "b", "--pair", pair, "--output-dir", "out") == 1
     assert (asked[-1][0].name, asked[-1][1]) == ("pair", pair.parent)
+
+
+def test_a_dump_appears_whole_and_removes_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, fails = tmp_path / "new" / "ours", [True, False]
+    mine = tmp_path / "new" / ".ours.part" / "thesis"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+
+    def dumped(at: climbing.Workplace, side: str, first: object) -> None:
+        (at.work / side / climbing.CLIMB).mkdir(parents=True)
+        (at.work / side / climbing.CLIMB / "made").touch()
+        if fails.pop(0):
+            raise BadInput("no")
+
+    monkeypatch.setattr(subject_launch, "make_sure_of", lambda side: None)
+    monkeypatch.setattr(offline, "_dumped", dumped)
+    given = (subject(), tmp_path, "one", place, 1, lambda what, done, total: None)
+    with pytest.raises(BadInput):
+        offline.dump(*given)
+    assert set(place.parent.iterdir()) == {mine.parent} and mine.is_file()
+    offline.dump(*given)
+    assert set(place.parent.iterdir()) == {mine.parent, place} and mine.is_file()
+    assert [path.name for path in place.iterdir()] == ["made"]
 
 
 def test_folders_that_are_no_dumps(pair: Path, capsys: Captured) -> None:
